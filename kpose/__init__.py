@@ -1,0 +1,20 @@
+"""Camera pose and 3D shape of deformable objects from single photos, learned without pose labels.
+
+Imports point down only::
+
+    cli
+    inference  callbacks
+    tasks
+    heads  reconstruction
+    losses  metrics
+    data  backbones  visualization
+    rendering  pnp  templates
+    geometry
+    structures
+"""
+
+from importlib.metadata import version
+
+__version__ = version("kpose")
+
+__all__ = ["__version__"]

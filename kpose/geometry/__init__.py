@@ -1,0 +1,1 @@
+"""Pure functions on tensors: rotations, cameras, heatmaps, meshes and point sampling."""

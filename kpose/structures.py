@@ -1,0 +1,161 @@
+"""Values that travel between the parts of kpose.
+
+Everything here is plain data: named tuples of tensors, so that PyTorch's collation, Lightning's device
+transfer and ``torch.compile`` handle them without help. Shapes are in the field comments; the conventions
+(frames, units, signs) are on the page ``docs/conventions.md``.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "Batch",
+    "Camera",
+    "Crop",
+    "FeatureSpec",
+    "Features",
+    "Mesh",
+    "PerspectiveCamera",
+    "PosePrediction",
+    "Rendering",
+    "Template",
+]
+
+
+class Camera(NamedTuple):
+    """Weak-perspective camera: ``u = scale * (rotation @ X)_xy + translation``.
+
+    The unit of ``scale`` and ``translation`` is that of the image frame the camera belongs to: normalised
+    coordinates of a crop (corners at ±1) or pixels of a photo. ``x`` points right, ``y`` down, ``z`` away
+    from the viewer.
+    """
+
+    scale: Float[Tensor, "*batch"]
+    """Image units per object unit, positive."""
+    translation: Float[Tensor, "*batch 2"]
+    """Image position of the object's origin."""
+    rotation: Float[Tensor, "*batch 3 3"]
+    """Object frame to camera frame, determinant +1."""
+
+
+class PerspectiveCamera(NamedTuple):
+    """Pinhole camera: ``u = focal * (X_c)_xy / (X_c)_z + principal`` with ``X_c = rotation @ X + translation``."""
+
+    focal: Float[Tensor, "*batch 2"]
+    """Focal lengths in image units."""
+    principal: Float[Tensor, "*batch 2"]
+    """Principal point in image units."""
+    rotation: Float[Tensor, "*batch 3 3"]
+    """Object frame to camera frame, determinant +1."""
+    translation: Float[Tensor, "*batch 3"]
+    """Object's origin in the camera frame, in object units."""
+
+
+class Crop(NamedTuple):
+    """Similarity from the frame (pixels of the photo) to a crop: ``u_crop = scale * u_frame + translation``."""
+
+    scale: Float[Tensor, "*batch"]
+    """Normalised crop units per photo pixel: ``2 / side`` for a square crop of ``side`` pixels."""
+    translation: Float[Tensor, "*batch 2"]
+    """Crop position of the photo's origin (the top-left corner of its first pixel)."""
+
+
+class Mesh(NamedTuple):
+    """Batch of triangle meshes that share their faces, with one appearance or none."""
+
+    vertices: Float[Tensor, "*batch V 3"]
+    """Positions in the object frame."""
+    faces: Int[Tensor, "F 3"]
+    """Vertex indices, counter-clockwise seen from outside."""
+    uv: Float[Tensor, "T 2"] | None = None
+    """Texture coordinates in [0, 1]: u to the right, v down, so that (0, 0) is the texture's first corner."""
+    uv_faces: Int[Tensor, "F 3"] | None = None
+    """For each face corner, its row in ``uv`` (rows may differ from vertices along the seam)."""
+    texture: Float[Tensor, "*batch 3 h w"] | None = None
+    """RGB texture image in [0, 1]; needs ``uv`` and ``uv_faces``."""
+    vertex_colors: Float[Tensor, "*batch V 3"] | None = None
+    """RGB colours in [0, 1]; exclusive with ``texture``."""
+
+
+class Template(NamedTuple):
+    """Mean shape of a category, mirror-symmetric about ``x = 0``."""
+
+    vertices: Float[Tensor, "V 3"]
+    """Positions in the object frame."""
+    faces: Int[Tensor, "F 3"]
+    """Vertex indices, counter-clockwise seen from outside; closed, genus 0."""
+    uv: Float[Tensor, "T 2"]
+    """Spherical texture coordinates in [0, 1] (see `Mesh.uv`)."""
+    uv_faces: Int[Tensor, "F 3"]
+    """For each face corner, its row in ``uv``."""
+    mirror: Int[Tensor, "V"]
+    """For each vertex, its mirror partner; itself on the symmetry plane."""
+    part_names: tuple[str, ...]
+    """Names of the parts."""
+    part_vertices: Int[Tensor, "P"]
+    """For each part, the vertex that stands for it."""
+
+
+class Rendering(NamedTuple):
+    """What a renderer gives for a batch of meshes."""
+
+    mask: Float[Tensor, "*batch H W"]
+    """Silhouette in [0, 1]."""
+    depth: Float[Tensor, "*batch H W"]
+    """Camera-frame depth of the nearest surface, in image units (``scale * z``), +inf where there is none."""
+    face_index: Int[Tensor, "*batch H W"]
+    """Nearest face at the pixel's centre, -1 where there is none."""
+    barycentrics: Float[Tensor, "*batch H W 3"]
+    """Position of the pixel's centre within that face, zero where there is none."""
+    rgb: Float[Tensor, "*batch 3 H W"] | None = None
+    """Colours in [0, 1] on a black background, when the mesh has an appearance."""
+
+
+class FeatureSpec(NamedTuple):
+    """What a backbone gives: one entry for each feature map, fine to coarse."""
+
+    channels: tuple[int, ...]
+    """Channels of each map."""
+    strides: tuple[int, ...]
+    """Image pixels per cell of each map."""
+
+
+class Features(NamedTuple):
+    """Feature pyramid of a batch of images."""
+
+    maps: tuple[Float[Tensor, "batch _ _ _"], ...]
+    """Feature maps, fine to coarse, as the backbone's `FeatureSpec` says."""
+
+
+@dataclass(frozen=True)
+class PosePrediction:
+    """Pose that a head predicts; a head that knows more subclasses it."""
+
+    camera: Camera
+    """Weak-perspective camera of the crop."""
+
+
+class Batch(TypedDict, total=False):
+    """Entries a data module may put into a batch; heads and tasks declare those that they read."""
+
+    image: Float[Tensor, "batch 3 H W"]
+    """RGB in [0, 1]."""
+    mask: Bool[Tensor, "batch H W"]
+    """Annotated silhouette."""
+    camera: Camera
+    """Camera of the crop: annotation, structure from motion or another source."""
+    vertices: Float[Tensor, "batch V 3"]
+    """True shape of the object, in the template's vertex order (synthetic data only)."""
+    parts: Float[Tensor, "batch P 2"]
+    """Annotated parts in normalised coordinates; zero where not visible."""
+    parts_visible: Bool[Tensor, "batch P"]
+    """Which parts are annotated as visible."""
+    crop: Crop
+    """Map from the photo's pixels to the crop."""
+    flipped: Bool[Tensor, "batch"]
+    """Whether the crop was mirrored (after ``crop`` was applied)."""
+    index: Int[Tensor, "batch"]
+    """Identity of the image in its data set."""
