@@ -1,0 +1,14 @@
+"""Data sets and data modules that yield `kpose.structures.Batch` entries."""
+
+from kpose.data.cub import CUBAnnotations, CUBDataset, read_cameras, read_cub, read_mean_parts, write_cameras
+from kpose.data.cub_datamodule import CUBDataModule
+
+__all__ = [
+    "CUBAnnotations",
+    "CUBDataModule",
+    "CUBDataset",
+    "read_cameras",
+    "read_cub",
+    "read_mean_parts",
+    "write_cameras",
+]

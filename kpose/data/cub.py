@@ -1,0 +1,337 @@
+"""CUB-200-2011 (Wah et al. 2011): annotations, structure-from-motion cameras and the data set of crops.
+
+Positions leave this module in photo pixels with the origin at the corner of the first pixel; CUB and CMR count
+pixels from 1, so their position k is read as k − 0.5 here and nowhere else. The batch-wise part (augmentation,
+loaders) is in ``kpose.data.cub_datamodule``.
+"""
+
+import csv
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kpose.data.crops import CropCache, load_crop, square_box
+from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera
+from kpose.geometry.rotation import matrix_to_quaternion, quaternion_to_matrix
+from kpose.structures import Batch, Camera
+
+__all__ = ["CUBAnnotations", "CUBDataset", "read_cameras", "read_cub", "read_mean_parts", "write_cameras"]
+
+DOWNLOAD = "python -m kpose.data.download"
+CAMERA_COLUMNS = ("image_id", "split", "scale", "tx", "ty", "qw", "qx", "qy", "qz")
+# From CUB's 1-based pixel index to the position of that pixel's centre.
+OFFSET = -0.5
+
+
+@dataclass(frozen=True)
+class CUBAnnotations:
+    """Annotations of a folder in CUB's layout, one row for each image, in photo pixels."""
+
+    root: Path
+    """The folder."""
+    image_ids: tuple[int, ...]
+    """CUB's numbers of the images, in the order of ``images.txt``."""
+    files: tuple[str, ...]
+    """Paths of the photos under ``images/``."""
+    splits: tuple[str, ...]
+    """``train``, ``val`` or ``test``; empty for an image that no split holds."""
+    boxes: Float[Tensor, "N 4"]
+    """Annotated boxes ``(left, top, right, bottom)``."""
+    parts: Float[Tensor, "N P 2"]
+    """Annotated parts, zero where not visible."""
+    parts_visible: Bool[Tensor, "N P"]
+    """Which parts are visible."""
+    part_names: tuple[str, ...]
+    """Names of the parts."""
+    camera: Camera | None
+    """Cameras in photo pixels, not a number where an image has none; ``None`` without a cameras file."""
+
+    def mask_file(self, row: int) -> Path:
+        """Give the path of an image's mask.
+
+        Args:
+            row: Row of the image.
+
+        Returns:
+            Path of the segmentation.
+        """
+        return (self.root / "segmentations" / self.files[row]).with_suffix(".png")
+
+
+def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
+    """Read the annotations of a folder in CUB's layout.
+
+    The ``split`` column of the cameras file decides who is in which split, and an image without a camera is in
+    none. Without that file (or column) it is ``train_test_split.txt``, where every other image that is not for
+    training, beginning with the first, is ``val`` and the rest is ``test``.
+
+    Args:
+        root: Folder with ``images.txt`` and the others.
+        cameras: Cameras file; ``sfm/cameras.csv`` of the folder, if there is one, when not given.
+
+    Returns:
+        Annotations of all images.
+
+    Raises:
+        FileNotFoundError: If a file is missing; the message names the command that gets it.
+        ValueError: If the files do not belong together.
+    """
+    root = Path(root)
+    listed = [line.split(maxsplit=1) for line in _lines(root / "images.txt")]
+    ids = [int(number) for number, _ in listed]
+    rows = {number: row for row, number in enumerate(ids)}
+    names = tuple(line.split(maxsplit=1)[1] for line in _lines(root / "parts" / "parts.txt"))
+    boxes = _by_image(root / "bounding_boxes.txt", rows, columns=5)[:, 0, 1:]
+    boxes = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1) + OFFSET
+    parts = _by_image(root / "parts" / "part_locs.txt", rows, columns=5, repeats=len(names))
+    visible = parts[..., 4] > 0
+    positions = np.where(visible[..., None], parts[..., 2:4] + OFFSET, 0.0)
+    splits = _official_splits(root, rows)
+    path = root / "sfm" / "cameras.csv" if cameras is None else Path(cameras)
+    camera = None
+    if cameras is not None or path.exists():
+        camera, column = read_cameras(path, ids)
+        has_camera = camera.scale.isfinite().tolist()
+        splits = [(column or splits)[row] if has_camera[row] else "" for row in range(len(ids))]
+    return CUBAnnotations(
+        root=root,
+        image_ids=tuple(ids),
+        files=tuple(name for _, name in listed),
+        splits=tuple(splits),
+        boxes=torch.from_numpy(boxes).float(),
+        parts=torch.from_numpy(positions).float(),
+        parts_visible=torch.from_numpy(visible),
+        part_names=names,
+        camera=camera,
+    )
+
+
+def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str] | None]:
+    """Read the cameras of images from a cameras file.
+
+    Args:
+        path: File with a header and the columns ``image_id,split,scale,tx,ty,qw,qx,qy,qz``; ``tx``, ``ty`` in
+            CUB's 1-based pixels, ``split`` optional.
+        image_ids: Images that are asked for.
+
+    Returns:
+        Cameras in photo pixels, not a number where the file has none for an image, and the splits, empty for those
+        images, or ``None`` if the file has no such column.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a column is missing.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read_cameras needs {path}; there is no such file. "
+            f"Make it from the part annotations by `python -m kpose.data.sfm ROOT --out {path}`."
+        )
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        found = reader.fieldnames or ()
+        needed = [name for name in CAMERA_COLUMNS if name != "split"]
+        if missing := [name for name in needed if name not in found]:
+            raise ValueError(f"read_cameras needs the columns {needed} in {path}; {missing} are missing. Add them.")
+        records = {int(record["image_id"]): record for record in reader}
+    nothing = dict.fromkeys(CAMERA_COLUMNS, "nan")
+    table = np.array(
+        [[float(records.get(number, nothing)[name]) for name in CAMERA_COLUMNS[2:]] for number in image_ids]
+    ).reshape(-1, 7)
+    values = torch.from_numpy(table).float()
+    camera = Camera(values[:, 0], values[:, 1:3] + OFFSET, quaternion_to_matrix(values[:, 3:]))
+    if "split" not in found:
+        return camera, None
+    return camera, [records[number]["split"] if number in records else "" for number in image_ids]
+
+
+def write_cameras(
+    path: Path, image_ids: Sequence[int], splits: Sequence[str], camera: Camera, *, digits: int = 6
+) -> None:
+    """Write a cameras file, the inverse of `read_cameras`; it replaces an older one at once.
+
+    Args:
+        path: File to write; its folder is made.
+        image_ids: CUB's numbers of the images.
+        splits: Split of each image.
+        camera: Cameras in photo pixels; images whose camera is not finite are left out.
+        digits: Decimals.
+    """
+    values = torch.cat(
+        (camera.scale[:, None], camera.translation - OFFSET, matrix_to_quaternion(camera.rotation)), 1
+    ).tolist()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with fresh.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CAMERA_COLUMNS)
+        for number, split, row in zip(image_ids, splits, values, strict=True):
+            if all(map(math.isfinite, row)):
+                writer.writerow([number, split, *(f"{value:.{digits}f}" for value in row)])
+    fresh.replace(path)
+
+
+def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
+    """Read the mean positions of the parts in the object frame.
+
+    Args:
+        path: File with a header and the columns ``part_id,x,y,z``, such as ``sfm/mean_parts.csv``.
+
+    Returns:
+        Positions in the order of the part numbers, object units.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"read_mean_parts needs {path}; there is no such file. Make it by `python -m kpose.data.sfm ROOT`."
+        )
+    table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    return torch.from_numpy(table[np.argsort(table[:, 0]), 1:4]).float()
+
+
+class CUBDataset(Dataset[Batch]):
+    """Crops of one split of a folder in CUB's layout.
+
+    An item is a `Batch` without the leading dimension: ``image``, ``mask``, ``parts``, ``parts_visible``, ``crop``,
+    ``flipped`` (false), ``index`` (row in ``annotations``, whatever the split) and, when there is a cameras file,
+    ``camera`` in the crop. Nothing about an item is random. Crops are decoded once (see `CropCache`).
+
+    Args:
+        root: Folder in CUB's layout.
+        split: ``train``, ``val`` or ``test``.
+        image_size: Side of the crops, in pixels.
+        padding: How far the crop's edges lie outside the annotated box, as a share of the box's longer side.
+        fill: Colour outside the photo, in [0, 1].
+        cameras: Cameras file (see `read_cub`).
+        cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
+        annotations: Annotations of ``root`` if they have been read already; ``cameras`` is then not looked at.
+
+    Raises:
+        FileNotFoundError: If a file is missing; the message names the command that gets it.
+        ValueError: If the split is empty.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str = "train",
+        *,
+        image_size: int = 256,
+        padding: float = 0.05,
+        fill: float | tuple[float, float, float] = 1.0,
+        cameras: Path | None = None,
+        cache: bool | Path = True,
+        annotations: CUBAnnotations | None = None,
+    ) -> None:
+        self.annotations = read_cub(Path(root), cameras) if annotations is None else annotations
+        self.split = split
+        self.image_size = image_size
+        colour = (fill, fill, fill) if isinstance(fill, float | int) else fill
+        self.fill = tuple(round(255 * value) for value in colour)
+        self.rows = [row for row, name in enumerate(self.annotations.splits) if name == split]
+        if not self.rows:
+            known = sorted({name for name in self.annotations.splits if name})
+            raise ValueError(f"CUBDataset needs images in split {split!r} of {root}; there are {known}. Name one.")
+        self.boxes = square_box(self.annotations.boxes, padding)
+        _check_folder(self.annotations)
+        self.cache = None if cache is False else self._new_cache(cache)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts."""
+        return self.annotations.part_names
+
+    @property
+    def image_files(self) -> list[Path]:
+        """Photos of the split, in the order of the items."""
+        return [self.annotations.root / "images" / self.annotations.files[row] for row in self.rows]
+
+    def __len__(self) -> int:
+        """Count the images of the split."""
+        return len(self.rows)
+
+    def __getitem__(self, item: int) -> Batch:
+        """Give one image with its annotations, in its crop.
+
+        Args:
+            item: Position in the split.
+
+        Returns:
+            A batch without the leading dimension.
+        """
+        row, notes = self.rows[item], self.annotations
+        pixels = self._load(row) if self.cache is None else self.cache.get(item, lambda: self._load(row))
+        crop = box_to_crop(self.boxes[row])
+        visible = notes.parts_visible[row]
+        batch = Batch(
+            image=pixels[:3].float() / 255,
+            mask=pixels[3] > 127,
+            parts=torch.where(visible[:, None], apply_crop(notes.parts[row], crop), 0.0),
+            parts_visible=visible,
+            crop=crop,
+            flipped=torch.tensor(False),
+            index=torch.tensor(row),
+        )
+        if notes.camera is not None:
+            batch["camera"] = crop_camera(Camera(*(value[row] for value in notes.camera)), crop)
+        return batch
+
+    def _load(self, row: int) -> Tensor:
+        photo = self.annotations.root / "images" / self.annotations.files[row]
+        fill = (self.fill[0], self.fill[1], self.fill[2])
+        return load_crop(photo, self.annotations.mask_file(row), self.boxes[row].tolist(), self.image_size, fill)
+
+    def _new_cache(self, cache: bool | Path) -> CropCache:
+        chosen = [(self.annotations.files[row], self.boxes[row].tolist()) for row in self.rows]
+        key = f"{self.annotations.root.resolve()} {self.fill} {chosen}"
+        folder = None if isinstance(cache, bool) else Path(cache)
+        return CropCache(len(self.rows), self.image_size, folder=folder, key=key)
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"CUB data needs {path}; there is no such file. Get it by `{DOWNLOAD} FOLDER`, or correct the folder."
+        )
+    return [line for line in path.read_text().splitlines() if line.strip()]
+
+
+def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 1) -> np.ndarray:
+    """Read a table that has ``repeats`` lines for each image, in any order, as (images, repeats, columns)."""
+    table = np.array([line.split() for line in _lines(path)], dtype=np.float64).reshape(-1, columns)
+    table = table[[int(number) in rows for number in table[:, 0]]]
+    if len(table) != repeats * len(rows):
+        raise ValueError(
+            f"CUB data needs {repeats} line(s) in {path} for each of the {len(rows)} images of images.txt; "
+            f"got {len(table)} in all. Get the folder again by `{DOWNLOAD} FOLDER`."
+        )
+    part = table[:, 1] if repeats > 1 else np.zeros(len(table))
+    order = np.lexsort((part, np.array([rows[int(number)] for number in table[:, 0]])))
+    return table[order].reshape(len(rows), repeats, columns)
+
+
+def _official_splits(root: Path, rows: dict[int, int]) -> list[str]:
+    flags = _by_image(root / "train_test_split.txt", rows, columns=2)[:, 0, 1]
+    held_out = ("val", "test")
+    counts = np.cumsum(flags == 0)
+    return ["train" if flag else held_out[(count + 1) % 2] for flag, count in zip(flags, counts, strict=True)]
+
+
+def _check_folder(annotations: CUBAnnotations) -> None:
+    for name in ("images", "segmentations"):
+        if not (annotations.root / name).is_dir():
+            raise FileNotFoundError(
+                f"CUB data needs the folder {annotations.root / name}; there is none. "
+                f"Get it by `{DOWNLOAD} FOLDER`, or correct the folder."
+            )
