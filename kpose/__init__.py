@@ -2,7 +2,8 @@
 
 Imports point down only::
 
-    cli
+    __main__
+    cli  testing
     inference  callbacks
     tasks
     heads  reconstruction

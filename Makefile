@@ -1,0 +1,47 @@
+# Every target does its own set-up: a machine with Python, pip and make is enough.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install test demo check format docs api clean
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadfile
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help:  ## Show this list
+	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# torch goes first and at its pin, so that no other package's range decides which build is downloaded.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)" -c constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(READY)  ## Make the virtual environment .venv
+
+test: $(READY)  ## Run all tests and doctests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(READY)  ## Train two heads on rendered birds and write demo/index.html
+	$(BIN)/python examples/demo.py --out demo
+
+check: $(READY)  ## Check format, lint, types and documentation
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+format: $(READY)  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)  ## Build the documentation into docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+api: $(READY)  ## Record the public names in tests/api_surface.json
+	$(BIN)/python tests/test_api.py
+
+clean:  ## Remove the environment and everything built
+	rm -rf $(VENV) docs/_build dist demo

@@ -1,0 +1,46 @@
+"""Settings of all tests: no network, one seed, and data sets whose tests are skipped with a reason."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before any library is imported: a test that would download, open a window or log in fails instead.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    import torch
+
+    torch.manual_seed(0)
+
+
+def _folder(variable: str, what: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set; set it to {what} to run this test")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"{variable} needs {what}; got {value}, which is no folder. Correct or unset it.")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cub_root() -> Path:
+    """Folder in the layout of CUB-200-2011."""
+    return _folder("KPOSE_CUB_ROOT", "a folder in the layout of CUB-200-2011")
+
+
+@pytest.fixture(scope="session")
+def davis_root() -> Path:
+    """Folder in the layout of DAVIS 2017."""
+    return _folder("KPOSE_DAVIS_ROOT", "a folder in the layout of DAVIS 2017")
+
+
+@pytest.fixture(scope="session")
+def backbone_folder() -> Path:
+    """Folder of a pretrained ResNet-50 as transformers saves it."""
+    return _folder("KPOSE_BACKBONE", "a folder with a ResNet-50 saved by transformers")

@@ -1,0 +1,201 @@
+"""Rules about modules: imports point down, files stay short, and importing kpose costs little.
+
+The layers are read from the docstring of `kpose`, so that what people read is what is checked.
+"""
+
+import ast
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "kpose"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LIGHTNING = {"pytorch_lightning", "lightning"}
+LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data"}
+OPTIONAL = {"wandb", "pytorch3d", "cv2", "poselib", "warp"}
+NEVER = {"torchvision", "timm"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    """Give the name under kpose that a module belongs to: 'heads' for 'kpose.heads.base'."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(node: ast.AST, module: str, is_package: bool) -> set[str]:
+    """Name every module that is imported anywhere below a node, absolute."""
+    found = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            found |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            base = child.module or ""
+            if child.level:
+                parents = module.split(".")
+                kept = parents[: len(parents) - child.level + is_package]
+                base = ".".join([*kept, base] if base else kept)
+            # `from kpose import heads` imports a module as well; names that are none are harmless here.
+            found |= {f"kpose.{alias.name}" for alias in child.names} if base == "kpose" else {base}
+    return found
+
+
+def imports_of(path: Path) -> set[str]:
+    return imports(tree(path), module_name(path), path.name == "__init__.py")
+
+
+def layers() -> dict[str, tuple[int, int]]:
+    """Read the diagram: name to (line from the bottom, position on the line)."""
+    docstring = ast.get_docstring(tree(PACKAGE / "__init__.py"))
+    assert docstring is not None
+    diagram = docstring.split("::\n", 1)[1].strip("\n")
+    lines = [line.split() for line in re.split(r"\n\s*\n", diagram)[0].splitlines()]
+    return {name: (rank, place) for rank, line in enumerate(reversed(lines)) for place, name in enumerate(line)}
+
+
+LAYERS = layers()
+
+
+def violations(module: str, imported: set[str]) -> list[str]:
+    """Say which imports of a module point up, or to the right on the module's own line."""
+    part = part_of(module)
+    targets = {part_of(name) for name in imported if name.startswith("kpose.")} & LAYERS.keys()
+    rank, place = LAYERS[part]
+    return sorted(
+        target
+        for target in targets - {part}
+        if LAYERS[target][0] > rank or (LAYERS[target][0] == rank and LAYERS[target][1] > place)
+    )
+
+
+def test_every_part_has_a_layer():
+    parts = {part_of(module_name(path)) for path in FILES} - {""}
+    unknown = sorted(parts - LAYERS.keys())
+    assert not unknown, f"kpose/__init__.py draws the layers, but not {unknown}. Add them to its docstring."
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_point_down(path):
+    module = module_name(path)
+    if module == "kpose":
+        assert not {name for name in imports_of(path) if name.startswith("kpose")}, (
+            "kpose must import nothing of itself"
+        )
+        return
+    upward = violations(module, imports_of(path))
+    assert not upward, f"{module} must not import {upward}: imports point down only, see kpose/__init__.py"
+
+
+def test_an_upward_import_is_found():
+    node = ast.parse("from kpose.heads import PoseHead\nfrom ..tasks import pose\nimport torch")
+    assert violations("kpose.geometry.camera", imports(node, "kpose.geometry.camera", False)) == ["heads", "tasks"]
+    assert violations("kpose.cli", imports(node, "kpose.cli", False)) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_file_is_short_and_well_named(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 400, f"{module_name(path)} has {lines} lines; split it by idea, 400 is the limit"
+    assert path.stem not in {"utils", "util", "helpers", "common", "misc"}, (
+        f"{path.name} says nothing of its content"
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_nothing_prints(path):
+    calls = [
+        node.lineno
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert not calls, f"{module_name(path)} prints on lines {calls}; use logging, or return the text"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_lightning_stays_in_its_layers(path):
+    part = part_of(module_name(path))
+    used = {name.split(".")[0] for name in imports_of(path)} & LIGHTNING
+    assert not used or part in LIGHTNING_ALLOWED, (
+        f"{module_name(path)} imports Lightning; only {sorted(LIGHTNING_ALLOWED)} may"
+    )
+    assert "lightning" not in used, f"{module_name(path)}: Lightning's import name here is pytorch_lightning"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_are_declared(path):
+    """What a module imports at its top comes with kpose, extras are imported where they are used."""
+    top = ast.Module([node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    module = module_name(path)
+    roots = {name.split(".")[0] for name in imports(top, module, path.name == "__init__.py")}
+    everywhere = {name.split(".")[0] for name in imports_of(path)}
+    assert not everywhere & NEVER, f"{module} imports {sorted(everywhere & NEVER)}, which kpose does without"
+    if module != "kpose.rendering.pytorch3d":
+        assert not roots & OPTIONAL, f"{module} imports the extra {sorted(roots & OPTIONAL)} at its top"
+    foreign = roots - set(sys.stdlib_module_names) - {"kpose"} - OPTIONAL
+    undeclared = sorted(foreign - declared())
+    assert not undeclared, f"{module} imports {undeclared}, which pyproject.toml does not list in dependencies"
+
+
+@cache
+def declared() -> set[str]:
+    """Give the import names of kpose's own dependencies."""
+    lines = importlib.metadata.requires("kpose") or []
+    names = {re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines if "extra ==" not in line}
+    renamed = {"pillow": "PIL"}
+    return {renamed.get(name, name.replace("-", "_")) for name in names}
+
+
+def run(code: str) -> dict:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_import_kpose_is_light():
+    loaded = run(
+        "import sys, json; old = set(sys.modules); import kpose; print(json.dumps(sorted(set(sys.modules) - old)))"
+    )
+    heavy = {"torch", "numpy", "pytorch_lightning", "kornia", "transformers"} & set(loaded)
+    assert not heavy, f"`import kpose` loads {sorted(heavy)}"
+    assert len(loaded) < 150, f"`import kpose` loads {len(loaded)} modules"
+
+
+def test_lower_layers_do_not_load_lightning():
+    names = sorted(
+        module_name(path)
+        for path in FILES
+        if path.name == "__init__.py" and part_of(module_name(path)) not in LIGHTNING_ALLOWED | {"", "inference"}
+    )
+    code = "import sys, json, importlib\n"
+    code += f"for name in {names!r}: importlib.import_module(name)\n"
+    code += "print(json.dumps('pytorch_lightning' in sys.modules))"
+    assert run(code) is False, f"one of {names} loads Lightning through what it imports"
+
+
+def test_every_module_imports_without_extras():
+    names = [module_name(path) for path in FILES if path.stem not in {"__main__", "pytorch3d"}]
+    code = (
+        "import sys, json, importlib\n"
+        f"for name in {sorted(OPTIONAL | NEVER)!r}: sys.modules[name] = None\n"
+        "failed = {}\n"
+        f"for name in {names!r}:\n"
+        "    try: importlib.import_module(name)\n"
+        "    except ImportError as error: failed[name] = str(error)\n"
+        "print(json.dumps(failed))"
+    )
+    assert run(code) == {}
