@@ -1,0 +1,8 @@
+"""Drawing meshes: an interface, a hard z-buffer, soft rasterisation with gradients, and visibility."""
+
+from kpose.rendering.hard import HardRenderer
+from kpose.rendering.renderer import Renderer
+from kpose.rendering.soft import SoftRenderer
+from kpose.rendering.visibility import vertex_visibility
+
+__all__ = ["HardRenderer", "Renderer", "SoftRenderer", "vertex_visibility"]

@@ -1,0 +1,97 @@
+"""The interface of all renderers, and what they share: checking, broadcasting, precision."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kpose.geometry.camera import to_image_frame
+from kpose.structures import Camera, Mesh, Rendering
+
+__all__ = ["Renderer"]
+
+
+class Renderer(ABC):
+    """Something that draws meshes seen by weak-perspective cameras.
+
+    The image is a crop in normalised coordinates: its corners are at ±1, and the centre of pixel ``(i, j)`` of an
+    image of height ``h`` and width ``w`` is at ``((2j + 1) / w - 1, (2i + 1) / h - 1)``. Leading dimensions of
+    the mesh's tensors and of the camera broadcast: cameras ``(B, P)`` see vertices ``(B, 1, V, 3)`` each P times.
+
+    Example:
+        >>> from kpose.rendering import HardRenderer
+        >>> mesh = Mesh(torch.tensor([[-1.0, -1, 0], [1, -1, 0], [-1, 1, 0]]), torch.tensor([[0, 2, 1]]))
+        >>> camera = Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3))
+        >>> HardRenderer().render(mesh, camera, 2).mask
+        tensor([[1., 1.],
+                [1., 0.]])
+    """
+
+    @abstractmethod
+    def render(self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]) -> Rendering:
+        """Draw meshes.
+
+        Args:
+            mesh: Meshes in the object frame, with a texture, vertex colours or neither.
+            camera: Cameras in normalised image coordinates.
+            size: Side, or height and width, of the image in pixels.
+
+        Returns:
+            Images with the broadcast leading dimensions of mesh and camera. A mesh outside the image gives an
+            empty one, as does a face without area.
+
+        Raises:
+            ValueError: If a vertex or camera is not finite, or texture and vertex colours are both given.
+        """
+
+    def silhouette(
+        self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]
+    ) -> Float[Tensor, "*batch height width"]:
+        """Draw the silhouette alone, which may cost less than `render`.
+
+        Args:
+            mesh: Meshes in the object frame.
+            camera: Cameras in normalised image coordinates.
+            size: Side, or height and width, of the image in pixels.
+
+        Returns:
+            The mask that `render` gives.
+
+        Raises:
+            ValueError: If a vertex or camera is not finite.
+        """
+        return self.render(mesh, camera, size).mask
+
+
+def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Give height and width, checked."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"Rendering needs an image of at least 1 x 1 pixels; got {height} x {width}. Enlarge size."
+        )
+    return height, width
+
+
+def to_image(mesh: Mesh, camera: Camera) -> tuple[Tensor, tuple[int, ...]]:
+    """Give the vertices in the image frame, flattened to one leading dimension, and the leading dimensions.
+
+    Half precision is rasterised in float32, with autocast off: positions would be rounded to whole pixels.
+    """
+    if mesh.texture is not None and mesh.vertex_colors is not None:
+        raise ValueError("Rendering needs texture or vertex colours; got both. Leave one of them out of the mesh.")
+    batch: torch.Size = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
+        mesh.vertices.shape[:-2], camera.scale.shape
+    )
+    with torch.autocast(mesh.vertices.device.type, enabled=False):
+        vertices = full_precision(mesh.vertices)
+        seen = to_image_frame(
+            vertices.expand(*batch, *vertices.shape[-2:]), Camera(*(full_precision(part) for part in camera))
+        )
+    return seen.reshape(-1, *seen.shape[-2:]), tuple(batch)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Raise float16 and bfloat16 to float32, leave the rest."""
+    return values if values.dtype == torch.float64 else values.float()

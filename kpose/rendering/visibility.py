@@ -1,0 +1,59 @@
+"""Which vertices are seen, by the z-buffer."""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from kpose.rendering.rasterize import z_buffer
+from kpose.rendering.renderer import image_size, to_image
+from kpose.structures import Camera, Mesh
+
+__all__ = ["vertex_visibility"]
+
+
+@torch.no_grad()
+def vertex_visibility(
+    mesh: Mesh, camera: Camera, size: int | tuple[int, int] = 128, *, max_pairs: int = 1 << 22
+) -> Bool[Tensor, "*batch V"]:
+    """Say which vertices a camera sees: inside the image and not behind a face.
+
+    A vertex is seen when a face that it belongs to is the nearest one at one of the four pixels around it. A face
+    that is smaller than a pixel may hide from the grid, so ``size`` should give a face a pixel or more.
+
+    Args:
+        mesh: Meshes in the object frame.
+        camera: Cameras in normalised image coordinates; leading dimensions broadcast with those of the mesh.
+        size: Side, or height and width, of the z-buffer in pixels.
+        max_pairs: Pairs of a face and a pixel that are held at a time.
+
+    Returns:
+        True for each vertex that is seen.
+
+    Raises:
+        ValueError: If a vertex or camera is not finite.
+
+    Example:
+        >>> triangles = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [-1, 1, 0],
+        ...     [-.5, -.5, 1], [0, -.5, 1], [-.5, 0, 1]])
+        >>> mesh = Mesh(triangles, torch.tensor([[0, 2, 1], [3, 5, 4]]))
+        >>> vertex_visibility(mesh, Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3)))
+        tensor([ True,  True,  True, False, False, False])
+    """
+    height, width = image_size(size)
+    vertices, batch = to_image(mesh, camera)
+    num_images, num_vertices = vertices.shape[:2]
+    corners = vertices[:, mesh.faces].flatten(0, 1)
+    face = z_buffer(corners, num_images, (height, width), max_pairs, False).face.view(num_images, height, width)
+    pixels = (vertices[..., :2] + 1) / 2 * vertices.new_tensor([width, height]) - 0.5
+    limit = torch.tensor([width - 1, height - 1], device=face.device)
+    image = torch.arange(num_images, device=face.device)[:, None]
+    mine = torch.arange(num_vertices, device=face.device)
+    seen = torch.zeros(num_images, num_vertices, dtype=torch.bool, device=face.device)
+    low = pixels.floor().clamp(-1, max(height, width)).long()
+    for shift in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        column, row = torch.minimum(low + low.new_tensor(shift), limit).clamp_min(0).unbind(-1)
+        nearest = face[image, row, column]
+        own = (mesh.faces[nearest % max(len(mesh.faces), 1)] == mine[:, None]).any(-1)
+        seen |= own & (nearest >= 0)
+    inside = (vertices[..., :2].abs() <= 1).all(-1)
+    return (seen & inside).view(*batch, num_vertices)
