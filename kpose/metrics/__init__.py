@@ -1,0 +1,16 @@
+"""Scores of masks, poses and viewpoint distributions, as functions and as `torchmetrics.Metric`."""
+
+from kpose.metrics.angular_error import AngularError, angular_error, frame_alignment
+from kpose.metrics.mask_iou import MaskIoU, mask_iou
+from kpose.metrics.viewpoint import ViewpointWasserstein, wasserstein_circular, wasserstein_linear
+
+__all__ = [
+    "AngularError",
+    "MaskIoU",
+    "ViewpointWasserstein",
+    "angular_error",
+    "frame_alignment",
+    "mask_iou",
+    "wasserstein_circular",
+    "wasserstein_linear",
+]

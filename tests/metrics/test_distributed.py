@@ -1,0 +1,62 @@
+"""Two processes and one give the same scores, with uneven last batches and with a process that saw nothing."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from kpose.geometry.rotation import random_rotation
+from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
+from kpose.structures import Camera
+
+NUM_IMAGES = 7
+SHARES = {"uneven": ([0, 2, 4, 6], [1, 3, 5]), "one_idle": (list(range(NUM_IMAGES)), [])}
+
+
+def scores(images: list[int], batch_size: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(2, NUM_IMAGES, 6, 6, generator=generator)
+    rotations = random_rotation((2, NUM_IMAGES), generator=generator)
+    mask, target_mask = masks
+    cameras = [Camera(torch.ones(NUM_IMAGES), torch.zeros(NUM_IMAGES, 2), rotation) for rotation in rotations]
+    metrics = MetricCollection(
+        {
+            "iou": MaskIoU(),
+            "iou_hard": MaskIoU(soft=False),
+            "angle": AngularError(),
+            "viewpoint": ViewpointWasserstein(),
+        }
+    )
+    for start in range(0, len(images), batch_size):
+        rows = images[start : start + batch_size]
+        camera, target_camera = (Camera(*(entry[rows] for entry in camera)) for camera in cameras)
+        metrics.update(mask=mask[rows], target_mask=target_mask[rows], camera=camera, target_camera=target_camera)
+    return metrics.compute()
+
+
+def run_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    found = {}
+    for name, shares in SHARES.items():
+        found[name] = {key: value.item() for key, value in scores(shares[rank], batch_size=2).items()}
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.ddp
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    # The two are forked from one process that has imported what is slow to import.
+    multiprocessing.set_forkserver_preload(["kpose.metrics"])
+    torch.multiprocessing.start_processes(run_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
+    expected = {name: value.item() for name, value in scores(list(range(NUM_IMAGES)), batch_size=3).items()}
+    assert len(expected) == 7
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        for name in SHARES:
+            assert found[name] == pytest.approx(expected, abs=1e-5), (rank, name)
