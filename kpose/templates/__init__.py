@@ -1,0 +1,8 @@
+"""Templates: mean shapes of categories, built from measures or loaded from files."""
+
+from kpose.templates.bird import bird
+from kpose.templates.body import Body, Relief, Section
+from kpose.templates.build import build_template
+from kpose.templates.mesh import template_mesh
+
+__all__ = ["Body", "Relief", "Section", "bird", "build_template", "template_mesh"]
