@@ -1,0 +1,7 @@
+"""Backbones: images to feature pyramids."""
+
+from kpose.backbones.base import Backbone
+from kpose.backbones.tiny import TinyBackbone
+from kpose.backbones.transformers import TransformersBackbone
+
+__all__ = ["Backbone", "TinyBackbone", "TransformersBackbone"]

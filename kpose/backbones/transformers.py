@@ -1,0 +1,84 @@
+"""Pretrained backbones from the transformers library."""
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kpose.backbones.base import Backbone
+from kpose.structures import FeatureSpec
+
+__all__ = ["TransformersBackbone"]
+
+PROBE_SIZE = 224  # a multiple of every stride and patch size in use (14, 16, 32)
+
+
+class TransformersBackbone(Backbone):
+    """Wrap any backbone that transformers knows (ResNet, ConvNeXt, Swin, DINOv2, ...).
+
+    Args:
+        name: Name of a model on the Hugging Face hub, or a local folder with its ``config.json`` and weights. A
+            folder is never looked up on the hub.
+        out_stages: Stages whose maps are given, fine to coarse, counted from 1 (0 is the stem).
+        frozen: Whether the pretrained weights stay as they are: no gradients, and batch normalisation in
+            evaluation mode.
+        pretrained: Whether the weights are loaded; otherwise only the architecture is, with random weights.
+
+    Raises:
+        ValueError: If transformers has no backbone class for the model, or it lacks a stage.
+        OSError: If the model is neither a folder nor known to the hub (or there is no network).
+    """
+
+    def __init__(
+        self,
+        name: str | PathLike[str],
+        out_stages: Sequence[int] = (1, 2, 3, 4),
+        *,
+        frozen: bool = True,
+        pretrained: bool = True,
+    ) -> None:
+        model = _load(fspath(name), tuple(out_stages), pretrained=pretrained)
+        super().__init__(_probe(model))
+        self.model = model
+        if frozen:
+            self.freeze()
+
+    def pyramid(self, image: Float[Tensor, "batch 3 H W"]) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
+        """Run the wrapped model."""
+        return tuple(self.model(image).feature_maps)
+
+
+def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool) -> nn.Module:
+    # AutoBackbone.from_pretrained asks the hub about local folders; config and class by hand do not.
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+
+    config: Any = AutoConfig.from_pretrained(name)
+    stages = getattr(config, "stage_names", None)
+    if type(config) not in MODEL_FOR_BACKBONE_MAPPING or stages is None:
+        raise ValueError(
+            f"TransformersBackbone needs a model with a backbone class in transformers; {name!r} is a "
+            f"{config.model_type!r}. Take a ResNet, ConvNeXt, Swin or DINOv2, for example."
+        )
+    if not out_stages or not all(0 <= stage < len(stages) for stage in out_stages):
+        raise ValueError(
+            f"TransformersBackbone needs out_stages within 0 and {len(stages) - 1}; got {out_stages}. "
+            f"The stages of {name!r} are {list(stages)}."
+        )
+    config = AutoConfig.from_pretrained(name, out_indices=list(out_stages))
+    backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    model = backbone_class.from_pretrained(name, config=config) if pretrained else backbone_class(config)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _probe(model: nn.Module) -> FeatureSpec:
+    """Read channels and strides off one small image, since configurations do not name strides."""
+    model.eval()
+    with torch.no_grad():
+        maps = model(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)).feature_maps
+    model.train()
+    return FeatureSpec(tuple(m.shape[1] for m in maps), tuple(PROBE_SIZE // m.shape[-1] for m in maps))

@@ -1,0 +1,45 @@
+"""The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's) and ``predict`` (photos to poses)."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.cli import LightningCLI
+
+# Short class names on the command line resolve among classes that have been imported.
+from kpose.tasks import Task
+
+__all__ = ["main"]
+
+
+class CommandLine(LightningCLI):
+    """Lightning's command line without its ``predict``, which ours replaces."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Name the commands that are Lightning's."""
+        return {k: v for k, v in LightningCLI.subcommands().items() if k != "predict"}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        args: Command and arguments, those of the process when None.
+
+    Example:
+        Train a head on a data set, both named by layered configuration files::
+
+            kpose fit --config base.yaml --config head/quaternion.yaml --config data/synthetic.yaml
+    """
+    # A console script does not see the user's own modules in the working directory; `python -m kpose` does.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    arguments = list(sys.argv[1:] if args is None else args)
+    if arguments[:1] == ["predict"]:
+        from kpose.inference.command import main as predict
+
+        predict(arguments[1:])
+        return
+    CommandLine(Task, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=arguments)

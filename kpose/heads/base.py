@@ -1,0 +1,50 @@
+"""The head interface: features in, a pose out, and the losses that train it."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import TypeVar
+
+from kpose.structures import Batch, Features, PosePrediction
+
+__all__ = ["PoseHead"]
+
+PredictionT = TypeVar("PredictionT", bound=PosePrediction, default=Any)
+
+
+class PoseHead(nn.Module, ABC, Generic[PredictionT]):
+    """Map image features to a pose, and score that pose against a batch.
+
+    A head is built from the `FeatureSpec` of the backbone it sits on, by position. It is registered nowhere: any
+    importable class will do. `kpose.testing.check_pose_head` tells whether it keeps the rules.
+    """
+
+    supervision: ClassVar[frozenset[str]] = frozenset()
+    """Batch entries that `losses` reads; the task checks them and names what is missing."""
+
+    @abstractmethod
+    def forward(self, features: Features, vertices: Float[Tensor, "batch V 3"] | None = None) -> PredictionT:
+        """Predict a pose for every image of the batch.
+
+        Args:
+            features: What the backbone gives.
+            vertices: Shape of the object in each image, in the template's vertex order; the template itself when
+                not given. Heads that need no shape ignore it.
+
+        Returns:
+            A camera in normalised coordinates of the crop, and whatever else the head knows.
+        """
+
+    @abstractmethod
+    def losses(self, prediction: PredictionT, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Score predictions against a batch.
+
+        Args:
+            prediction: What `forward` gave for this batch.
+            batch: At least the entries that ``supervision`` names.
+
+        Returns:
+            Named scalars, already weighted; the task adds and logs them.
+        """

@@ -1,0 +1,99 @@
+"""The smooth network: a feature pyramid to maps at its finest resolution."""
+
+import torch
+from torch import Tensor, nn
+
+from kpose.structures import Features, FeatureSpec
+
+__all__ = ["ChannelAttention", "RefinementBlock", "SmoothNetwork"]
+
+
+class RefinementBlock(nn.Module):
+    """Refinement residual block: a 1×1 convolution, then two 3×3 convolutions around a shortcut.
+
+    Args:
+        source: Channels of the input.
+        target: Channels of the output.
+    """
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(source, target, 1)
+        self.body = nn.Sequential(
+            nn.Conv2d(target, target, 3, padding=1, bias=False),
+            nn.BatchNorm2d(target),
+            nn.ReLU(),
+            nn.Conv2d(target, target, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        x = self.reduce(x)
+        return nn.functional.relu(x + self.body(x))
+
+
+class ChannelAttention(nn.Module):
+    """Channel attention block: what is coarse chooses the channels of what is fine, and is added to it.
+
+    Args:
+        width: Channels of both inputs and of the output.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weigh = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), nn.Sigmoid())
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Apply the block to two maps of one size."""
+        weight = self.weigh(torch.cat((fine, coarse), 1).mean((-2, -1)))
+        return fine * weight[..., None, None] + coarse
+
+
+class SmoothNetwork(nn.Module):
+    """Refine a feature pyramid from its coarsest map to its finest and read output maps off it.
+
+    The mean of the coarsest map (global context) starts the way down; at every stage the map goes through a
+    refinement block, is joined with what came from above by channel attention, and is refined again. Everything is
+    scaled up bilinearly with ``align_corners=False``, so the maps stay on kpose's one grid.
+
+    Args:
+        spec: What the backbone gives.
+        outputs: Number of output maps.
+        width: Channels inside the network.
+        deep: Whether every stage has an output, not the finest only (deep supervision).
+
+    Source:
+        Yu et al., Learning a Discriminative Feature Network for Semantic Segmentation, CVPR 2018, section 3.1.
+    """
+
+    def __init__(self, spec: FeatureSpec, outputs: int, width: int = 64, *, deep: bool = False) -> None:
+        super().__init__()
+        channels = spec.channels[::-1]
+        self.context = nn.Sequential(nn.Linear(channels[0], width), nn.ReLU())
+        self.enter = nn.ModuleList(RefinementBlock(source, width) for source in channels)
+        self.attend = nn.ModuleList(ChannelAttention(width) for _ in channels)
+        self.leave = nn.ModuleList(RefinementBlock(width, width) for _ in channels)
+        read = [nn.Conv2d(width, outputs, 1) for _ in (channels if deep else channels[:1])]
+        for convolution in read:  # untrained maps are nearly zero
+            nn.init.normal_(convolution.weight, std=0.01)
+            nn.init.zeros_(convolution.bias)
+        self.read = nn.ModuleList(read)
+
+    def forward(self, features: Features) -> list[Tensor]:
+        """Compute the output maps.
+
+        Args:
+            features: What the backbone gives.
+
+        Returns:
+            Output maps ``(batch, outputs, h, w)`` of every stage that has any, coarse to fine: the last ones have
+            the size of the finest feature map.
+        """
+        maps = features.maps[::-1]
+        x = self.context(maps[0].mean((-2, -1)))[..., None, None].expand(-1, -1, *maps[0].shape[-2:])
+        stages = []
+        for fine, enter, attend, leave in zip(maps, self.enter, self.attend, self.leave, strict=True):
+            x = nn.functional.interpolate(x, fine.shape[-2:], mode="bilinear", align_corners=False)
+            x = leave(attend(enter(fine), x))
+            stages.append(x)
+        return [read(x) for read, x in zip(self.read, stages[-len(self.read) :], strict=True)]

@@ -1,0 +1,164 @@
+"""Stage 3: train one pose head on one camera for each image."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torchmetrics import Metric
+
+from kpose.backbones import Backbone
+from kpose.heads import PoseHead
+from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
+from kpose.rendering import HardRenderer
+from kpose.structures import Batch, FeatureSpec, Mesh, PosePrediction
+from kpose.tasks.base import Task
+from kpose.templates import bird, load_template
+
+__all__ = ["PoseEstimator"]
+
+STEP_OUTPUT = dict[str, Any]
+
+
+class PoseEstimator(Task):
+    """Train and score a pose head on the features of a backbone.
+
+    The head says which batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are
+    left out where a data set has none. Silhouettes are the template's, seen by the predicted camera.
+
+    Args:
+        backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
+        head: Builds the head from the backbone's `FeatureSpec`; a head class is such a callable.
+        optimizer: Builds the optimizer from the trained parameters.
+        lr_scheduler: Builds the schedule from the optimizer and the number of steps of the whole run; it is
+            advanced at every step. None keeps the learning rate.
+        template: File of the category's mean shape, the built-in bird when None.
+
+    Attributes:
+        vertices: The template's vertices, on the module's device.
+        faces: The template's faces.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.heads import QuaternionHead
+        >>> task = PoseEstimator(TinyBackbone(width=8), head=QuaternionHead)
+        >>> task(torch.zeros(2, 3, 64, 64)).camera.rotation.shape
+        torch.Size([2, 3, 3])
+    """
+
+    vertices: Tensor
+    faces: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Callable[[FeatureSpec], PoseHead],
+        *,
+        optimizer: OptimizerCallable = AdamW,
+        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
+        template: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.record_hyperparameters()
+        self.backbone = backbone
+        self.head = head(backbone.spec)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        shape = bird() if template is None else load_template(template)
+        self.register_buffer("vertices", shape.vertices, persistent=False)
+        self.register_buffer("faces", shape.faces, persistent=False)
+        self.renderer = HardRenderer()
+        self.scores = nn.ModuleDict({stage: _scores() for stage in ("val", "test")})
+
+    def forward(
+        self, image: Float[Tensor, "batch 3 H W"], vertices: Float[Tensor, "batch V 3"] | None = None
+    ) -> PosePrediction:
+        """Predict the pose of the object in every image.
+
+        Args:
+            image: RGB crops in [0, 1].
+            vertices: Shape of the object in each image; the template when not given.
+
+        Returns:
+            What the head predicts.
+        """
+        prediction: PosePrediction = self.head(self.backbone(image), vertices)
+        return prediction
+
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
+        """Predict, score against the head's own losses and log them."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
+        """Do the training step and update the scores."""
+        return self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
+        """Do the training step and update the scores."""
+        return self._step(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> PosePrediction:
+        """Predict only."""
+        return self(batch["image"])
+
+    def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
+        missing = sorted(self.head.supervision - batch.keys())
+        if missing:
+            raise KeyError(
+                f"{type(self.head).__name__} needs batch entries {sorted(self.head.supervision)}; this batch has "
+                f"{sorted(batch)}. Take a data module that gives {missing}."
+            )
+        prediction = self(batch["image"])
+        terms = self.head.losses(prediction, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        size = len(batch["image"])
+        self.log(f"{stage}/loss", loss, batch_size=size, prog_bar=stage == "train")
+        self.log_dict({f"{stage}/{name}": value for name, value in terms.items()}, batch_size=size)
+        if stage != "train":
+            self._score(prediction, batch, stage)
+        return {"loss": loss, "prediction": prediction}
+
+    def _score(self, prediction: PosePrediction, batch: Batch, stage: str) -> None:
+        scores: Any = self.scores[stage]
+        if "camera" in batch:
+            scores["angle"].update(prediction.camera, batch["camera"])
+            scores["viewpoint"].update(prediction.camera, batch["camera"])
+        if "mask" in batch:
+            size = batch["mask"].shape[-2:]
+            mesh = Mesh(self.vertices, self.faces)
+            mask = self.renderer.render(mesh, prediction.camera, (size[0], size[1])).mask
+            scores["iou"].update(mask, batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the split."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        scores: Any = self.scores[stage]
+        for name, metric in scores.items():
+            assert isinstance(metric, Metric)
+            if metric.update_called:
+                value = metric.compute()
+                values = value if isinstance(value, dict) else {name: value}
+                self.log_dict({f"{stage}/{key}": v for key, v in values.items()}, prog_bar=name != "viewpoint")
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Build the optimizer over everything that is trained, and its schedule over the whole run."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.lr_scheduler is None:
+            return optimizer
+        schedule = self.lr_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _scores() -> nn.ModuleDict:
+    return nn.ModuleDict({"angle": AngularError(), "viewpoint": ViewpointWasserstein(), "iou": MaskIoU(soft=False)})
