@@ -40,7 +40,10 @@ def public_modules() -> list[str]:
     names = []
     for info in pkgutil.iter_modules(kpose.__path__, "kpose."):
         if info.name == "kpose.geometry":
-            names += [inner.name for inner in pkgutil.iter_modules([str(Path(kpose.__path__[0]) / "geometry")], info.name + ".")]
+            names += [
+                inner.name
+                for inner in pkgutil.iter_modules([str(Path(kpose.__path__[0]) / "geometry")], info.name + ".")
+            ]
         elif not info.name.endswith("__main__"):
             names.append(info.name)
     return sorted(names)
