@@ -56,8 +56,8 @@ def crop_image(image: Image.Image, box: Sequence[float], size: int, fill: int | 
         ValueError: If the box has no area or is not finite.
 
     Example:
-        >>> crop_image(Image.new("L", (4, 4), 200), (-4.0, 0.0, 4.0, 8.0), 2).tobytes()
-        b'\x00\xc8\x00\x00'
+        >>> crop_image(Image.new("L", (4, 4), 200), (-1.0, 0.0, 1.0, 2.0), 2).tobytes()
+        b'\x00\xc8\x00\xc8'
     """
     if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
         raise ValueError(f"crop_image needs a box with an area; got {tuple(box)}. Leave this image out.")

@@ -1,0 +1,90 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kpose.data.crops import CropCache, crop_image, load_crop, square_box
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """A picture whose grey value is 4 x + 2 y at the pixel centre (x, y)."""
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return Image.fromarray((4 * x + 2 * y).astype(np.float32))
+
+
+def test_square_box_holds_the_box_and_keeps_its_centre():
+    box = torch.tensor([[3.0, 5.0, 13.0, 8.0], [0.0, 0.0, 2.0, 6.0]])
+    square = square_box(box, 0.05)
+    assert torch.allclose(square[:, 2] - square[:, 0], torch.tensor([11.0, 6.6]))
+    assert torch.allclose(square[:, 3] - square[:, 1], torch.tensor([11.0, 6.6]))
+    assert torch.allclose(square[:, :2] + square[:, 2:], box[:, :2] + box[:, 2:])
+
+
+@pytest.mark.parametrize("size", [7, 16, 40])
+def test_crop_meets_positions_to_a_fraction_of_a_pixel(size):
+    left, top, side = 6.3, 4.6, 15.7
+    crop = np.asarray(crop_image(ramp(40, 30), (left, top, left + side, top + side), size))
+    centre = (np.arange(size) + 0.5) / size * side
+    expected = 4 * (left + centre)[None] + 2 * (top + centre)[:, None]
+    inner = slice(2, -2)  # at the border the filter is cut off by the crop's own edge
+    assert np.abs(crop - expected)[inner, inner].max() < 0.25  # 0.06 of a pixel
+
+
+def test_outside_the_photo_is_filled(tmp_path):
+    Image.new("RGB", (10, 8), (10, 20, 30)).save(tmp_path / "photo.png")
+    Image.new("L", (10, 8), 255).save(tmp_path / "mask.png")
+    crop = load_crop(tmp_path / "photo.png", tmp_path / "mask.png", (-10.0, -4.0, 10.0, 16.0), 20, (255, 128, 0))
+    assert crop.shape == (4, 20, 20)
+    assert crop[:, 0, 0].tolist() == [255, 128, 0, 0]
+    assert crop[:, 8, 15].tolist() == [10, 20, 30, 255]
+    assert (crop[3] > 0).sum() == 80
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 0.0, 0.0), (5.0, 5.0, 1.0, 1.0), (0.0, 0.0, float("nan"), 1.0)])
+def test_a_box_without_area_is_refused(box):
+    with pytest.raises(ValueError, match="box with an area"):
+        crop_image(Image.new("L", (4, 4)), box, 2)
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path):
+    Image.new("RGB", (10, 8)).save(tmp_path / "photo.png")
+    Image.new("L", (8, 10)).save(tmp_path / "mask.png")
+    with pytest.raises(ValueError, match="mask of the photo's size"):
+        load_crop(tmp_path / "photo.png", tmp_path / "mask.png", (0.0, 0.0, 4.0, 4.0), 4, (0, 0, 0))
+
+
+def crop_of(value: int) -> torch.Tensor:
+    return torch.full((4, 3, 3), value, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_cache_loads_once_and_gives_copies(tmp_path, on_disk):
+    cache = CropCache(3, 3, folder=tmp_path / "new" if on_disk else None)
+    calls = []
+    first = cache.get(1, lambda: calls.append(1) or crop_of(7))
+    first.zero_()
+    assert cache.get(1, lambda: calls.append(2) or crop_of(9)).unique().tolist() == [7]
+    assert cache.get(2, lambda: crop_of(5)).unique().tolist() == [5]
+    assert calls == [1]
+
+
+def test_cache_on_disk_is_found_again_by_its_key(tmp_path):
+    CropCache(3, 3, folder=tmp_path, key="a").get(0, lambda: crop_of(7))
+    again = CropCache(3, 3, folder=tmp_path, key="a")
+    assert again.get(0, lambda: crop_of(9)).unique().tolist() == [7]
+    assert CropCache(3, 3, folder=tmp_path, key="b").get(0, lambda: crop_of(9)).unique().tolist() == [9]
+    assert pickle.loads(pickle.dumps(again)).get(0, lambda: crop_of(9)).unique().tolist() == [7]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bin", ".bin"]
+
+
+def test_cache_in_memory_starts_empty_in_a_copy():
+    cache = CropCache(3, 3)
+    cache.get(0, lambda: crop_of(7))
+    assert pickle.loads(pickle.dumps(cache)).get(0, lambda: crop_of(9)).unique().tolist() == [9]
+
+
+def test_empty_cache_is_refused():
+    with pytest.raises(ValueError, match="at least one crop"):
+        CropCache(0, 3)
