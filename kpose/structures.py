@@ -143,6 +143,8 @@ class Batch(TypedDict, total=False):
 
     image: Float[Tensor, "batch 3 H W"]
     """RGB in [0, 1]."""
+    features: Features
+    """What a frozen backbone gave for the image, where that has been computed before."""
     mask: Bool[Tensor, "batch H W"]
     """Annotated silhouette."""
     camera: Camera
