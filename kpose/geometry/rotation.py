@@ -100,12 +100,13 @@ def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
     return axis_angle
 
 
-def gram_schmidt(raw: Float[Tensor, "*batch 6"], *, epsilon: float = 1e-7) -> Float[Tensor, "*batch 3 3"]:
+def gram_schmidt(raw: Float[Tensor, "*batch 6"], *, epsilon: float = 1e-6) -> Float[Tensor, "*batch 3 3"]:
     """Map six numbers onto a rotation by partial Gram-Schmidt.
 
     Args:
         raw: First *column* of the matrix (three numbers), then a vector that fixes the plane of the second.
-        epsilon: Length under which a vector counts as zero.
+        epsilon: Length under which the first vector counts as zero, and share of its length that the second must
+            have beside the first.
 
     Returns:
         Rotation matrices. Where the columns are zero or collinear the rotation is arbitrary among those that
@@ -125,12 +126,14 @@ def gram_schmidt(raw: Float[Tensor, "*batch 6"], *, epsilon: float = 1e-7) -> Fl
     # The axis least aligned with x replaces a second column that carries no direction of its own.
     least = torch.nn.functional.one_hot(x.detach().abs().argmin(-1), 3).to(raw)
     fallback = _unit(least - (least * x).sum(-1, keepdim=True) * x, least, epsilon)
-    rest = second - (second * x).sum(-1, keepdim=True) * x
-    y = _unit(rest, fallback, epsilon)
+    length = second.detach().norm(dim=-1, keepdim=True)
+    y = _unit(second - (second * x).sum(-1, keepdim=True) * x, fallback, epsilon * length.clamp_min(epsilon))
+    # What is left of nearly collinear columns is partly rounding: a second pass makes it orthogonal.
+    y = _unit(y - (y * x).sum(-1, keepdim=True) * x, fallback, epsilon)
     return torch.stack((x, y, torch.linalg.cross(x, y)), -1)
 
 
-def _unit(vector: Tensor, fallback: Tensor, epsilon: float) -> Tensor:
+def _unit(vector: Tensor, fallback: Tensor, epsilon: float | Tensor) -> Tensor:
     length = vector.square().sum(-1, keepdim=True)
     tiny = length < epsilon**2
     return torch.where(tiny, fallback, vector * torch.where(tiny, 1.0, length).rsqrt())
