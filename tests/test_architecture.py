@@ -4,7 +4,6 @@ The layers are read from the docstring of `kpose`, so that what people read is w
 """
 
 import ast
-import importlib.metadata
 import json
 import re
 import subprocess
@@ -154,10 +153,11 @@ def test_imports_are_declared(path):
 @cache
 def declared() -> set[str]:
     """Give the import names of kpose's own dependencies."""
-    lines = importlib.metadata.requires("kpose") or []
-    names = {re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines if "extra ==" not in line}
-    renamed = {"pillow": "PIL"}
-    return {renamed.get(name, name.replace("-", "_")) for name in names}
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = re.search(r"^dependencies = \[$(.*?)^\]$", text, flags=re.M | re.S)
+    assert block is not None
+    names = re.findall(r'^    "([A-Za-z0-9_.-]+)', block[1], flags=re.M)
+    return {{"pillow": "PIL"}.get(name, name.replace("-", "_")) for name in names}
 
 
 def run(code: str) -> dict:

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from kpose.structures import Features, FeatureSpec
 
@@ -60,7 +59,7 @@ class Backbone(nn.Module, ABC):
             normal = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
             return Features(self.pyramid(normal))
 
-    def freeze(self) -> Self:
+    def freeze(self) -> "Backbone":
         """Stop training for good: no gradients, and batch normalisation stays in evaluation mode.
 
         Returns:
@@ -70,7 +69,7 @@ class Backbone(nn.Module, ABC):
         self.requires_grad_(False)
         return self.train(False)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> "Backbone":
         """Switch between training and evaluation; a frozen backbone stays in evaluation.
 
         Args:
