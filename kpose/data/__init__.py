@@ -2,11 +2,14 @@
 
 from kpose.data.cub import CUBAnnotations, CUBDataset, read_cameras, read_cub, read_mean_parts, write_cameras
 from kpose.data.cub_datamodule import CUBDataModule
+from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
 
 __all__ = [
     "CUBAnnotations",
     "CUBDataModule",
     "CUBDataset",
+    "SyntheticBirdsDataModule",
+    "SyntheticBirdsDataset",
     "read_cameras",
     "read_cub",
     "read_mean_parts",

@@ -1,0 +1,175 @@
+"""Random plumage for synthetic birds: a colour for every point of the template's surface, from parts and noise."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from kpose.data.draws import Draws
+from kpose.structures import Template
+
+__all__ = ["random_plumage"]
+
+_DARK = ((0.10, 0.09, 0.09), (0.20, 0.15, 0.11), (0.30, 0.21, 0.14), (0.22, 0.23, 0.25), (0.12, 0.16, 0.26))
+_MIDDLE = ((0.42, 0.32, 0.22), (0.52, 0.42, 0.30), (0.45, 0.46, 0.47), (0.40, 0.42, 0.26), (0.58, 0.38, 0.20))
+_PALE = ((0.92, 0.91, 0.88), (0.85, 0.80, 0.68), (0.72, 0.71, 0.69), (0.90, 0.84, 0.55), (0.80, 0.66, 0.48))
+_VIVID = ((0.78, 0.14, 0.10), (0.92, 0.74, 0.12), (0.14, 0.30, 0.66), (0.90, 0.46, 0.10), (0.28, 0.50, 0.20))
+_HORN = ((0.08, 0.08, 0.08), (0.30, 0.28, 0.26), (0.85, 0.55, 0.12), (0.70, 0.62, 0.45), (0.80, 0.35, 0.15))
+_REGIONS = {  # parts that anchor each region of plumage
+    "crown": ("crown", "forehead"),
+    "cheek": ("left eye", "right eye"),
+    "throat": ("throat",),
+    "nape": ("nape",),
+    "back": ("back",),
+    "wing": ("left wing", "right wing"),
+    "tail": ("tail",),
+    "breast": ("breast",),
+    "belly": ("belly",),
+}
+_NOISE_CELLS = 24
+
+
+def random_plumage(points: Float[Tensor, "N 3"], template: Template, draws: Draws) -> Float[Tensor, "N 3"]:
+    """Paint a bird: plumage by region, streaks, wing bars, beak and eyes, equal on both sides.
+
+    Args:
+        points: Points of the undeformed template's surface.
+        template: Bird with CUB's part names.
+        draws: Random numbers of one row.
+
+    Returns:
+        RGB in [0, 1] of every point, without light and shade.
+
+    Example:
+        >>> from kpose.templates import bird
+        >>> colors = random_plumage(bird().vertices, bird(), Draws(0, [0]))
+        >>> bool((colors >= 0).all() and (colors <= 1).all())
+        True
+    """
+    middle = template.vertices.mean(0)
+    length = template.vertices[:, 1].max() - template.vertices[:, 1].min()
+    fold = points.new_tensor([1.0, 0.0, 0.0])
+
+    def chart(positions: Float[Tensor, "M 3"]) -> Float[Tensor, "M 3"]:
+        """Measure in body lengths from the middle, the right side folded onto the left."""
+        local = (positions - middle) / length
+        return torch.where(fold.bool(), local.abs(), local)
+
+    anchors = dict(zip(template.part_names, chart(template.vertices[template.part_vertices]), strict=True))
+    place = chart(points)
+    share = _region_shares(place + 0.03 * _noise(place, (7, 7, 7), draws, 3), anchors, draws)
+    colors = share @ _palette(draws)
+    colors = colors * _pattern(place, share, draws)
+    colors = _wing_feathers(colors, place, share, anchors, draws)
+    colors = _bare_parts(colors, place, anchors, draws)
+    return colors.clamp(0, 1)
+
+
+def _region_shares(
+    place: Float[Tensor, "N 3"], anchors: dict[str, Float[Tensor, "3"]], draws: Draws
+) -> Float[Tensor, "N R"]:
+    """Give every point's share in the regions: nearest anchor, with borders of random softness."""
+    distance = torch.stack(
+        [
+            torch.stack([(place - anchors[part]).norm(dim=-1) for part in parts]).amin(0)
+            for parts in _REGIONS.values()
+        ],
+        dim=-1,
+    )
+    reach = draws.uniform(len(_REGIONS), low=0.8, high=1.25)[0]
+    softness = draws.uniform(low=0.006, high=0.03)
+    return torch.softmax(-distance / reach / softness, -1)
+
+
+def _palette(draws: Draws) -> Float[Tensor, "R 3"]:
+    """Draw a colour for each region: a main coat, a paler underside, darker wings and now and then vivid marks."""
+    chance = dict(zip(_REGIONS, draws.uniform(len(_REGIONS))[0].tolist(), strict=True))
+    main = _tint((_DARK, _MIDDLE, _MIDDLE, _PALE, _VIVID), draws)
+    under = _tint((_PALE, _PALE, _MIDDLE, _VIVID), draws)
+    head = _tint((_DARK, _MIDDLE, _PALE, _VIVID), draws)
+    mark = _tint((_VIVID, _PALE, _DARK), draws)
+    wing = main * draws.uniform(low=0.45, high=1.0)
+    if chance["wing"] < 0.3:
+        wing = _tint((_DARK, _MIDDLE), draws)
+    if chance["belly"] < 0.3:
+        under = 0.7 * main + 0.3 * under
+    plain = chance["crown"] < 0.5
+    crown = main if plain else head
+    coat = {
+        "crown": crown,
+        "cheek": crown if chance["cheek"] < 0.7 else mark,
+        "throat": crown if chance["throat"] < 0.35 else under if chance["throat"] < 0.75 else mark,
+        "nape": main if chance["nape"] < 0.6 else crown,
+        "back": main,
+        "wing": wing,
+        "tail": wing if chance["tail"] < 0.75 else main,
+        "breast": under if chance["breast"] < 0.65 else mark if chance["breast"] < 0.8 else main,
+        "belly": under,
+    }
+    return torch.stack(list(coat.values()))
+
+
+def _tint(families: Sequence[Sequence[tuple[float, float, float]]], draws: Draws) -> Float[Tensor, "3"]:
+    """Draw a colour near one of a random family's."""
+    family = torch.tensor(families[int(draws.integers(len(families)))])
+    tint: Tensor = family[draws.integers(len(family))[0]] * draws.uniform(low=0.75, high=1.2)
+    return (tint + draws.normal(3, sd=0.03)[0]).clamp(0.03, 0.97)
+
+
+def _pattern(place: Float[Tensor, "N 3"], share: Float[Tensor, "N R"], draws: Draws) -> Float[Tensor, "N 1"]:
+    """Give the shades of the feathers: mottling everywhere, streaks or bars on some regions."""
+    mottle = 0.10 * _noise(place, (10, 10, 10), draws) + 0.10 * _noise(place, (45, 22, 45), draws)
+    amount = draws.uniform(len(_REGIONS), low=-0.7, high=0.6)[0].clamp(min=0)  # about half the regions are plain
+    along = float(draws.uniform()) < 0.7
+    streaks = _noise(place, (36, 9, 36) if along else (9, 30, 9), draws)
+    streaks = torch.sigmoid(8 * (streaks - 0.25))
+    return (1 + mottle) * (1 - streaks * (share @ amount)[:, None])
+
+
+def _wing_feathers(
+    colors: Float[Tensor, "N 3"],
+    place: Float[Tensor, "N 3"],
+    share: Float[Tensor, "N R"],
+    anchors: dict[str, Float[Tensor, "3"]],
+    draws: Draws,
+) -> Float[Tensor, "N 3"]:
+    """Draw the edges of flight feathers on wings and tail, and pale wing bars on some birds."""
+    names = list(_REGIONS)
+    wing, tail = share[:, names.index("wing"), None], share[:, names.index("tail"), None]
+    rise = place[:, 2:] + 0.3 * place[:, 1:2] + 0.006 * _noise(place, (12, 12, 12), draws)
+    edges = torch.sin(rise * float(draws.uniform(low=180.0, high=320.0))).relu().square()
+    colors = colors * (1 - (wing + 0.6 * tail) * edges * draws.uniform(low=0.1, high=0.45))
+    bars, strength = int(draws.integers(3)), draws.uniform(low=0.4, high=0.9)
+    behind = place[:, 1:2] - anchors["left wing"][1] + 0.8 * (place[:, 2:] - anchors["left wing"][2])
+    behind = behind + 0.01 * _noise(place, (20, 20, 20), draws)
+    pale = _tint((_PALE,), draws)
+    for bar in range(bars):
+        band = torch.exp(-((behind + 0.06 - 0.07 * bar) / 0.011).square()) * wing * strength
+        colors = torch.lerp(colors, pale.expand_as(colors), band)
+    return colors
+
+
+def _bare_parts(
+    colors: Float[Tensor, "N 3"], place: Float[Tensor, "N 3"], anchors: dict[str, Float[Tensor, "3"]], draws: Draws
+) -> Float[Tensor, "N 3"]:
+    """Paint beak, eyes and sometimes a ring round the eyes."""
+    horn, ring = _tint((_HORN,), draws), _tint((_PALE, _VIVID), draws)
+    base = 0.45 * anchors["beak"] + 0.55 * anchors["forehead"]
+    beak = torch.sigmoid((base[1] - place[:, 1:2]) / 0.006)
+    colors = torch.lerp(colors, horn.expand_as(colors), beak)
+    eye = (place - anchors["left eye"]).norm(dim=-1, keepdim=True)
+    if float(draws.uniform()) < 0.35:
+        colors = torch.lerp(colors, ring.expand_as(colors), torch.sigmoid((0.026 - eye) / 0.002))
+    return colors * torch.sigmoid((eye - 0.017) / 0.002).clamp(min=0.06)
+
+
+def _noise(
+    place: Float[Tensor, "N 3"], cells: tuple[int, int, int], draws: Draws, channels: int = 1
+) -> Float[Tensor, "N channels"]:
+    """Sample smooth noise with that many cells a body length along each axis (about -1 to 1)."""
+    volume = draws.normal(channels, _NOISE_CELLS, _NOISE_CELLS, _NOISE_CELLS)
+    grid = place * place.new_tensor(cells) * (2 / _NOISE_CELLS)
+    sampled = grid_sample(volume, grid[None, None, None], padding_mode="reflection", align_corners=False)
+    return sampled[0, :, 0, 0].mT * 1.3

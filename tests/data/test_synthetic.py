@@ -1,0 +1,205 @@
+import math
+import pickle
+
+import pytest
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from torch.utils.data import default_collate
+
+from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
+from kpose.data.draws import Draws
+from kpose.data.scene import random_cameras, random_shapes
+from kpose.geometry.camera import apply_crop, project
+from kpose.geometry.rotation import matrix_to_viewpoint
+from kpose.rendering import HardRenderer
+from kpose.structures import Mesh
+from kpose.templates import bird
+
+SIZE = 24
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture
+def dataset(cache_dir):
+    return SyntheticBirdsDataset(6, SIZE, seed=3, cache_dir=cache_dir)
+
+
+def test_items_are_consistent(dataset):
+    batch = default_collate([dataset[index] for index in range(len(dataset))])
+    template = bird()
+    assert batch["image"].shape == (6, 3, SIZE, SIZE)
+    assert batch["image"].dtype == torch.float32
+    assert 0 <= batch["image"].min() < 0.3 < 0.7 < batch["image"].max() <= 1
+    assert batch["index"].tolist() == list(range(6))
+    assert not batch["flipped"].any()
+    torch.testing.assert_close(torch.linalg.det(batch["camera"].rotation), torch.ones(6))
+
+    rendering = HardRenderer().render(Mesh(batch["vertices"], template.faces), batch["camera"], SIZE)
+    mask = rendering.mask > 0.5
+    overlap = (mask & batch["mask"]).sum((1, 2)) / (mask | batch["mask"]).sum((1, 2))
+    assert overlap.min() > 0.85  # only pixels on the outline differ: theirs is the mean of four samples
+
+    parts = project(batch["vertices"][:, template.part_vertices], batch["camera"])
+    visible = batch["parts_visible"]
+    torch.testing.assert_close(batch["parts"][visible], parts[visible])
+    assert (batch["parts"][~visible] == 0).all()
+    assert 0 < visible.float().mean() < 1
+
+    corners = torch.tensor([[0.0, 0.0], [SIZE, SIZE]]).expand(6, 2, 2)
+    assert apply_crop(corners, batch["crop"]).tolist() == [[[-1, -1], [1, 1]]] * 6
+
+
+def test_birds_lie_inside_the_picture():
+    template = bird()
+    shapes = random_shapes(template, Draws(0, range(64), stream=0))
+    camera = random_cameras(shapes, Draws(0, range(64), stream=1))
+    assert project(shapes, camera).abs().max() < 1
+
+
+def test_cameras_are_spread_like_cubs():
+    template = bird()
+    shapes = template.vertices.expand(400, -1, -1)
+    camera = random_cameras(shapes, Draws(0, range(400)))
+    azimuth, elevation, roll = matrix_to_viewpoint(camera.rotation)
+    assert torch.histc(azimuth, 8, -math.pi, math.pi).min() > 10
+    assert 20 < elevation.rad2deg().std() < 40
+    assert 25 < roll.rad2deg().std() < 50
+
+
+def test_deformation_is_smooth_and_keeps_the_frame():
+    template = bird()
+    shapes = random_shapes(template, Draws(0, range(32)))
+    size = template.vertices[:, 1].max() - template.vertices[:, 1].min()
+    assert (shapes - template.vertices).norm(dim=-1).mean() > 0.01 * size
+    edge = template.vertices[template.faces[:, 0]] - template.vertices[template.faces[:, 1]]
+    stretched = (shapes[:, template.faces[:, 0]] - shapes[:, template.faces[:, 1]]).norm(dim=-1) / edge.norm(dim=-1)
+    assert stretched.min() > 0.3
+    assert stretched.max() < 3
+    torch.testing.assert_close(shapes.mean(1), template.vertices.mean(0).expand(32, 3), atol=1e-5, rtol=0)
+
+
+def test_draws_of_a_row_do_not_depend_on_the_batch():
+    alone, among = Draws(1, [5]), Draws(1, [2, 5])
+    for name, arguments in (("uniform", (2,)), ("normal", (3, 2)), ("integers", (100, 4))):
+        assert torch.equal(getattr(alone, name)(*arguments)[0], getattr(among, name)(*arguments)[1])
+    assert not torch.equal(Draws(1, [5]).normal(4), Draws(1, [5], stream=1).normal(4))
+
+
+def test_items_depend_on_seed_and_number_only(dataset, tmp_path):
+    other = SyntheticBirdsDataset(40, SIZE, seed=3, cache_dir=tmp_path)
+    assert torch.equal(other[4]["image"], dataset[4]["image"])
+    assert torch.equal(other[4]["vertices"], dataset[4]["vertices"])
+    assert not torch.equal(dataset[4]["image"], dataset[5]["image"])
+    reseeded = SyntheticBirdsDataset(6, SIZE, seed=4, cache_dir=tmp_path)
+    assert not torch.equal(reseeded[4]["image"], dataset[4]["image"])
+
+
+def test_cache_is_used_and_rebuilt_when_corrupt(tmp_path, monkeypatch):
+    dataset = SyntheticBirdsDataset(2, 8, cache_dir=tmp_path)
+    dataset.prepare(progress=False)
+    (file,) = dataset.folder.iterdir()
+    image = dataset[1]["image"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kpose.data.synthetic.render_birds", None)  # rendering would fail
+        fresh = SyntheticBirdsDataset(2, 8, cache_dir=tmp_path)
+        fresh.prepare()
+        assert torch.equal(fresh[1]["image"], image)
+
+    for damaged in (b"", b"nonsense", file.read_bytes()[:-7]):
+        file.unlink()
+        file.write_bytes(damaged)
+        assert torch.equal(SyntheticBirdsDataset(2, 8, cache_dir=tmp_path)[1]["image"], image)
+        assert [path.suffix for path in dataset.folder.iterdir()] == [".safetensors"]
+
+
+def test_dataset_travels_to_workers(dataset):
+    dataset[0]
+    assert len(pickle.dumps(dataset)) < 200_000
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[0]["image"], dataset[0]["image"])
+
+
+def test_default_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert SyntheticBirdsDataset(1).cache_dir == tmp_path / "kpose"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_images": 0}, "at least one picture"),
+        ({"num_images": 1, "image_size": 0}, "at least one picture"),
+        ({"num_images": 1, "seed": -1}, "seed from 0"),
+        ({"num_images": 1, "start": 5}, "multiple of 32"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticBirdsDataset(**arguments)
+
+
+def test_index_outside_is_refused(dataset):
+    with pytest.raises(IndexError, match="6 pictures"):
+        dataset[6]
+
+
+@pytest.fixture
+def datamodule(cache_dir):
+    seed_everything(0)
+    module = SyntheticBirdsDataModule(
+        num_train=8, num_val=2, num_test=3, image_size=SIZE, batch_size=4, seed=3, cache_dir=cache_dir
+    )
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def test_splits_are_disjoint(datamodule):
+    numbers = [
+        {int(index) for batch in loader for index in batch["index"]}
+        for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader())
+    ]
+    assert [len(split) for split in numbers] == [8, 2, 3]
+    assert len(set.union(*numbers)) == 13
+
+
+def test_too_large_sets_are_refused():
+    with pytest.raises(ValueError, match="at most"):
+        SyntheticBirdsDataModule(num_val=1 << 25)
+
+
+def test_augmentation_keeps_labels_right(datamodule):
+    template = bird()
+    batch = next(iter(datamodule.train_dataloader()))
+    datamodule.flip = 1.0
+    augmented = datamodule.augment(batch, seed=0)
+    assert augmented["flipped"].all()
+    mesh = Mesh(augmented["vertices"], template.faces)
+    mask = HardRenderer().render(mesh, augmented["camera"], SIZE).mask > 0.5
+    overlap = (mask & augmented["mask"]).sum((1, 2)) / (mask | augmented["mask"]).sum((1, 2))
+    assert overlap.min() > 0.85
+    parts = project(augmented["vertices"][:, template.part_vertices], augmented["camera"])
+    visible = augmented["parts_visible"]
+    torch.testing.assert_close(augmented["parts"][visible], parts[visible])
+
+
+def test_augmentation_is_decided_by_its_seed(datamodule):
+    batch = next(iter(datamodule.train_dataloader()))
+    state = torch.get_rng_state()
+    first, again, other = (datamodule.augment(batch, seed=seed)["image"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_only_training_batches_are_augmented(datamodule):
+    batch = next(iter(datamodule.val_dataloader()))
+    assert datamodule.on_after_batch_transfer(batch, 0) is batch
+    datamodule.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    datamodule.trainer.training = True
+    changed = datamodule.on_after_batch_transfer(batch, 0)
+    assert not torch.equal(changed["image"], batch["image"])
