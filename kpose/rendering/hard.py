@@ -1,6 +1,6 @@
 """Exact z-buffer: labels, visibility, hard IoU and pictures."""
 
-from kpose.rendering.rasterize import z_buffer
+from kpose.rendering.rasterize import gather_corners, z_buffer
 from kpose.rendering.renderer import Renderer, image_size, to_image
 from kpose.rendering.surface import surface
 from kpose.structures import Camera, Mesh, Rendering
@@ -35,7 +35,9 @@ class HardRenderer(Renderer):
         """Draw meshes; see `Renderer.render`."""
         size = image_size(size)
         vertices, batch = to_image(mesh, camera)
-        corners = vertices[:, mesh.faces].flatten(0, 1)
-        nearest = z_buffer(corners.detach(), len(vertices), size, self.max_pairs, self.cull_back_faces)
+        corners = gather_corners(vertices, mesh.faces)
+        nearest = z_buffer(
+            corners.detach(), len(vertices), size, max_pairs=self.max_pairs, cull=self.cull_back_faces
+        )
         depth, face_index, weights, rgb = surface(mesh, corners, nearest, batch, size)
         return Rendering((face_index >= 0).to(depth), depth, face_index, weights, rgb)

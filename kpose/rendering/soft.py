@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from kpose.rendering.rasterize import Pairs, barycentrics, find_pairs, z_buffer
+from kpose.rendering.distance import signed_distance
+from kpose.rendering.rasterize import find_pairs, gather_corners, z_buffer
 from kpose.rendering.renderer import Renderer, image_size, to_image
 from kpose.rendering.surface import surface
 from kpose.structures import Camera, Mesh, Rendering
@@ -48,8 +49,10 @@ class SoftRenderer(Renderer):
         """Draw meshes; see `Renderer.render`."""
         size = image_size(size)
         vertices, batch = to_image(mesh, camera)
-        corners = vertices[:, mesh.faces].flatten(0, 1)
-        nearest = z_buffer(corners.detach(), len(vertices), size, self.max_pairs, self.cull_back_faces)
+        corners = gather_corners(vertices, mesh.faces)
+        nearest = z_buffer(
+            corners.detach(), len(vertices), size, max_pairs=self.max_pairs, cull=self.cull_back_faces
+        )
         depth, face_index, weights, rgb = surface(mesh, corners, nearest, batch, size)
         mask = self._alpha(corners, len(vertices), size).view(*batch, *size)
         return Rendering(mask, depth, face_index, weights, rgb)
@@ -60,33 +63,18 @@ class SoftRenderer(Renderer):
         """Draw the mask alone; see `Renderer.silhouette`."""
         size = image_size(size)
         vertices, batch = to_image(mesh, camera)
-        return self._alpha(vertices[:, mesh.faces].flatten(0, 1), len(vertices), size).view(*batch, *size)
+        return self._alpha(gather_corners(vertices, mesh.faces), len(vertices), size).view(*batch, *size)
 
     def _alpha(self, corners: Tensor, num_images: int, size: tuple[int, int]) -> Tensor:
         radius = math.sqrt(math.log(1e4 - 1) * self.sigma)
         total = corners.new_zeros(num_images * size[0] * size[1])
-        for pairs in find_pairs(corners.detach(), num_images, size, radius, self.max_pairs):
-            signed, pixel = _signed_distance(corners, pairs, radius, self.cull_back_faces)
-            total = total.index_add(0, pixel, softplus(signed / self.sigma))
+        with torch.no_grad():
+            chunks = list(
+                find_pairs(
+                    corners, num_images, size, radius=radius, max_pairs=self.max_pairs, cull=self.cull_back_faces
+                )
+            )
+        for pairs in chunks:
+            signed = signed_distance(corners, pairs, size[1])
+            total = total.scatter_add(0, pairs.pixel, softplus(signed / self.sigma))
         return -torch.expm1(-total)
-
-
-def _signed_distance(corners: Tensor, pairs: Pairs, radius: float, cull: bool) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        mine = corners[pairs.face]
-        weights, area = barycentrics(mine, pairs.position)
-        inside = (weights > 0).all(-1)
-        start = mine[..., :2]
-        edge = start.roll(-1, 1) - start
-        offset = pairs.position.unsqueeze(1) - start
-        length = edge.square().sum(-1)
-        along = ((offset * edge).sum(-1) / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp(0, 1)
-        distance, nearest = (along.unsqueeze(-1) * edge - offset).square().sum(-1).min(-1)
-        keep = (inside | (distance < radius**2)) & ((area < 0) if cull else (area != 0))
-        keep = keep.nonzero().squeeze(-1)
-        face, nearest, inside = pairs.face[keep], nearest[keep], inside[keep]
-        along = along[keep].gather(-1, nearest.unsqueeze(-1))
-    first = corners[face, nearest, :2]
-    second = corners[face, (nearest + 1) % 3, :2]
-    squared = (first + along * (second - first) - pairs.position[keep]).square().sum(-1)
-    return torch.where(inside, squared, -squared), pairs.pixel[keep]

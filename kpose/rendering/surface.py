@@ -24,15 +24,18 @@ def surface(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Give depth, face index, barycentrics and colour of the nearest faces, shaped as images."""
     num_faces = max(len(mesh.faces), 1)
-    covered = (nearest.face >= 0).view(*batch, *size)
-    if len(corners):
-        mine = corners[nearest.face.clamp_min(0)].view(*batch, *size, 3, 3)
-    else:
-        mine = corners.new_zeros(*batch, *size, 3, 3)
-    weights, _ = barycentrics(mine, pixel_centres(size, corners))
-    weights = torch.where(covered.unsqueeze(-1), weights, 0)
-    depth = torch.where(covered, (weights * mine[..., 2]).sum(-1), torch.inf)
-    index = torch.where(covered, nearest.face.view(covered.shape) % num_faces, -1)
+    covered = nearest.face >= 0
+    index = nearest.face.clamp_min(0)
+    if corners.shape[-1] == 0:
+        corners = corners.new_zeros(3, 3, 1)
+    mine = corners.flatten(0, 1).gather(1, index.expand(9, -1)).view(3, 3, -1)
+    centres = pixel_centres(size, corners).view(-1, 2)
+    centres = centres.repeat(len(index) // len(centres), 1)
+    weights = barycentrics(mine, centres[:, 0], centres[:, 1]) * covered
+    depth = torch.where(covered, (weights * mine[2]).sum(0), torch.inf).view(*batch, *size)
+    weights = weights.T.reshape(*batch, *size, 3)
+    covered = covered.view(*batch, *size)
+    index = torch.where(covered, index.view(covered.shape) % num_faces, -1)
     rgb = appearance(mesh, index, weights)
     if rgb is not None:
         rgb = rgb * covered.unsqueeze(-3)

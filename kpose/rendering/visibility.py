@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from kpose.rendering.rasterize import z_buffer
+from kpose.rendering.rasterize import gather_corners, z_buffer
 from kpose.rendering.renderer import image_size, to_image
 from kpose.structures import Camera, Mesh
 
@@ -42,8 +42,10 @@ def vertex_visibility(
     height, width = image_size(size)
     vertices, batch = to_image(mesh, camera)
     num_images, num_vertices = vertices.shape[:2]
-    corners = vertices[:, mesh.faces].flatten(0, 1)
-    face = z_buffer(corners, num_images, (height, width), max_pairs, False).face.view(num_images, height, width)
+    corners = gather_corners(vertices, mesh.faces)
+    face = z_buffer(corners, num_images, (height, width), max_pairs=max_pairs, cull=False).face.view(
+        num_images, height, width
+    )
     pixels = (vertices[..., :2] + 1) / 2 * vertices.new_tensor([width, height]) - 0.5
     limit = torch.tensor([width - 1, height - 1], device=face.device)
     image = torch.arange(num_images, device=face.device)[:, None]
