@@ -8,6 +8,8 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import LightningCLI
 
 # Short class names on the command line resolve among classes that have been imported.
+import kpose.callbacks
+import kpose.data  # noqa: F401
 from kpose.tasks import Task
 
 __all__ = ["main"]

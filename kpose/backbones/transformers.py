@@ -69,9 +69,8 @@ def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool) -> nn.Mod
             f"The stages of {name!r} are {list(stages)}."
         )
     config = AutoConfig.from_pretrained(name, out_indices=list(out_stages))
-    backbone_class = MODEL_FOR_BACKBONE_MAPPING[type(config)]
-    model = backbone_class.from_pretrained(name, config=config) if pretrained else backbone_class(config)
-    assert isinstance(model, nn.Module)
+    backbone_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+    model: nn.Module = backbone_class.from_pretrained(name, config=config) if pretrained else backbone_class(config)
     return model
 
 

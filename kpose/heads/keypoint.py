@@ -1,7 +1,7 @@
 """Keypoints instead of numbers: heatmaps of points on the template, and the camera that explains their peaks."""
 
 from dataclasses import dataclass
-from os import PathLike
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from kpose.losses import heatmap_loss
 from kpose.pnp import solve_pnp
 from kpose.rendering import vertex_visibility
 from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction, Template
-from kpose.templates import bird, load_template
+from kpose.templates import bird
 
 __all__ = ["KeypointHead", "KeypointPrediction"]
 
@@ -76,7 +76,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
     def __init__(
         self,
         spec: FeatureSpec,
-        template: Template | PathLike[str] | str | None = None,
+        template: Template | Path | None = None,
         *,
         num_keypoints: int = 48,
         width: int = 64,
@@ -86,17 +86,12 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if template is None:
-            template = bird()
-        elif not isinstance(template, Template):
-            template = load_template(template)
+        shape = _shape(template)
         generator = torch.Generator().manual_seed(seed)
-        indices = farthest_point_sampling(
-            template.vertices, num_keypoints, generator=generator, mirror=template.mirror
-        )
+        indices = farthest_point_sampling(shape.vertices, num_keypoints, generator=generator, mirror=shape.mirror)
         self.register_buffer("keypoint_indices", indices)
-        self.register_buffer("template_vertices", template.vertices.clone())
-        self.register_buffer("template_faces", template.faces.clone())
+        self.register_buffer("template_vertices", shape.vertices.clone())
+        self.register_buffer("template_faces", shape.faces.clone())
         self.sigma = sigma
         self.occluded_weight = occluded_weight
         self.deep_weight = deep_weight
@@ -160,3 +155,13 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         # A Gaussian narrower than the cells of a coarse stage would fall between them.
         sigma = max(self.sigma, 1 / min(size))
         return heatmap_loss(heatmaps, gaussian_heatmaps(keypoints, size, sigma), weights)
+
+
+def _shape(template: Template | Path | None) -> Template:
+    if template is None:
+        return bird()
+    if isinstance(template, Template):
+        return template
+    from kpose.templates import load_template
+
+    return load_template(template)

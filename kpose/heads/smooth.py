@@ -28,8 +28,8 @@ class RefinementBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
-        x = self.reduce(x)
-        return nn.functional.relu(x + self.body(x))
+        reduced: Tensor = self.reduce(x)
+        return nn.functional.relu(reduced + self.body(reduced))
 
 
 class ChannelAttention(nn.Module):
@@ -46,7 +46,8 @@ class ChannelAttention(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Apply the block to two maps of one size."""
         weight = self.weigh(torch.cat((fine, coarse), 1).mean((-2, -1)))
-        return fine * weight[..., None, None] + coarse
+        attended: Tensor = fine * weight[..., None, None] + coarse
+        return attended
 
 
 class SmoothNetwork(nn.Module):
@@ -74,9 +75,8 @@ class SmoothNetwork(nn.Module):
         self.attend = nn.ModuleList(ChannelAttention(width) for _ in channels)
         self.leave = nn.ModuleList(RefinementBlock(width, width) for _ in channels)
         read = [nn.Conv2d(width, outputs, 1) for _ in (channels if deep else channels[:1])]
-        for convolution in read:  # untrained maps are nearly zero
+        for convolution in read:  # untrained maps are nearly constant
             nn.init.normal_(convolution.weight, std=0.01)
-            nn.init.zeros_(convolution.bias)
         self.read = nn.ModuleList(read)
 
     def forward(self, features: Features) -> list[Tensor]:

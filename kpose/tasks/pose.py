@@ -1,6 +1,7 @@
 """Stage 3: train one pose head on one camera for each image."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.rendering import HardRenderer
-from kpose.structures import Batch, FeatureSpec, Mesh, PosePrediction
+from kpose.structures import Batch, FeatureSpec, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
-from kpose.templates import bird, load_template
+from kpose.templates import bird
 
 __all__ = ["PoseEstimator"]
 
@@ -27,8 +28,9 @@ STEP_OUTPUT = dict[str, Any]
 class PoseEstimator(Task):
     """Train and score a pose head on the features of a backbone.
 
-    The head says which batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are
-    left out where a data set has none. Silhouettes are the template's, seen by the predicted camera.
+    Features come from the backbone, or from the batch where they were computed beforehand. The head says which
+    batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are left out where a data
+    set has none. Silhouettes are the template's, seen by the predicted camera.
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
@@ -60,7 +62,7 @@ class PoseEstimator(Task):
         *,
         optimizer: OptimizerCallable = AdamW,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
-        template: str | None = None,
+        template: Path | None = None,
     ) -> None:
         super().__init__()
         self.record_hyperparameters()
@@ -68,7 +70,7 @@ class PoseEstimator(Task):
         self.head = head(backbone.spec)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        shape = bird() if template is None else load_template(template)
+        shape = _shape(template)
         self.register_buffer("vertices", shape.vertices, persistent=False)
         self.register_buffer("faces", shape.faces, persistent=False)
         self.renderer = HardRenderer()
@@ -103,7 +105,12 @@ class PoseEstimator(Task):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> PosePrediction:
         """Predict only."""
-        return self(batch["image"])
+        return self._predict(batch)
+
+    def _predict(self, batch: Batch) -> PosePrediction:
+        features = batch["features"] if "features" in batch else self.backbone(batch["image"])
+        prediction: PosePrediction = self.head(features)
+        return prediction
 
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
         missing = sorted(self.head.supervision - batch.keys())
@@ -112,14 +119,15 @@ class PoseEstimator(Task):
                 f"{type(self.head).__name__} needs batch entries {sorted(self.head.supervision)}; this batch has "
                 f"{sorted(batch)}. Take a data module that gives {missing}."
             )
-        prediction = self(batch["image"])
+        prediction = self._predict(batch)
         terms = self.head.losses(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
-        size = len(batch["image"])
+        size = len(prediction.camera.scale)
         self.log(f"{stage}/loss", loss, batch_size=size, prog_bar=stage == "train")
         self.log_dict({f"{stage}/{name}": value for name, value in terms.items()}, batch_size=size)
-        if stage != "train":
-            self._score(prediction, batch, stage)
+        if stage == "train":
+            return {"loss": loss}
+        self._score(prediction, batch, stage)
         return {"loss": loss, "prediction": prediction}
 
     def _score(self, prediction: PosePrediction, batch: Batch, stage: str) -> None:
@@ -162,3 +170,11 @@ class PoseEstimator(Task):
 
 def _scores() -> nn.ModuleDict:
     return nn.ModuleDict({"angle": AngularError(), "viewpoint": ViewpointWasserstein(), "iou": MaskIoU(soft=False)})
+
+
+def _shape(template: Path | None) -> Template:
+    if template is None:
+        return bird()
+    from kpose.templates import load_template
+
+    return load_template(template)

@@ -1,0 +1,168 @@
+"""Fit the measures of the built-in bird to the silhouettes of CUB's training birds, and score them.
+
+    python examples/fit_template.py fit $KPOSE_CUB_ROOT      # prints the table of kpose/templates/bird.py
+    python examples/fit_template.py score $KPOSE_CUB_ROOT    # prints the table of docs/template.md
+
+The folder has CUB-200-2011's layout with structure-from-motion cameras (``sfm/cameras.csv``,
+``sfm/mean_parts.csv``). The fit starts from `START`, a bird drawn by hand, reads the split ``train`` alone, and keeps
+the departure from the drawing smooth along the body.
+"""
+
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from kpose.data.cub import CUBDataset, read_mean_parts
+from kpose.metrics import mask_iou
+from kpose.rendering import HardRenderer, SoftRenderer
+from kpose.structures import Batch, Mesh
+from kpose.templates import Body, Section, bird, template_mesh
+from kpose.templates.bird import BIRD
+from kpose.templates.build import lattice, lattice_points
+
+START = Body(
+    sections=(
+        Section(-0.715, -0.115, 0.0, 0.0, 0.0, 38.0),
+        Section(-0.68, -0.09, 0.02, 0.025, 0.0, 38.0),
+        Section(-0.625, -0.045, 0.035, 0.045, 0.0, 38.0),
+        Section(-0.575, -0.01, 0.06, 0.08, 0.0, 38.0),
+        Section(-0.545, 0.02, 0.15, 0.16, 0.0, 36.0),
+        Section(-0.45, 0.09, 0.20, 0.21, 0.0, 32.0),
+        Section(-0.34, 0.11, 0.20, 0.22, 0.0, 26.0),
+        Section(-0.22, 0.07, 0.21, 0.25, 0.0, 18.0),
+        Section(-0.08, 0.0, 0.29, 0.32, 0.0, 8.0),
+        Section(0.12, -0.05, 0.36, 0.36),
+        Section(0.34, -0.06, 0.37, 0.37),
+        Section(0.56, -0.03, 0.33, 0.34),
+        Section(0.76, 0.05, 0.24, 0.24),
+        Section(0.92, 0.13, 0.155, 0.12),
+        Section(1.08, 0.18, 0.13, 0.06),
+        Section(1.25, 0.22, 0.13, 0.04),
+        Section(1.40, 0.25, 0.13, 0.03),
+        Section(1.41, 0.25, 0.0, 0.0),
+    ),
+    reliefs=BIRD.reliefs,
+)
+HEAD = 7  # sections of beak and head, whose drawing is kept more closely than the rest
+
+
+def fit(
+    root: Path,
+    *,
+    steps: int = 600,
+    batch_size: int = 32,
+    size: int = 48,
+    sigma: float = 1e-5,
+    smoothness: float = 0.3,
+    head_smoothness: float = 3.0,
+    parts_weight: float = 0.3,
+    seed: int = 0,
+) -> None:
+    """Fit the measures and print them.
+
+    Args:
+        root: Folder in CUB's layout.
+        steps: Steps of Adam; the learning rate falls linearly to zero.
+        batch_size: Images of a step.
+        size: Side of the masks in pixels.
+        sigma: Blur of the soft renderer.
+        smoothness: Weight of the squared second difference, along the body, of the departure from the drawing.
+        head_smoothness: The same for beak and head.
+        parts_weight: Weight of the mean squared distance of CUB's mean parts to the nearest vertices.
+        seed: Of the order of the images.
+    """
+    torch.manual_seed(seed)
+    masks = CUBDataset(root, "train", image_size=size, padding=0.25)
+    loader = DataLoader(masks, batch_size, shuffle=True, drop_last=True)
+    targets = read_mean_parts(root / "sfm" / "mean_parts.csv").double()
+    renderer = SoftRenderer(sigma)
+    grid, drawing = lattice(START, 642), START.table()
+    change = torch.zeros_like(drawing, requires_grad=True)
+    weight = torch.full((len(drawing) - 2, 1), smoothness, dtype=torch.float64)
+    weight[: HEAD - 2] = head_smoothness
+    optimizer = torch.optim.Adam([change], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    batches = iter(())
+    mean_iou = 0.0
+    for step in (bar := tqdm(range(steps))):
+        if (batch := next(batches, None)) is None:
+            batches = iter(loader)
+            batch = next(batches)
+        vertices = lattice_points(grid, changed(drawing, change), START.reliefs)
+        mask = renderer.silhouette(Mesh(vertices.float(), grid.faces), batch["camera"], size)
+        overlap = mask_iou(mask, batch["mask"]).mean()
+        bend = (weight * change.diff(n=2, dim=0).square()).sum()
+        misfit = part_distances(vertices, grid.mirror, targets).square().mean()
+        loss = 1 - overlap + bend + parts_weight * misfit
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        mean_iou += (overlap.item() - mean_iou) / min(step + 1, 30)
+        bar.set_postfix(iou=f"{mean_iou:.3f}", parts=f"{misfit.item() ** 0.5:.3f}")
+    for row in changed(drawing, change).tolist():
+        y, z, width, height, sag, lean = (round(value, 3) for value in row)
+        tqdm.write(f"        Section({y}, {z}, {width}, {height}, {sag}, {round(lean, 1)}),")
+
+
+def changed(drawing: Tensor, change: Tensor) -> Tensor:
+    """Apply a change to a drawing: widths, heights and gaps in y by their logarithm, leans in radians."""
+    y, z, width, height, sag, lean = drawing.unbind(-1)
+    move = change.unbind(-1)
+    gaps = y.diff() * (8 * move[0].diff()).exp()
+    return torch.stack(
+        (
+            y[0] + move[0][0] + torch.nn.functional.pad(gaps.cumsum(0), (1, 0)),
+            z + move[1],
+            width * move[2].exp(),
+            height * move[3].exp(),
+            (sag.atanh() + move[4]).tanh(),
+            lean + move[5].rad2deg(),
+        ),
+        -1,
+    )
+
+
+def part_distances(vertices: Tensor, mirror: Tensor, targets: Tensor) -> Tensor:
+    """Give the distance of each part to the nearest vertex: on the symmetry plane for a part that lies on it."""
+    middle = (mirror == torch.arange(len(mirror)))[None] == (targets[:, :1].abs() < 1e-6)
+    squared = (targets[:, None] - vertices[None]).square().sum(-1)
+    return torch.where(middle, squared, torch.inf).amin(-1).clamp_min(1e-12).sqrt()
+
+
+def score(root: Path, *, size: int = 128, padding: float = 0.25) -> None:
+    """Score the built-in bird, as it is, under the cameras of the splits ``train`` and ``val``.
+
+    Args:
+        root: Folder in CUB's layout.
+        size: Side of the masks in pixels.
+        padding: Share of the box's longer side by which the crop exceeds the box.
+    """
+    template, renderer = bird(), HardRenderer()
+    values = {}
+    for split in ("train", "val"):
+        dataset = CUBDataset(root, split, image_size=size, padding=padding)
+        loader = DataLoader[Batch](dataset, 64)
+        values[split] = torch.cat(
+            [
+                mask_iou(renderer.silhouette(template_mesh(template), b["camera"], size), b["mask"], soft=False)
+                for b in tqdm(loader, split)
+            ]
+        )
+    values["train + val"] = torch.cat(tuple(values.values()))
+    for split, overlap in values.items():
+        tqdm.write(f"{split}: {len(overlap)} images, mean hard IoU {overlap.mean():.4f}")
+    residual = (template.vertices[template.part_vertices] - read_mean_parts(root / "sfm" / "mean_parts.csv")).norm(
+        dim=-1
+    )
+    for name, value in zip(template.part_names, residual.tolist(), strict=True):
+        tqdm.write(f"{name}: {value:.3f}")
+    tqdm.write(f"parts: mean {residual.mean():.3f}, largest {residual.max():.3f} SfM units")
+
+
+if __name__ == "__main__":
+    auto_cli([fit, score])

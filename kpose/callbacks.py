@@ -1,0 +1,98 @@
+"""Callbacks: pictures of predictions in the logger."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from kpose.geometry.camera import box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.heads import KeypointPrediction
+from kpose.structures import Batch, Camera, Mesh, PosePrediction
+from kpose.tasks import PoseEstimator
+from kpose.visualization import draw_keypoints, heatmap_image, image_grid, overlay_mesh, to_pillow
+
+__all__ = ["LogOverlays", "picture_prediction"]
+
+
+class LogOverlays(Callback):
+    """Log the first validation images with the predicted pose drawn on them.
+
+    One sheet an epoch, named ``val/overlays``, goes to every logger that takes pictures (TensorBoard, Weights &
+    Biases); the others are passed over, as are batches without images.
+
+    Args:
+        num_images: How many images are drawn, at most those of the first batch.
+        every_n_epochs: How many epochs lie between two sheets.
+    """
+
+    def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:
+        self.num_images = num_images
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw and log the first batch."""
+        due = batch_idx == 0 and dataloader_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
+        loggers = [logger for logger in trainer.loggers if _takes_images(logger)]
+        if not due or trainer.sanity_checking or not loggers or "image" not in batch:
+            return
+        if not isinstance(pl_module, PoseEstimator) or not trainer.is_global_zero:
+            return
+        mesh = Mesh(pl_module.vertices, pl_module.faces)
+        images = batch["image"][: self.num_images].float()
+        sheet = image_grid(
+            [picture_prediction(image, outputs["prediction"], mesh, row) for row, image in enumerate(images)],
+            columns=2,
+        )
+        for logger in loggers:
+            _log_image(logger, "val/overlays", sheet, trainer.global_step)
+
+
+def picture_prediction(
+    image: Float[Tensor, "3 H W"], prediction: PosePrediction, mesh: Mesh, row: int
+) -> Float[Tensor, "3 H W2"]:
+    """Draw one prediction of a batch: the crop, the keypoints if there are any, and the mesh on the crop.
+
+    Args:
+        image: The square crop, RGB in [0, 1].
+        prediction: Predictions for the batch.
+        mesh: Mesh that is drawn, without leading dimensions.
+        row: Which of the batch's images this is.
+
+    Returns:
+        The pictures side by side.
+    """
+    with torch.no_grad():
+        camera = Camera(*(part[row].float() for part in prediction.camera))
+        height, width = image.shape[-2:]
+        frame = box_to_crop(image.new_tensor([0, 0, width, height]))
+        pictures = [image]
+        if isinstance(prediction, KeypointPrediction):
+            keypoints = normalized_to_pixels(prediction.keypoints[row], (height, width))
+            heat = (image + heatmap_image(prediction.heatmaps[row].float(), (height, width))) / 2
+            inliers = prediction.inliers[row]
+            pictures += [heat, draw_keypoints(image, keypoints, prediction.confidence[row], inliers=inliers)]
+        pictures.append(overlay_mesh(image, mesh, uncrop_camera(camera, frame)))
+    return torch.cat(pictures, -1)
+
+
+def _takes_images(logger: Logger) -> bool:
+    return hasattr(logger, "log_image") or hasattr(getattr(logger, "experiment", None), "add_image")
+
+
+def _log_image(logger: Logger, name: str, image: Tensor, step: int) -> None:
+    """Log to Weights & Biases (``log_image``) or TensorBoard (``add_image``)."""
+    if hasattr(logger, "log_image"):
+        logger.log_image(key=name, images=[to_pillow(image)], step=step)
+    else:
+        cast(Any, logger).experiment.add_image(name, image.cpu(), step)

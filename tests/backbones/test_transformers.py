@@ -1,0 +1,60 @@
+import pytest
+import torch
+from transformers import BertConfig, ResNetBackbone, ResNetConfig
+
+from kpose.backbones import TransformersBackbone
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic")
+    path = tmp_path_factory.mktemp("resnet")
+    ResNetBackbone(config).save_pretrained(path)
+    return path
+
+
+def test_local_folder_gives_its_weights_without_a_network(folder):
+    first, second = (TransformersBackbone(folder) for _ in range(2))
+    image = torch.rand(2, 3, 64, 64)
+    for a, b in zip(first(image).maps, second(image).maps, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_spec_says_what_forward_gives(folder):
+    backbone = TransformersBackbone(folder, out_stages=(2, 3, 4))
+    assert backbone.spec.channels == (16, 24, 32)
+    assert backbone.spec.strides == (8, 16, 32)
+    maps = backbone(torch.rand(1, 3, 96, 64)).maps
+    assert [tuple(m.shape[1:]) for m in maps] == [(16, 12, 8), (24, 6, 4), (32, 3, 2)]
+
+
+def test_frozen_is_a_switch(folder):
+    assert not any(p.requires_grad for p in TransformersBackbone(folder).train().parameters())
+    trained = TransformersBackbone(folder, frozen=False).train()
+    assert trained.training
+    assert trained(torch.rand(2, 3, 64, 64)).maps[0].requires_grad
+
+
+def test_random_weights_when_not_pretrained(folder):
+    loaded = TransformersBackbone(folder).state_dict()
+    random = TransformersBackbone(folder, pretrained=False).state_dict()
+    name = "model.embedder.embedder.convolution.weight"
+    assert not torch.equal(loaded[name], random[name])
+
+
+def test_stage_that_does_not_exist(folder):
+    with pytest.raises(ValueError, match=r"out_stages within 0 and 4; got \(7,\)"):
+        TransformersBackbone(folder, out_stages=(7,))
+
+
+def test_model_without_backbone_class(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a 'bert'"):
+        TransformersBackbone(tmp_path)
+
+
+def test_real_resnet50(backbone_folder):
+    backbone = TransformersBackbone(backbone_folder)
+    assert backbone.spec.channels == (256, 512, 1024, 2048)
+    assert backbone.spec.strides == (4, 8, 16, 32)
+    assert backbone(torch.rand(1, 3, 64, 64)).maps[3].std() > 0
