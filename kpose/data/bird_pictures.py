@@ -43,7 +43,7 @@ def render_birds(template: Template, indices: Sequence[int], size: int, *, seed:
     shapes = random_shapes(template, Draws(seed, indices, stream=0))
     camera = random_cameras(shapes, Draws(seed, indices, stream=1))
     mesh = Mesh(shapes, template.faces)
-    rendering = HardRenderer().render(mesh, camera, _SUPERSAMPLING * size)
+    rendering = HardRenderer(cull_back_faces=True).render(mesh, camera, _SUPERSAMPLING * size)
     normals = vertex_normals(shapes, template.faces) @ camera.rotation.mT
     feet = project(shapes, camera).amax(1) * 0.9  # the lowest point; the branch may leave to either side
     feet = torch.stack((camera.translation[:, 0], feet[:, 1]), -1)

@@ -28,7 +28,7 @@ _REGIONS = {  # parts that anchor each region of plumage
     "breast": ("breast",),
     "belly": ("belly",),
 }
-_NOISE_CELLS = 24
+_NOISE_CELLS = 16
 
 
 def random_plumage(points: Float[Tensor, "N 3"], template: Template, draws: Draws) -> Float[Tensor, "N 3"]:
@@ -59,10 +59,11 @@ def random_plumage(points: Float[Tensor, "N 3"], template: Template, draws: Draw
 
     anchors = dict(zip(template.part_names, chart(template.vertices[template.part_vertices]), strict=True))
     place = chart(points)
-    share = _region_shares(place + 0.03 * _noise(place, (7, 7, 7), draws, 3), anchors, draws)
+    broad = _noise(place, (7, 7, 7), draws, 4)
+    share = _region_shares(place + 0.03 * broad[:, :3], anchors, draws)
     colors = share @ _palette(draws)
-    colors = colors * _pattern(place, share, draws)
-    colors = _wing_feathers(colors, place, share, anchors, draws)
+    colors = colors * (1 + 0.10 * broad[:, 3:4]) * _pattern(place, share, draws)
+    colors = _wing_feathers(colors, place + 0.012 * broad[:, :3], share, anchors, draws)
     colors = _bare_parts(colors, place, anchors, draws)
     return colors.clamp(0, 1)
 
@@ -71,13 +72,9 @@ def _region_shares(
     place: Float[Tensor, "N 3"], anchors: dict[str, Float[Tensor, "3"]], draws: Draws
 ) -> Float[Tensor, "N R"]:
     """Give every point's share in the regions: nearest anchor, with borders of random softness."""
-    distance = torch.stack(
-        [
-            torch.stack([(place - anchors[part]).norm(dim=-1) for part in parts]).amin(0)
-            for parts in _REGIONS.values()
-        ],
-        dim=-1,
-    )
+    # Left and right parts coincide in the folded chart, and the forehead goes with the crown.
+    centres = torch.stack([torch.stack([anchors[part] for part in parts]).mean(0) for parts in _REGIONS.values()])
+    distance = torch.cdist(place, centres)
     reach = draws.uniform(len(_REGIONS), low=0.8, high=1.25)[0]
     softness = draws.uniform(low=0.006, high=0.03)
     return torch.softmax(-distance / reach / softness, -1)
@@ -120,7 +117,7 @@ def _tint(families: Sequence[Sequence[tuple[float, float, float]]], draws: Draws
 
 def _pattern(place: Float[Tensor, "N 3"], share: Float[Tensor, "N R"], draws: Draws) -> Float[Tensor, "N 1"]:
     """Give the shades of the feathers: mottling everywhere, streaks or bars on some regions."""
-    mottle = 0.10 * _noise(place, (10, 10, 10), draws) + 0.10 * _noise(place, (45, 22, 45), draws)
+    mottle = 0.10 * _noise(place, (45, 22, 45), draws)
     amount = draws.uniform(len(_REGIONS), low=-0.7, high=0.6)[0].clamp(min=0)  # about half the regions are plain
     along = float(draws.uniform()) < 0.7
     streaks = _noise(place, (36, 9, 36) if along else (9, 30, 9), draws)
@@ -138,12 +135,11 @@ def _wing_feathers(
     """Draw the edges of flight feathers on wings and tail, and pale wing bars on some birds."""
     names = list(_REGIONS)
     wing, tail = share[:, names.index("wing"), None], share[:, names.index("tail"), None]
-    rise = place[:, 2:] + 0.3 * place[:, 1:2] + 0.006 * _noise(place, (12, 12, 12), draws)
+    rise = place[:, 2:] + 0.3 * place[:, 1:2]
     edges = torch.sin(rise * float(draws.uniform(low=180.0, high=320.0))).relu().square()
     colors = colors * (1 - (wing + 0.6 * tail) * edges * draws.uniform(low=0.1, high=0.45))
     bars, strength = int(draws.integers(3)), draws.uniform(low=0.4, high=0.9)
     behind = place[:, 1:2] - anchors["left wing"][1] + 0.8 * (place[:, 2:] - anchors["left wing"][2])
-    behind = behind + 0.01 * _noise(place, (20, 20, 20), draws)
     pale = _tint((_PALE,), draws)
     for bar in range(bars):
         band = torch.exp(-((behind + 0.06 - 0.07 * bar) / 0.011).square()) * wing * strength
