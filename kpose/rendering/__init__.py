@@ -2,7 +2,7 @@
 
 from kpose.rendering.hard import HardRenderer
 from kpose.rendering.renderer import Renderer
-from kpose.rendering.soft import SoftRenderer
+from kpose.rendering.soft import CompositeRenderer, SoftRenderer
 from kpose.rendering.visibility import vertex_visibility
 
-__all__ = ["HardRenderer", "Renderer", "SoftRenderer", "vertex_visibility"]
+__all__ = ["CompositeRenderer", "HardRenderer", "Renderer", "SoftRenderer", "vertex_visibility"]

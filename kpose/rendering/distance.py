@@ -14,14 +14,15 @@ def signed_distance(corners: Tensor, pairs: Pairs, width: int) -> Tensor:
     """Give, for pairs, the squared distance of the pixel's centre to the nearest edge, negative outside the face.
 
     Args:
-        corners: Corners of the faces, see `gather_corners`.
+        corners: Corners of the chunk's faces, see `gather_corners`.
         pairs: Pairs of a face and a pixel.
         width: Width of the image in pixels.
 
     Returns:
         Signed squared distances ``(P,)``, in normalised units.
     """
-    distance: Tensor = _SignedDistance.apply(corners, width, *pairs.rows, *pairs[1:])  # type: ignore[no-untyped-call]
+    place = pairs.face, pairs.x, pairs.y, pairs.row, pairs.step
+    distance: Tensor = _SignedDistance.apply(corners, width, *place)  # type: ignore[no-untyped-call]
     return distance
 
 
@@ -34,26 +35,24 @@ class _SignedDistance(torch.autograd.Function):
         corners: Tensor,
         width: int,
         face: Tensor,
-        _: Tensor,
         x: Tensor,
         y: Tensor,
         row: Tensor,
-        pixel: Tensor,
         step: Tensor,
     ) -> Tensor:
-        lines = _start(corners, face, x, y, 2 / width)
         squared, inner = [], []
-        for across, change_across, along, change_along, length in zip(*lines, strict=True):
-            distance = torch.addcmul(across.index_select(0, row), change_across.index_select(0, row), step)
-            place = torch.addcmul(along.index_select(0, row), change_along.index_select(0, row), step)
+        for across, change_across, along, change_along, length in zip(
+            *_start(corners, face, x, y, 2 / width), strict=True
+        ):
+            distance = across.index_select(0, row).addcmul_(change_across.index_select(0, row), step)
+            place = along.index_select(0, row).addcmul_(change_along.index_select(0, row), step)
             over = place - torch.minimum(place, length.index_select(0, row)).clamp_min_(0)
-            squared.append(torch.addcmul(over.square_(), distance, distance))
+            squared.append(over.square_().addcmul_(distance, distance))
             inner.append(distance)
         nearest = torch.minimum(squared[0], squared[1])
         edge = torch.maximum((squared[1] < squared[0]).long(), 2 * (squared[2] < nearest).long())
-        signed = torch.minimum(nearest, squared[2]).copysign(
-            torch.minimum(torch.minimum(inner[0], inner[1]), inner[2])
-        )
+        inside = torch.minimum(torch.minimum(inner[0], inner[1]), inner[2])
+        signed = torch.minimum(nearest, squared[2]).copysign_(inside)
         ctx.width = width
         ctx.save_for_backward(corners, face, x, y, row, step, edge, signed)
         return signed
@@ -67,28 +66,30 @@ class _SignedDistance(torch.autograd.Function):
         across, change_across, along, change_along, length = (
             line.flatten().index_select(0, key) for line in _start(corners, face, x, y, 2 / ctx.width)
         )
-        across = torch.addcmul(across, change_across, step)
-        place = torch.addcmul(along, change_along, step)
+        across.addcmul_(change_across, step)
+        place = along.addcmul_(change_along, step)
         held = torch.minimum(place, length).clamp_min_(0)
         over = place.sub_(held)
         share = held.div_(length)
-        grad = 2 * grad.copysign(grad * signed)
-        across.mul_(grad)
-        over.mul_(grad)
+        slope = grad * torch.full_like(signed, 2).copysign_(signed)
+        across.mul_(slope)
+        over.mul_(slope)
         key = edge * num_faces + face.index_select(0, row)
 
         def collect(values: Tensor) -> Tensor:
             return values.new_zeros(3 * num_faces).scatter_add_(0, key, values).view(3, num_faces)
 
-        across_end, over_end = collect(across * share), collect(over * share)
-        across_start, over_start = collect(across) - across_end, collect(over) - over_end
+        across_start, over_start = collect(across), collect(over)
+        across_end, over_end = collect(across.mul_(share)), collect(over.mul_(share))
+        across_start -= across_end
+        over_start -= over_end
         edges = face_edges(corners)
         normal_x, normal_y = -edges.along_y * edges.inward, edges.along_x * edges.inward
         result = torch.zeros_like(corners)
         for coordinate, normal, tangent in ((0, normal_x, edges.along_x), (1, normal_y, edges.along_y)):
             end = normal * across_end + tangent * over_end
             result[coordinate] = -(normal * across_start + tangent * over_start + end.roll(1, 0))
-        return result, *(None,) * 8
+        return result, *(None,) * 6
 
 
 def _start(corners: Tensor, face: Tensor, x: Tensor, y: Tensor, step: float) -> tuple[Tensor, ...]:

@@ -1,8 +1,11 @@
 """Exact z-buffer: labels, visibility, hard IoU and pictures."""
 
-from kpose.rendering.rasterize import gather_corners, z_buffer
-from kpose.rendering.renderer import Renderer, image_size, to_image
-from kpose.rendering.surface import surface
+from torch import Tensor
+
+from kpose.rendering.rasterize import z_buffer
+from kpose.rendering.renderer import Renderer
+from kpose.rendering.scene import Part, Scene
+from kpose.rendering.surface import see_surface
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["HardRenderer"]
@@ -12,11 +15,12 @@ class HardRenderer(Renderer):
     """Renderer whose mask is 1 where the pixel's centre lies on a face, and 0 elsewhere.
 
     The mask has no gradient; depth, barycentrics and colours have those of the nearest face. Of faces at equal
-    depth the first is drawn. A texture is interpolated bilinearly.
+    depth the first is drawn. Faces share their edges exactly: there are no cracks between them.
 
     Args:
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
-        max_pairs: Pairs of a face and a pixel that are held at a time: bounds memory at about 150 bytes each.
+        max_pairs: Bound of memory: pairs of a face and a pixel in its box, and pixels, that are held at a time, at
+            about 250 bytes each. What exceeds it is drawn in groups of meshes, and computed again backwards.
 
     Example:
         >>> import torch
@@ -33,11 +37,11 @@ class HardRenderer(Renderer):
 
     def render(self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]) -> Rendering:
         """Draw meshes; see `Renderer.render`."""
-        size = image_size(size)
-        vertices, batch = to_image(mesh, camera)
-        corners = gather_corners(vertices, mesh.faces)
-        nearest = z_buffer(
-            corners.detach(), len(vertices), size, max_pairs=self.max_pairs, cull=self.cull_back_faces
-        )
-        depth, face_index, weights, rgb = surface(mesh, corners, nearest, batch, size)
-        return Rendering((face_index >= 0).to(depth), depth, face_index, weights, rgb)
+        scene = Scene(mesh, camera, size, radius=0.0, cull=self.cull_back_faces, max_pairs=self.max_pairs)
+
+        def draw(part: Part) -> tuple[Tensor, ...]:
+            nearest = z_buffer(part.corners.detach(), part.boxes, scene.size, max_pairs=self.max_pairs)
+            depth, face, weights, *rgb = see_surface(part, nearest, scene.size)
+            return (face >= 0).to(depth), depth, face, weights, *rgb
+
+        return scene.rendering(*scene.draw(draw))

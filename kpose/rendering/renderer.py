@@ -79,19 +79,12 @@ def to_image(mesh: Mesh, camera: Camera) -> tuple[Tensor, tuple[int, ...]]:
 
     Half precision is rasterised in float32, with autocast off: positions would be rounded to whole pixels.
     """
-    if mesh.texture is not None and mesh.vertex_colors is not None:
-        raise ValueError("Rendering needs texture or vertex colours; got both. Leave one of them out of the mesh.")
     batch: torch.Size = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
         mesh.vertices.shape[:-2], camera.scale.shape
     )
+    exact = torch.float64 in (mesh.vertices.dtype, *(part.dtype for part in camera))
+    dtype = torch.float64 if exact else torch.float32
     with torch.autocast(mesh.vertices.device.type, enabled=False):
-        vertices = full_precision(mesh.vertices)
-        seen = to_image_frame(
-            vertices.expand(*batch, *vertices.shape[-2:]), Camera(*(full_precision(part) for part in camera))
-        )
+        vertices = mesh.vertices.to(dtype).expand(*batch, *mesh.vertices.shape[-2:])
+        seen = to_image_frame(vertices, Camera(*(part.to(dtype) for part in camera)))
     return seen.reshape(-1, *seen.shape[-2:]), tuple(batch)
-
-
-def full_precision(values: Tensor) -> Tensor:
-    """Raise float16 and bfloat16 to float32, leave the rest."""
-    return values if values.dtype == torch.float64 else values.float()

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from kpose.rendering.rasterize import gather_corners, z_buffer
-from kpose.rendering.renderer import image_size, to_image
+from kpose.rendering.rasterize import z_buffer
+from kpose.rendering.scene import Part, Scene
 from kpose.structures import Camera, Mesh
 
 __all__ = ["vertex_visibility"]
@@ -39,13 +39,14 @@ def vertex_visibility(
         >>> vertex_visibility(mesh, Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3)))
         tensor([ True,  True,  True, False, False, False])
     """
-    height, width = image_size(size)
-    vertices, batch = to_image(mesh, camera)
-    num_images, num_vertices = vertices.shape[:2]
-    corners = gather_corners(vertices, mesh.faces)
-    face = z_buffer(corners, num_images, (height, width), max_pairs=max_pairs, cull=False).face.view(
-        num_images, height, width
+    scene = Scene(
+        mesh._replace(texture=None, vertex_colors=None), camera, size, radius=0.0, cull=False, max_pairs=max_pairs
     )
+    height, width = scene.size
+    vertices = scene.vertices
+    num_images, num_vertices = vertices.shape[:2]
+    (face,) = scene.draw(lambda part: (_faces(part, scene),))
+    face = face.view(num_images, height, width)
     pixels = (vertices[..., :2] + 1) / 2 * vertices.new_tensor([width, height]) - 0.5
     limit = torch.tensor([width - 1, height - 1], device=face.device)
     image = torch.arange(num_images, device=face.device)[:, None]
@@ -55,7 +56,13 @@ def vertex_visibility(
     for shift in ((0, 0), (1, 0), (0, 1), (1, 1)):
         column, row = torch.minimum(low + low.new_tensor(shift), limit).clamp_min(0).unbind(-1)
         nearest = face[image, row, column]
-        own = (mesh.faces[nearest % max(len(mesh.faces), 1)] == mine[:, None]).any(-1)
+        own = (mesh.faces[nearest.clamp_min(0)] == mine[:, None]).any(-1)
         seen |= own & (nearest >= 0)
     inside = (vertices[..., :2].abs() <= 1).all(-1)
-    return (seen & inside).view(*batch, num_vertices)
+    return (seen & inside).view(*scene.batch, num_vertices)
+
+
+def _faces(part: Part, scene: Scene) -> Tensor:
+    """Give the nearest face of each pixel, counted within its mesh."""
+    face = z_buffer(part.corners, part.boxes, scene.size, max_pairs=scene.max_pairs).face
+    return torch.where(face >= 0, face % max(part.boxes.num_faces, 1), -1)

@@ -1,0 +1,101 @@
+"""Bounding memory: a batch is drawn in groups of meshes, and what a group held is computed again backwards."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from kpose.rendering.paint import Paint, paint_of
+from kpose.rendering.rasterize import Boxes, find_boxes, gather_corners
+from kpose.rendering.renderer import image_size, to_image
+from kpose.structures import Camera, Mesh, Rendering
+
+__all__: list[str] = []
+
+Result = TypeVar("Result")
+
+
+class Part(NamedTuple):
+    """Group of meshes that is drawn at a time."""
+
+    corners: Tensor
+    """Corners of the faces in the image frame, see `gather_corners`."""
+    boxes: Boxes
+    """Boxes of the faces."""
+    paint: Paint | None
+    """Appearance of all meshes."""
+    first: int
+    """Number of the group's first mesh."""
+
+
+class Scene:
+    """Batch of meshes before its cameras.
+
+    Args:
+        mesh: Meshes in the object frame.
+        camera: Cameras in normalised image coordinates.
+        size: Side, or height and width, of the image in pixels.
+        radius: Distance from a face at which its pixels end, in normalised units.
+        cull: Leave out the faces seen from behind.
+        max_pairs: Pairs of a face and a pixel, and pixels, of a group.
+    """
+
+    def __init__(
+        self, mesh: Mesh, camera: Camera, size: int | tuple[int, int], *, radius: float, cull: bool, max_pairs: int
+    ) -> None:
+        self.size = image_size(size)
+        self.faces = mesh.faces
+        self.max_pairs = max_pairs
+        self.vertices, self.batch = to_image(mesh, camera)
+        self.paint = paint_of(mesh, self.batch, self.vertices)
+        corners = gather_corners(self.vertices.detach(), mesh.faces)
+        self.boxes = find_boxes(corners, len(self.vertices), self.size, radius=radius, cull=cull)
+
+    def draw(self, function: Callable[[Part], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """Draw group by group, and concatenate what was drawn along the last dimension."""
+
+        def draw(vertices: Tensor, first: int) -> tuple[Tensor, ...]:
+            boxes = self.boxes.of(first, first + len(vertices))
+            return function(Part(gather_corners(vertices, self.faces), boxes, self.paint, first))
+
+        sizes = self._groups()
+        if len(sizes) == 1:
+            return draw(self.vertices, 0)
+        drawn, first = [], 0
+        for vertices in torch.split(self.vertices, sizes):
+            drawn.append(remember_less(draw, vertices, first))
+            first += len(vertices)
+        return tuple(torch.cat(values, -1) for values in zip(*drawn, strict=True))
+
+    def _groups(self) -> list[int]:
+        sizes, cost = [0], 0
+        for pairs in self.boxes.mesh_pixels:
+            own = pairs + self.size[0] * self.size[1]
+            if sizes[-1] and cost + own > self.max_pairs:
+                sizes.append(0)
+                cost = 0
+            sizes[-1] += 1
+            cost += own
+        return sizes
+
+    def images(self, values: Tensor) -> Tensor:
+        """Shape pixels ``(Q,)`` as images ``(*batch h w)``, and ``(C, Q)`` as ``(*batch C h w)``."""
+        if values.dim() == 1:
+            return values.view(*self.batch, *self.size)
+        return values.view(len(values), -1, *self.size).movedim(0, 1).reshape(*self.batch, -1, *self.size)
+
+    def rendering(self, mask: Tensor, depth: Tensor, face: Tensor, weights: Tensor, *rgb: Tensor) -> Rendering:
+        """Shape what was drawn."""
+        images = [self.images(values) for values in (mask, depth, face, weights, *rgb)]
+        images[3] = images[3].movedim(-3, -1)
+        return Rendering(*images)
+
+
+def remember_less(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function without keeping what its gradient needs: it is called again backwards."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    result: Result = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return result
