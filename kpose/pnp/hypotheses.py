@@ -1,0 +1,145 @@
+"""First guesses of the pose: closed form on all points, closed form on random minimal samples, mirror twins."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kpose.pnp.model import Pose, Problem
+
+__all__: list[str] = []
+
+SAMPLE = 4
+"""Points of a minimal sample: an affine camera is determined by four."""
+
+
+def closed_form(problem: Problem) -> Pose:
+    """Solve for three candidates on all points, weighted.
+
+    The first is affine least squares followed by the special Procrustes projection of its 2 × 3 part. Its column
+    along the thinnest axis of the point set is poorly determined when the set is near-planar, so the two others
+    take only the in-plane part and complete it by orthogonality, once for each sign (the mirror ambiguity).
+    """
+    image, points, weights = problem
+    total = weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    share = (weights / total)[..., None]
+    centre, image_centre = (share * points).sum(1), (share * image).sum(1)
+    offset, image_offset = points - centre[:, None], image - image_centre[:, None]
+    spread, axes = torch.linalg.eigh((share * offset).mT @ offset)  # ascending: column 0 is the thinnest axis
+    floor = spread[..., 2:] * 10 * torch.finfo(spread.dtype).eps + torch.finfo(spread.dtype).tiny
+    affine = (share * image_offset).mT @ offset @ axes / spread.clamp_min(floor)[..., None, :]
+    plane = affine[..., 1:]
+    depth = missing_column(plane)
+    candidates = torch.stack((affine, _prepend(depth, plane), _prepend(-depth, plane)), 1)
+    scale, rotation = orthogonalize(candidates @ axes.mT[:, None])
+    return Pose(scale, image_centre[:, None] - _projected(scale, rotation, centre[:, None]), rotation)
+
+
+def _prepend(column: Tensor, plane: Tensor) -> Tensor:
+    return torch.cat((column[..., None], plane), -1)
+
+
+def _projected(scale: Tensor, rotation: Tensor, point: Tensor) -> Tensor:
+    return scale[..., None] * (rotation[..., :2, :] @ point[..., None])[..., 0]
+
+
+def missing_column(plane: Float[Tensor, "*batch 2 2"]) -> Float[Tensor, "*batch 2"]:
+    """Give the column ``m`` that makes the rows of ``[m | plane]`` orthogonal and equally long, up to its sign.
+
+    Source:
+        Huttenlocher & Ullman, Recognizing Solid Objects by Alignment with an Image, IJCV 1990, section 3.
+    """
+    gram = plane @ plane.mT
+    half = (gram[..., 0, 0] - gram[..., 1, 1]) / 2
+    # scale² is the larger eigenvalue of the Gram matrix, m mᵀ = scale² I - gram has rank one.
+    radius = torch.hypot(half, gram[..., 0, 1])
+    x, y = (radius - half).clamp_min(0).sqrt(), (radius + half).clamp_min(0).sqrt()
+    return torch.stack((x, torch.where(gram[..., 0, 1] > 0, -y, y)), -1)
+
+
+def orthogonalize(
+    affine: Float[Tensor, "*batch 2 3"],
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3 3"]]:
+    """Give scale and rotation nearest to affine cameras: the polar factor of a 2 × 3 matrix, without SVD."""
+    tiny = torch.finfo(affine.dtype).tiny
+    gram = affine @ affine.mT
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    root = (gram[..., 0, 0] * gram[..., 1, 1] - gram[..., 0, 1].square()).clamp_min(0).sqrt()
+    total = (trace + 2 * root).clamp_min(tiny).sqrt()  # sum of the two singular values
+    # (A Aᵀ)^(-1/2) A by Cayley-Hamilton; its rows are made exactly orthonormal after, which rounding needs.
+    adjugate = root[..., None, None] * torch.eye(2, dtype=affine.dtype, device=affine.device) - gram
+    adjugate = adjugate + trace[..., None, None] * torch.eye(2, dtype=affine.dtype, device=affine.device)
+    rows = adjugate @ affine / (trace * trace.sqrt()).clamp_min(tiny)[..., None, None]
+    x = _unit(rows[..., 0, :], affine.new_tensor([1.0, 0.0, 0.0]))
+    least = torch.nn.functional.one_hot(x.abs().argmin(-1), 3).to(x)
+    other = _unit(torch.linalg.cross(x, least), least)
+    y = rows[..., 1, :] - (rows[..., 1, :] * x).sum(-1, keepdim=True) * x
+    y = _unit(y, other)
+    rotation = torch.stack((x, y, torch.linalg.cross(x, y)), -2)
+    return total / 2, rotation
+
+
+def _unit(vector: Tensor, fallback: Tensor) -> Tensor:
+    length = vector.norm(dim=-1, keepdim=True)
+    usable = (length > 1e-6) & length.isfinite()
+    return torch.where(usable, vector / torch.where(usable, length, 1.0), fallback)
+
+
+def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H S"]) -> Int[Tensor, "P H S"]:
+    """Draw points without replacement, with probability proportional to weight.
+
+    Every problem sees the same uniform numbers ``draws``: an answer does not depend on its neighbours in the batch.
+    """
+    edges = weights.cumsum(-1)
+    left = edges[:, -1:].clone()
+    taken: list[Tensor] = []
+    for draw in draws.unbind(-1):
+        place = draw * left  # position on the line of weights from which the points already taken are cut out
+        for start, length in _sorted_intervals(taken, edges, weights):
+            place = place + torch.where(place >= start, length, torch.zeros_like(length))
+        index = torch.searchsorted(edges, place.contiguous(), right=True).clamp_max(weights.shape[-1] - 1)
+        taken.append(index)
+        left = (left - weights.gather(-1, index)).clamp_min(0)
+    return torch.stack(taken, -1)
+
+
+def _sorted_intervals(taken: list[Tensor], edges: Tensor, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+    if not taken:
+        return []
+    index = torch.stack(taken, -1).sort(-1).values
+    length = weights.gather(-1, index.flatten(1)).reshape(index.shape)
+    start = edges.gather(-1, index.flatten(1)).reshape(index.shape) - length
+    return list(zip(start.unbind(-1), length.unbind(-1), strict=True))
+
+
+def sample_poses(problem: Problem, index: Int[Tensor, "P H S"]) -> Pose:
+    """Solve the closed form on samples of four points: the exact affine camera, made orthogonal."""
+    rows = torch.arange(len(index), device=index.device)[:, None, None]
+    points, image = problem.object[rows, index], problem.image[rows, index]
+    origin, image_origin = points.mean(2), image.mean(2)
+    edges, image_edges = points[:, :, 1:] - points[:, :, :1], image[:, :, 1:] - image[:, :, :1]
+    a, b, c = edges.unbind(2)
+    cofactors = torch.stack((torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), -1)
+    volume = (a * cofactors[..., 0]).sum(-1)
+    size = edges.square().sum((-2, -1)).sqrt()
+    # Ridge on the volume: a flat sample gets a small, not an infinite, out-of-plane part.
+    inverse = volume / (volume.square() + (1e-3 * size**3).square() + torch.finfo(size.dtype).tiny)
+    affine = (cofactors * inverse[..., None, None] @ image_edges).mT
+    scale, rotation = orthogonalize(affine)
+    return Pose(scale, image_origin - _projected(scale, rotation, origin), rotation)
+
+
+def mirror_twins(problem: Problem, pose: Pose, weights: Float[Tensor, "P K N"]) -> Pose:
+    """Give the poses that show the point set's best-fitting plane just as well, from the other side.
+
+    They are ``R' = F R G`` with ``F = diag(1, 1, -1)`` and ``G`` the reflection in that plane (Necker reversal).
+    """
+    total = weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    share = weights / total
+    centre = share @ problem.object  # (P, K, 3)
+    offset = problem.object[:, None] - centre[..., None, :]
+    normal = torch.linalg.eigh((share[..., None] * offset).mT @ offset)[1][..., 0]
+    flip = pose.rotation.new_tensor([1.0, 1.0, -1.0])[:, None]
+    rotation = flip * pose.rotation
+    rotation = rotation - 2 * (rotation @ normal[..., None]) @ normal[..., None, :]
+    shift = _projected(pose.scale, pose.rotation - rotation, centre)
+    return Pose(pose.scale, pose.translation + shift, rotation)

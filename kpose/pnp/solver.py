@@ -1,0 +1,280 @@
+"""Weak-perspective PnP: correspondences to camera, as a function and as a layer."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.pnp.hypotheses import SAMPLE, closed_form
+from kpose.pnp.model import (
+    Kernel,
+    Pose,
+    Problem,
+    curvature,
+    gauss_newton,
+    gradient,
+    jacobian_maps,
+    least_squares_kernel,
+    select,
+    squared_residuals,
+    view,
+)
+from kpose.pnp.refinement import polish, refine
+from kpose.pnp.search import search
+from kpose.structures import Camera
+
+__all__ = ["PnPSolution", "WeakPerspectivePnP", "solve_pnp"]
+
+# A point set thinner than this share of its length is flat: its pose has a mirror twin that shows the same image.
+_FLAT = 1e-3
+
+
+class PnPSolution(NamedTuple):
+    """Cameras found by `solve_pnp`, and how far to trust them."""
+
+    camera: Camera
+    """Weak-perspective cameras, differentiable with respect to points and weights."""
+    inliers: Bool[Tensor, "*batch N"]
+    """Points that rather belong to the object than to the outliers; all usable points in least squares."""
+    covariance: Float[Tensor, "*batch 6 6"]
+    """Covariance of ``(log scale, t_x, t_y, rotation vector)``; the rotation vector turns the camera frame,
+    ``exp(ω) R``, in radians. It is scaled by the variance of the residuals; the unit matrix where not valid."""
+    valid: Bool[Tensor, "*batch"]
+    """Whether the points determine the camera."""
+
+
+def solve_pnp(
+    points_2d: Float[Tensor, "*batch N 2"],
+    points_3d: Float[Tensor, "*batch N 3"],
+    weights: Float[Tensor, "*batch N"] | None = None,
+    *,
+    threshold: float | None = 0.1,
+    hypotheses: int = 128,
+    generator: torch.Generator | None = None,
+) -> PnPSolution:
+    """Find the weak-perspective cameras that project 3D points onto 2D points, among outliers.
+
+    Poses from random samples of four points are scored by their truncated residuals; the best few, and closed-form
+    solutions on all points, are refined together with an estimate of the noise; the likeliest, compared with its
+    mirror twin, is polished on scale, translation and SO(3) to the optimum of ``Σ w ρ(|u - s (R X)_xy - t|²)``,
+    where ρ is the negative log likelihood of Gaussian inliers among uniform outliers.
+
+    Gradients of the camera are those of the optimum (implicit function theorem, exact Hessian), not of the search.
+    They are first-order; covariance and flags carry none. Double precision solves in double, all else in float32,
+    also under autocast.
+
+    Args:
+        points_2d: Image positions.
+        points_3d: Object points in the same order, object units.
+        weights: Confidence in each point, not negative; only ratios matter. All equal if not given. A point of
+            weight zero counts as absent, and so does one with an entry that is not finite.
+        threshold: Rough distance of a good point from its projection, in the unit of ``points_2d``. The noise is
+            estimated from 1/32 to 2 times this. None gives plain weighted least squares.
+        hypotheses: Random samples to try.
+        generator: Source of the samples; the same samples at every call if not given.
+
+    Returns:
+        Camera, inliers, covariance and validity. Not valid are fewer than four inliers, inliers on a line or in a
+        plane (a plane has two mirrored answers), image points that all coincide. The camera is then finite, one of
+        the best answers if there is one, and its gradient zero.
+
+    Raises:
+        ValueError: If ``threshold`` or ``hypotheses`` is not positive.
+
+    Source:
+        Search: Chum et al., Locally Optimized RANSAC, DAGM 2003, with the likelihood of Torr & Zisserman, MLESAC,
+        CVIU 2000. Gradient: Gould et al., Deep Declarative Networks, PAMI 2021, Proposition 4.4.
+
+    Example:
+        >>> points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+        >>> solution = solve_pnp(0.5 * points[:, :2] + 0.2, points)
+        >>> solution.camera.scale, solution.camera.translation, solution.valid
+        (tensor(0.5000), tensor([0.2000, 0.2000]), tensor(True))
+    """
+    if threshold is not None and not threshold > 0:
+        raise ValueError(f"solve_pnp needs a positive threshold; got {threshold}. Give None for least squares.")
+    if hypotheses < 1:
+        raise ValueError(f"solve_pnp needs at least one hypothesis; got {hypotheses}.")
+    with torch.autocast(points_2d.device.type, enabled=False):
+        batch, count = points_2d.shape[:-2], points_2d.shape[-2]
+        weights = torch.ones_like(points_2d[..., 0]) if weights is None else weights
+        dtype = torch.promote_types(torch.promote_types(points_2d.dtype, points_3d.dtype), torch.float32)
+        size = math.prod(batch)
+        flat = (points_2d.reshape(size, count, 2), points_3d.reshape(size, count, 3), weights.reshape(size, count))
+        image, points, weights = _usable(*(field.to(dtype) for field in flat))
+        solution = _solve(image, points, weights, threshold, hypotheses, generator)
+        camera = Camera(*(field.reshape((*batch, *field.shape[1:])) for field in solution.camera))
+        inliers, covariance, valid = solution[1:]
+        return PnPSolution(
+            camera,
+            inliers[:, :count].reshape(*batch, count),
+            covariance.reshape(*batch, 6, 6),
+            valid.reshape(batch),
+        )
+
+
+class WeakPerspectivePnP(nn.Module):
+    """Weak-perspective PnP as a layer: `solve_pnp` with its settings stored.
+
+    Args:
+        threshold: Rough distance of a good point from its projection, in the unit of the 2D points. None gives
+            plain weighted least squares.
+        hypotheses: Random samples to try.
+
+    Example:
+        >>> WeakPerspectivePnP()
+        WeakPerspectivePnP(threshold=0.1, hypotheses=128)
+    """
+
+    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 128) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.hypotheses = hypotheses
+
+    def forward(
+        self,
+        points_2d: Float[Tensor, "*batch N 2"],
+        points_3d: Float[Tensor, "*batch N 3"],
+        weights: Float[Tensor, "*batch N"] | None = None,
+    ) -> PnPSolution:
+        """Find the cameras; see `solve_pnp`, also for degenerate points.
+
+        Args:
+            points_2d: Image positions.
+            points_3d: Object points in the same order, object units.
+            weights: Confidence in each point; all equal if not given.
+
+        Returns:
+            Camera with implicit gradients, inliers, covariance and validity.
+        """
+        return solve_pnp(points_2d, points_3d, weights, threshold=self.threshold, hypotheses=self.hypotheses)
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return f"threshold={self.threshold}, hypotheses={self.hypotheses}"
+
+
+def _usable(image: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Replace unusable points by the origin with weight zero; add such points up to a minimal sample."""
+    # The fourth root keeps sums of squares from overflowing.
+    limit = torch.finfo(image.dtype).max ** 0.25
+    usable = (torch.cat((image, points), -1).abs() < limit).all(-1) & (weights >= 0) & (weights < limit)
+    image, points = (torch.where(usable[..., None], field, 0.0) for field in (image, points))
+    weights = torch.where(usable, weights, 0.0)
+    missing = max(SAMPLE - weights.shape[-1], 0)
+    pad = torch.nn.functional.pad
+    return pad(image, (0, 0, 0, missing)), pad(points, (0, 0, 0, missing)), pad(weights, (0, missing))
+
+
+def _solve(
+    image: Tensor,
+    points: Tensor,
+    weights: Tensor,
+    threshold: float | None,
+    hypotheses: int,
+    generator: torch.Generator | None,
+) -> PnPSolution:
+    with torch.no_grad():
+        # Effective number of points (Kish): weights all alike count one each, whatever their value.
+        total = weights.sum(-1, keepdim=True)
+        tiny = torch.finfo(weights.dtype).tiny
+        factor = (total / weights.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(1 / tiny**0.5)
+        share = (weights / total.clamp_min(tiny))[..., None]
+        image_centre, centre = (share * image).sum(1), (share * points).sum(1)
+        problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
+        pose, kernel = _optimum(problem, threshold, hypotheses, generator)
+        solution = _report(problem, pose, kernel, centre, image_centre)
+    attached = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
+    camera = _attach(attached, pose, kernel, solution.valid)
+    rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
+    translation = camera.translation + image_centre - camera.scale[:, None] * rotated
+    return solution._replace(camera=camera._replace(translation=translation))
+
+
+def _optimum(
+    problem: Problem, threshold: float | None, hypotheses: int, generator: torch.Generator | None
+) -> tuple[Pose, Kernel]:
+    if threshold is None:
+        pose = closed_form(problem)
+        pose = refine(problem, pose, least_squares_kernel(pose), steps=12)
+        cost = (problem.weights[:, None] * squared_residuals(problem, pose)).sum(-1)
+        pose = select(pose, cost.argmin(-1, keepdim=True))
+        kernel = least_squares_kernel(pose)
+    else:
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        draws = torch.rand(hypotheses, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
+        pose, kernel = search(problem, threshold, draws.to(problem.weights))
+    pose = refine(problem, pose, kernel, steps=6, newton=True)
+    pose = polish(problem, pose, kernel, steps=3)
+    # Without a usable point any camera will do, but it must be one.
+    lost = (problem.weights.sum(-1) == 0) | ~torch.stack([f.flatten(1).isfinite().all(1) for f in pose]).all(0)
+    eye = torch.eye(3, dtype=pose.rotation.dtype, device=pose.rotation.device)
+    return Pose(
+        torch.where(lost[:, None], 1.0, pose.scale),
+        torch.where(lost[:, None, None], 0.0, pose.translation),
+        torch.where(lost[:, None, None, None], eye, pose.rotation),
+    ), kernel
+
+
+def _report(problem: Problem, pose: Pose, kernel: Kernel, centre: Tensor, image_centre: Tensor) -> PnPSolution:
+    """Judge a solution; the camera is still that of the centred points."""
+    terms, residual = view(problem, pose)
+    squared = residual.square().sum(-1)
+    _, probability = kernel.parts(squared)
+    inliers = (probability[:, 0] > 0.5) & (problem.weights > 0)
+    trusted = problem.weights[:, None] * probability
+    matrix = gauss_newton(terms, trusted)
+    hessian = matrix + curvature(terms, residual, problem.weights[:, None], probability, kernel)
+    valid = _determined(problem, pose, inliers, image_centre) & (torch.linalg.cholesky_ex(hessian)[1] == 0)[:, 0]
+    eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
+    inverse, failed = torch.linalg.inv_ex(torch.where(valid[:, None, None], matrix[:, 0], eye))
+    valid = valid & (failed == 0) & inverse.isfinite().all((-2, -1))
+    variance = (trusted * squared).sum(-1) / (2 * trusted.sum(-1) - 6).clamp_min(1)
+    # From the translation of the points' centre to that of the object's origin.
+    rotated = pose.scale[:, 0, None] * (pose.rotation[:, 0] @ centre[..., None])[..., 0]
+    x, y = jacobian_maps(matrix)
+    change = torch.stack((rotated @ x[:, 1:].mT, rotated @ y[:, 1:].mT), 1)
+    change = eye - torch.nn.functional.pad(change, (0, 0, 1, 3))
+    covariance = variance[..., None] * (change @ inverse @ change.mT)
+    covariance = torch.where(valid[:, None, None], (covariance + covariance.mT) / 2, eye)
+    return PnPSolution(Camera(*(field[:, 0] for field in pose)), inliers, covariance, valid)
+
+
+def _determined(problem: Problem, pose: Pose, inliers: Tensor, image_centre: Tensor) -> Bool[Tensor, "P"]:
+    count = inliers.sum(-1)
+    share = (inliers / count.clamp_min(1)[:, None]).to(problem.object.dtype)[..., None]
+    offset = problem.object - (share * problem.object).sum(1, keepdim=True)
+    spread = torch.linalg.eigvalsh((share * offset).mT @ offset)
+    solid = spread[:, 0] > _FLAT**2 * spread[:, 2]
+    # An object that rounding could have drawn is a dot, and a dot has no rotation.
+    rounding = (
+        10 * torch.finfo(spread.dtype).eps * image_centre.abs().amax(-1) + torch.finfo(spread.dtype).tiny ** 0.5
+    )
+    extended: Tensor = pose.scale[:, 0] * spread[:, 2].clamp_min(0).sqrt() > rounding
+    return (count >= SAMPLE) & solid & extended
+
+
+def _attach(problem: Problem, pose: Pose, kernel: Kernel, valid: Tensor) -> Camera:
+    """Give the optimum its gradient: one Newton step of value zero, ``dθ = -H⁻¹ d(∂cost/∂θ)``."""
+    fields = [field.detach() for field in problem]
+    with torch.no_grad():
+        terms, residual = view(Problem(*fields), pose)
+        _, probability = kernel.parts(residual.square().sum(-1))
+        weights = fields[2][:, None]
+        hessian = gauss_newton(terms, weights * probability)
+        hessian = hessian + curvature(terms, residual, weights, probability, kernel)
+        eye = torch.eye(6, dtype=hessian.dtype, device=hessian.device)
+        inverse = torch.linalg.inv(torch.where(valid[:, None, None, None], hessian, eye))
+    terms, residual = view(problem, pose)
+    _, probability = kernel.parts(residual.square().sum(-1))
+    slope = gradient(terms, residual, problem.weights[:, None] * probability)
+    step = -(inverse @ slope[..., None])[:, 0, :, 0]
+    step = torch.where(valid[:, None], step - step.detach(), 0.0)
+    return Camera(
+        pose.scale[:, 0] * step[:, 0].exp(),
+        pose.translation[:, 0] + step[:, 1:3],
+        axis_angle_to_matrix(step[:, 3:]) @ pose.rotation[:, 0],
+    )
