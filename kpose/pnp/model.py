@@ -47,6 +47,19 @@ class Kernel(NamedTuple):
         return exponent - torch.nn.functional.softplus(logit), torch.sigmoid(-logit)
 
 
+class Linearization(NamedTuple):
+    """Robust cost ``Σ w ρ / (2 σ²)`` at a pose, and its derivatives (times ``σ²``)."""
+
+    squared: Float[Tensor, "P K N"]
+    probability: Float[Tensor, "P K N"]
+    cost: Float[Tensor, "P K"]
+    slope: Float[Tensor, "P K 6"]
+    matrix: Float[Tensor, "P K 6 6"]
+    """Gauss-Newton."""
+    hessian: Float[Tensor, "P K 6 6"]
+    """Exact."""
+
+
 def least_squares_kernel(pose: Pose) -> Kernel:
     """Give the kernel without outliers."""
     return Kernel(torch.ones_like(pose.scale), torch.full_like(pose.scale, -torch.inf))
@@ -112,6 +125,18 @@ def gauss_newton(terms: Tensor, weights: Tensor) -> Float[Tensor, "P K 6 6"]:
     x, y = jacobian_maps(terms)
     moments = (weights[..., None] * terms).mT @ terms
     return x @ moments @ x.mT + y @ moments @ y.mT
+
+
+def linearize(problem: Problem, pose: Pose, kernel: Kernel) -> Linearization:
+    """Evaluate cost and derivatives."""
+    terms, residual = view(problem, pose)
+    squared = residual.square().sum(-1)
+    cost, probability = kernel.parts(squared)
+    weights = problem.weights[:, None]
+    matrix = gauss_newton(terms, weights * probability)
+    hessian = matrix + curvature(terms, residual, weights, probability, kernel)
+    slope = gradient(terms, residual, weights * probability)
+    return Linearization(squared, probability, (weights * cost).sum(-1), slope, matrix, hessian)
 
 
 def moment_features(problem: Problem) -> Float[Tensor, "P N 24"]:

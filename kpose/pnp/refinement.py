@@ -1,79 +1,91 @@
 """Damped Gauss-Newton refinement of weak-perspective poses, batched over problems and candidates."""
 
+from typing import TypeVar
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kpose.pnp.model import Kernel, Pose, Problem, curvature, gauss_newton, gradient, move, view
+from kpose.pnp.model import Kernel, Linearization, Pose, Problem, linearize, move
 
 __all__: list[str] = []
+
+_Fields = TypeVar("_Fields", Pose, Linearization)
 
 # Largest step of the log scale and of each rotation angle: the quadratic model does not reach further.
 _REACH = 0.7
 
 
-def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, newton: bool = False) -> Pose:
+def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int) -> Pose:
     """Lower the robust cost by Levenberg-Marquardt steps, of which only those that lower it are taken.
 
-    With ``newton`` the exact Hessian replaces Gauss-Newton wherever it is positive definite, so that the last steps
-    converge quadratically also where residuals are large.
+    The exact Hessian replaces Gauss-Newton wherever it is positive definite, so that the last steps converge
+    quadratically also where residuals are large.
     """
     damping = torch.full_like(pose.scale, 1e-3)
-    cost, slope, matrix = _linearize(problem, pose, kernel, newton)
+    now = linearize(problem, pose, kernel)
     for _ in range(steps):
-        step = solve(matrix, slope, damping)
-        trial = move(pose, step)
-        trial_cost, trial_slope, trial_matrix = _linearize(problem, trial, kernel, newton)
-        better = trial_cost <= cost
+        trial = move(pose, solve(_matrix(now), now.slope, damping))
+        then = linearize(problem, trial, kernel)
+        better = then.cost <= now.cost
         damping = torch.where(better, damping * 0.1, damping * 10).clamp(1e-9, 1e6)
-        pose = Pose(*(_where(better, new, old) for new, old in zip(trial, pose, strict=True)))
-        cost = torch.where(better, trial_cost, cost)
-        slope, matrix = _where(better, trial_slope, slope), _where(better, trial_matrix, matrix)
+        pose, now = _choose(better, trial, pose), _choose(better, then, now)
     return pose
 
 
 def polish(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int) -> Pose:
     """Take Newton steps that lower the gradient: near the optimum rounding hides the decrease of the cost."""
-    _, slope, matrix = _linearize(problem, pose, kernel, newton=True)
+    none = torch.zeros_like(pose.scale)
+    now = linearize(problem, pose, kernel)
     for _ in range(steps):
-        step = solve(matrix, slope, torch.zeros_like(pose.scale))
+        matrix = _matrix(now)
+        step = solve(matrix, now.slope, none)
         trial = move(pose, step)
-        _, trial_slope, trial_matrix = _linearize(problem, trial, kernel, newton=True)
-        better = (trial_slope * solve(matrix, trial_slope, torch.zeros_like(pose.scale))).sum(-1) > (
-            slope * step
-        ).sum(-1)
-        pose = Pose(*(_where(better, new, old) for new, old in zip(trial, pose, strict=True)))
-        slope, matrix = _where(better, trial_slope, slope), _where(better, trial_matrix, matrix)
+        then = linearize(problem, trial, kernel)
+        # Newton decrement gᵀ H⁻¹ g, the one measure of the gradient that no choice of units changes.
+        better = (then.slope * solve(matrix, then.slope, none)).sum(-1) > (now.slope * step).sum(-1)
+        pose, now = _choose(better, trial, pose), _choose(better, then, now)
     return pose
+
+
+def _matrix(point: Linearization) -> Tensor:
+    return _where(invert(point.hessian)[1], point.hessian, point.matrix)
+
+
+def _choose(condition: Tensor, yes: _Fields, no: _Fields) -> _Fields:
+    return type(yes)(*(_where(condition, new, old) for new, old in zip(yes, no, strict=True)))
 
 
 def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(*condition.shape, *(1,) * (yes.dim() - condition.dim())), yes, no)
 
 
-def _linearize(problem: Problem, pose: Pose, kernel: Kernel, newton: bool) -> tuple[Tensor, Tensor, Tensor]:
-    terms, residual = view(problem, pose)
-    cost, probability = kernel.parts(residual.square().sum(-1))
-    weights = problem.weights[:, None]
-    matrix = gauss_newton(terms, weights * probability)
-    if newton:
-        exact = matrix + curvature(terms, residual, weights, probability, kernel)
-        positive = (
-            torch.linalg.cholesky_ex(exact + 1e-6 * torch.diag_embed(exact.diagonal(dim1=-2, dim2=-1)))[1] == 0
-        )
-        matrix = _where(positive, exact, matrix)
-    return (weights * cost).sum(-1), gradient(terms, residual, weights * probability), matrix
-
-
 def solve(matrix: Tensor, slope: Tensor, damping: Tensor) -> Float[Tensor, "P K 6"]:
     """Solve for the step; parameters the data say nothing about stay where they are."""
-    diagonal = matrix.diagonal(dim1=-2, dim2=-1).clamp_min(0)
-    floor = diagonal.amax(-1, keepdim=True) * torch.finfo(matrix.dtype).eps + torch.finfo(matrix.dtype).tiny
-    damped = matrix + torch.diag_embed(damping[..., None] * diagonal + floor)
-    factor, failed = torch.linalg.cholesky_ex(damped)
+    unit = _units(matrix)
     eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
-    step = -torch.cholesky_solve(slope[..., None], _where(failed == 0, factor, eye))[..., 0]
+    ridge = damping + 10 * torch.finfo(matrix.dtype).eps
+    scaled = matrix / (unit[..., :, None] * unit[..., None, :]) + ridge[..., None, None] * eye
+    factor, failed = torch.linalg.cholesky_ex(scaled)
+    step = -torch.cholesky_solve((slope / unit)[..., None], _where(failed == 0, factor, eye))[..., 0] / unit
     step = _where((failed == 0) & step.isfinite().all(-1), step, torch.zeros_like(step))
     return torch.cat(
         (step[..., :1].clamp(-_REACH, _REACH), step[..., 1:3], step[..., 3:].clamp(-_REACH, _REACH)), -1
     )
+
+
+def invert(matrix: Float[Tensor, "*batch 6 6"]) -> tuple[Float[Tensor, "*batch 6 6"], Bool[Tensor, "*batch"]]:
+    """Invert positive definite matrices, and tell which are; the unit matrix stands for the others."""
+    unit = _units(matrix)
+    scale = unit[..., :, None] * unit[..., None, :]
+    factor, failed = torch.linalg.cholesky_ex(matrix / scale)
+    eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
+    inverse = torch.cholesky_inverse(_where(failed == 0, factor, eye)) / scale
+    sound = (failed == 0) & inverse.isfinite().all(-1).all(-1)
+    return _where(sound, inverse, eye), sound
+
+
+def _units(matrix: Tensor) -> Tensor:
+    """Give each parameter's natural size, so that pixels, radians and logarithms weigh alike in float32."""
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    return torch.where(diagonal > torch.finfo(matrix.dtype).tiny, diagonal, 1.0).sqrt()

@@ -52,8 +52,10 @@ def search(problem: Problem, threshold: float, draws: Float[Tensor, "H 4"]) -> t
     best = evidence(problem, pose, sigma, threshold).topk(2).indices
     pose, sigma = select(pose, best), sigma.gather(1, best)
     _, probability = make_kernel(sigma, threshold).parts(squared_residuals(problem, pose))
-    pose = join(pose, mirror_twins(problem, pose, problem.weights[:, None] * probability))
-    pose, sigma = settle(problem, pose, sigma.repeat(1, 2), threshold)
+    # A doubtful point can be outlier at low noise or inlier at higher noise: each pose settles from both sides.
+    pose = join(pose, mirror_twins(problem, pose, problem.weights[:, None] * probability), pose)
+    sigma = torch.cat((sigma, sigma, sigma / 2), 1)
+    pose, sigma = settle(problem, pose, sigma, threshold)
     best = evidence(problem, pose, sigma, threshold).argmax(-1, keepdim=True)
     # On a ladder of levels the final noise does not change with small changes of the points, so that the
     # gradient at the optimum is exact.

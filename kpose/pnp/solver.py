@@ -11,18 +11,18 @@ from kpose.geometry.rotation import axis_angle_to_matrix
 from kpose.pnp.hypotheses import SAMPLE, closed_form
 from kpose.pnp.model import (
     Kernel,
+    Linearization,
     Pose,
     Problem,
-    curvature,
-    gauss_newton,
     gradient,
     jacobian_maps,
     least_squares_kernel,
+    linearize,
     select,
     squared_residuals,
     view,
 )
-from kpose.pnp.refinement import polish, refine
+from kpose.pnp.refinement import invert, polish, refine
 from kpose.pnp.search import search
 from kpose.structures import Camera
 
@@ -179,19 +179,26 @@ def _solve(
 ) -> PnPSolution:
     with torch.no_grad():
         # Effective number of points (Kish): weights all alike count one each, whatever their value.
-        total = weights.sum(-1, keepdim=True)
         tiny = torch.finfo(weights.dtype).tiny
-        factor = (total / weights.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(1 / tiny**0.5)
+        total = weights.sum(-1, keepdim=True)
+        factor = (total / weights.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(tiny**-0.5)
         share = (weights / total.clamp_min(tiny))[..., None]
         image_centre, centre = (share * image).sum(1), (share * points).sum(1)
-        problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
+    problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
+    with torch.no_grad():
         pose, kernel = _optimum(problem, threshold, hypotheses, generator)
-        solution = _report(problem, pose, kernel, centre, image_centre)
-    attached = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
-    camera = _attach(attached, pose, kernel, solution.valid)
+        optimum = linearize(problem, pose, kernel)
+        inliers = (optimum.probability[:, 0] > 0.5) & (problem.weights > 0)
+        inverse, sound = invert(optimum.hessian)
+        valid = _determined(problem, pose, inliers, image_centre) & sound[:, 0]
+        covariance, sound = _covariance(problem, pose, optimum, centre)
+        valid = valid & sound
+        eye = torch.eye(6, dtype=covariance.dtype, device=covariance.device)
+        covariance = torch.where(valid[:, None, None], covariance, eye)
+    camera = _attach(problem, pose, kernel, inverse, valid)
     rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
     translation = camera.translation + image_centre - camera.scale[:, None] * rotated
-    return solution._replace(camera=camera._replace(translation=translation))
+    return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
 
 
 def _optimum(
@@ -207,7 +214,7 @@ def _optimum(
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         draws = torch.rand(hypotheses, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
         pose, kernel = search(problem, threshold, draws.to(problem.weights))
-    pose = refine(problem, pose, kernel, steps=6, newton=True)
+    pose = refine(problem, pose, kernel, steps=6)
     pose = polish(problem, pose, kernel, steps=3)
     # Without a usable point any camera will do, but it must be one.
     lost = (problem.weights.sum(-1) == 0) | ~torch.stack([f.flatten(1).isfinite().all(1) for f in pose]).all(0)
@@ -219,30 +226,6 @@ def _optimum(
     ), kernel
 
 
-def _report(problem: Problem, pose: Pose, kernel: Kernel, centre: Tensor, image_centre: Tensor) -> PnPSolution:
-    """Judge a solution; the camera is still that of the centred points."""
-    terms, residual = view(problem, pose)
-    squared = residual.square().sum(-1)
-    _, probability = kernel.parts(squared)
-    inliers = (probability[:, 0] > 0.5) & (problem.weights > 0)
-    trusted = problem.weights[:, None] * probability
-    matrix = gauss_newton(terms, trusted)
-    hessian = matrix + curvature(terms, residual, problem.weights[:, None], probability, kernel)
-    valid = _determined(problem, pose, inliers, image_centre) & (torch.linalg.cholesky_ex(hessian)[1] == 0)[:, 0]
-    eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
-    inverse, failed = torch.linalg.inv_ex(torch.where(valid[:, None, None], matrix[:, 0], eye))
-    valid = valid & (failed == 0) & inverse.isfinite().all((-2, -1))
-    variance = (trusted * squared).sum(-1) / (2 * trusted.sum(-1) - 6).clamp_min(1)
-    # From the translation of the points' centre to that of the object's origin.
-    rotated = pose.scale[:, 0, None] * (pose.rotation[:, 0] @ centre[..., None])[..., 0]
-    x, y = jacobian_maps(matrix)
-    change = torch.stack((rotated @ x[:, 1:].mT, rotated @ y[:, 1:].mT), 1)
-    change = eye - torch.nn.functional.pad(change, (0, 0, 1, 3))
-    covariance = variance[..., None] * (change @ inverse @ change.mT)
-    covariance = torch.where(valid[:, None, None], (covariance + covariance.mT) / 2, eye)
-    return PnPSolution(Camera(*(field[:, 0] for field in pose)), inliers, covariance, valid)
-
-
 def _determined(problem: Problem, pose: Pose, inliers: Tensor, image_centre: Tensor) -> Bool[Tensor, "P"]:
     count = inliers.sum(-1)
     share = (inliers / count.clamp_min(1)[:, None]).to(problem.object.dtype)[..., None]
@@ -250,24 +233,29 @@ def _determined(problem: Problem, pose: Pose, inliers: Tensor, image_centre: Ten
     spread = torch.linalg.eigvalsh((share * offset).mT @ offset)
     solid = spread[:, 0] > _FLAT**2 * spread[:, 2]
     # An object that rounding could have drawn is a dot, and a dot has no rotation.
-    rounding = (
-        10 * torch.finfo(spread.dtype).eps * image_centre.abs().amax(-1) + torch.finfo(spread.dtype).tiny ** 0.5
-    )
-    extended: Tensor = pose.scale[:, 0] * spread[:, 2].clamp_min(0).sqrt() > rounding
-    return (count >= SAMPLE) & solid & extended
+    info = torch.finfo(spread.dtype)
+    rounding = 10 * info.eps * image_centre.abs().amax(-1) + info.tiny**0.5
+    extended = pose.scale[:, 0] * spread[:, 2].clamp_min(0).sqrt() > rounding
+    determined: Tensor = (count >= SAMPLE) & solid & extended
+    return determined
 
 
-def _attach(problem: Problem, pose: Pose, kernel: Kernel, valid: Tensor) -> Camera:
+def _covariance(problem: Problem, pose: Pose, optimum: Linearization, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the covariance for the translation of the object's origin, and where there is one."""
+    inverse, sound = invert(optimum.matrix[:, 0])
+    weights = problem.weights * optimum.probability[:, 0]
+    variance = (weights * optimum.squared[:, 0]).sum(-1) / (2 * weights.sum(-1) - 6).clamp_min(1)
+    rotated = pose.scale[:, 0, None] * (pose.rotation[:, 0] @ centre[..., None])[..., 0]
+    x, y = jacobian_maps(inverse)
+    change = torch.stack((rotated @ x[:, 1:].mT, rotated @ y[:, 1:].mT), 1)
+    eye = torch.eye(6, dtype=inverse.dtype, device=inverse.device)
+    change = eye - torch.nn.functional.pad(change, (0, 0, 1, 3))
+    covariance = variance[..., None, None] * (change @ inverse @ change.mT)
+    return (covariance + covariance.mT) / 2, sound & covariance.isfinite().all(-1).all(-1)
+
+
+def _attach(problem: Problem, pose: Pose, kernel: Kernel, inverse: Tensor, valid: Tensor) -> Camera:
     """Give the optimum its gradient: one Newton step of value zero, ``dθ = -H⁻¹ d(∂cost/∂θ)``."""
-    fields = [field.detach() for field in problem]
-    with torch.no_grad():
-        terms, residual = view(Problem(*fields), pose)
-        _, probability = kernel.parts(residual.square().sum(-1))
-        weights = fields[2][:, None]
-        hessian = gauss_newton(terms, weights * probability)
-        hessian = hessian + curvature(terms, residual, weights, probability, kernel)
-        eye = torch.eye(6, dtype=hessian.dtype, device=hessian.device)
-        inverse = torch.linalg.inv(torch.where(valid[:, None, None, None], hessian, eye))
     terms, residual = view(problem, pose)
     _, probability = kernel.parts(residual.square().sum(-1))
     slope = gradient(terms, residual, problem.weights[:, None] * probability)
