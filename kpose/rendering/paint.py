@@ -41,11 +41,9 @@ class Paint(NamedTuple):
         height, width = self.size
         x, y = u * width - 0.5, (v * height - 0.5).clamp(0, height - 1)
         left, top = x.detach().floor(), y.detach().floor()
-        columns, rows = (
-            (left.long() % width, (left.long() + 1) % width),
-            (top.long(), (top.long() + 1).clamp_max(height - 1)),
-        )
         across, down = (1 - (x - left), x - left), (1 - (y - top), y - top)
+        left, top = left.long(), top.long()
+        columns, rows = (left % width, (left + 1) % width), (top, (top + 1).clamp_max(height - 1))
         corners = [(i, j) for i in (0, 1) for j in (0, 1)]
         return [start + rows[i] * width + columns[j] for i, j in corners], [down[i] * across[j] for i, j in corners]
 

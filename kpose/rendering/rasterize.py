@@ -17,6 +17,9 @@ from torch import Tensor
 
 __all__: list[str] = []
 
+_MAX_COORDINATE = 1e6
+"""Largest coordinate, in image units: beyond it, float32 does not tell pixels apart."""
+
 _MIN_AREA = 1e-16
 """Twice the area, in normalised units, under which a face is not drawn: squares of lengths stay above zero."""
 
@@ -148,12 +151,13 @@ def find_boxes(corners: Tensor, num_meshes: int, size: tuple[int, int], *, radiu
     rows, columns, first = (part.nan_to_num(0).long() for part in (rows, columns, first))
     pixels = rows * columns
     # The one wait for the device that every call needs also carries the check of the input.
-    finite = corners.isfinite().all()
+    valid = (corners.abs() <= _MAX_COORDINATE).all()
     sums = [part.view(num_meshes, -1).sum(1) if num_meshes else part for part in (rows, pixels)]
-    is_finite, *counts = torch.cat((finite.to(rows).view(1), *sums)).tolist()
-    if not is_finite:
+    is_valid, *counts = torch.cat((valid.to(rows).view(1), *sums)).tolist()
+    if not is_valid:
         raise ValueError(
-            "Rendering needs finite vertices and cameras; got NaN or infinity. Look for what computed them."
+            f"Rendering needs finite vertices and cameras, within {_MAX_COORDINATE:g} image units; got NaN, infinity "
+            "or more. Look for what computed them."
         )
     return Boxes(first, rows, pixels, counts[:num_meshes], counts[num_meshes:])
 

@@ -42,7 +42,7 @@ class Renderer(ABC):
             empty one, as does a face without area.
 
         Raises:
-            ValueError: If a vertex or camera is not finite, or texture and vertex colours are both given.
+            ValueError: If a vertex of a face is not finite, or farther than 1e6 image units, or texture and vertex colours are both given.
         """
 
     def silhouette(
@@ -59,7 +59,7 @@ class Renderer(ABC):
             The mask that `render` gives.
 
         Raises:
-            ValueError: If a vertex or camera is not finite.
+            ValueError: If a vertex of a face is not finite, or farther than 1e6 image units.
         """
         return self.render(mesh, camera, size).mask
 

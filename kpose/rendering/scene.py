@@ -84,7 +84,9 @@ class Scene:
         """Shape pixels ``(Q,)`` as images ``(*batch h w)``, and ``(C, Q)`` as ``(*batch C h w)``."""
         if values.dim() == 1:
             return values.view(*self.batch, *self.size)
-        return values.view(len(values), -1, *self.size).movedim(0, 1).reshape(*self.batch, -1, *self.size)
+        channels, num_images = len(values), len(self.vertices)
+        images = values.view(channels, num_images, *self.size).movedim(0, 1)
+        return images.reshape(*self.batch, channels, *self.size)
 
     def rendering(self, mask: Tensor, depth: Tensor, face: Tensor, weights: Tensor, *rgb: Tensor) -> Rendering:
         """Shape what was drawn."""

@@ -5,6 +5,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from kpose.rendering.rasterize import z_buffer
+from kpose.rendering.renderer import to_image
 from kpose.rendering.scene import Part, Scene
 from kpose.structures import Camera, Mesh
 
@@ -17,20 +18,21 @@ def vertex_visibility(
 ) -> Bool[Tensor, "*batch V"]:
     """Say which vertices a camera sees: inside the image and not behind a face.
 
-    A vertex is seen when a face that it belongs to is the nearest one at one of the four pixels around it. A face
-    that is smaller than a pixel may hide from the grid, so ``size`` should give a face a pixel or more.
+    A vertex is seen when a face that it belongs to is the nearest one at one of the four pixels around it. The
+    z-buffer is spread over the object, not over the image, so that an object that is small in the image is judged
+    as finely as a large one; ``size`` should give a face two pixels or more.
 
     Args:
         mesh: Meshes in the object frame.
         camera: Cameras in normalised image coordinates; leading dimensions broadcast with those of the mesh.
-        size: Side, or height and width, of the z-buffer in pixels.
+        size: Side, or height and width, of the z-buffer in pixels: the object's longer side just fits into it.
         max_pairs: Pairs of a face and a pixel that are held at a time.
 
     Returns:
         True for each vertex that is seen.
 
     Raises:
-        ValueError: If a vertex or camera is not finite.
+        ValueError: If a vertex of a face is not finite, or farther than 1e6 image units.
 
     Example:
         >>> triangles = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [-1, 1, 0],
@@ -39,9 +41,10 @@ def vertex_visibility(
         >>> vertex_visibility(mesh, Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3)))
         tensor([ True,  True,  True, False, False, False])
     """
-    scene = Scene(
-        mesh._replace(texture=None, vertex_colors=None), camera, size, radius=0.0, cull=False, max_pairs=max_pairs
-    )
+    mesh = mesh._replace(texture=None, vertex_colors=None)
+    seen_by, batch = to_image(mesh, camera)
+    inside = (seen_by[..., :2].abs() <= 1).all(-1)
+    scene = Scene(mesh, _fit(seen_by, camera, batch), size, radius=0.0, cull=False, max_pairs=max_pairs)
     height, width = scene.size
     vertices = scene.vertices
     num_images, num_vertices = vertices.shape[:2]
@@ -58,8 +61,17 @@ def vertex_visibility(
         nearest = face[image, row, column]
         own = (mesh.faces[nearest.clamp_min(0)] == mine[:, None]).any(-1)
         seen |= own & (nearest >= 0)
-    inside = (vertices[..., :2].abs() <= 1).all(-1)
-    return (seen & inside).view(*scene.batch, num_vertices)
+    return (seen & inside).view(*batch, num_vertices)
+
+
+def _fit(vertices: Tensor, camera: Camera, batch: tuple[int, ...]) -> Camera:
+    """Move and scale cameras so that each object fits into the image."""
+    if not vertices.numel():
+        return camera
+    low, high = vertices[..., :2].aminmax(dim=1)
+    scale = 2 / (high - low).amax(-1).clamp_min(torch.finfo(low.dtype).tiny)
+    scale, centre = scale.view(batch), ((low + high) / 2).view(*batch, 2)
+    return Camera(camera.scale * scale, (camera.translation - centre) * scale.unsqueeze(-1), camera.rotation)
 
 
 def _faces(part: Part, scene: Scene) -> Tensor:
