@@ -1,7 +1,7 @@
 """Bodies lofted from sections: a smooth closed surface described by a small table of measures.
 
-A body runs from its front tip (-y) to its rear tip (+y). Each section is a ring like an ellipse in a plane of
-constant y; the measures of the sections blend along the body as a uniform cubic B-spline, which never overshoots
+A body runs from its front tip (-y) to its rear tip (+y). Each section is a ring like an ellipse in an upright or
+leaning plane; the measures of the sections blend along the body as a uniform cubic B-spline, which never overshoots
 them. `surface` is differentiable in the measures, so that a body can be fitted.
 """
 
@@ -30,6 +30,8 @@ class Section(NamedTuple):
     """Half-height (z)."""
     sag: float = 0.0
     """Where the section is widest: 0 at the centre, towards 1 low (pear-shaped), towards -1 high."""
+    lean: float = 0.0
+    """Angle of the section's plane in degrees: its top leans forward, so that the body dips towards the front."""
 
 
 class Relief(NamedTuple):
@@ -81,14 +83,16 @@ class Body:
             raise ValueError("Body needs positive widths and heights between its tips. Check the table.")
         if any(after.y < before.y for before, after in pairwise(rows)) or rows[0].y == rows[-1].y:
             raise ValueError("Body needs y growing from the front tip to the rear tip. Sort the sections by y.")
-        if any(abs(row.sag) >= 1 for row in rows):
-            raise ValueError(f"Body needs sags between -1 and 1; got {max(abs(row.sag) for row in rows)}.")
+        if any(abs(row.sag) >= 1 or abs(row.lean) >= 90 for row in rows):
+            raise ValueError(
+                "Body needs sags between -1 and 1 and leans between -90 and 90 degrees. Check the table."
+            )
 
-    def table(self) -> Float[Tensor, "S 5"]:
+    def table(self) -> Float[Tensor, "S 6"]:
         """Give the sections as a tensor.
 
         Returns:
-            One row ``(y, z, width, height, sag)`` for each section, float64.
+            One row ``(y, z, width, height, sag, lean)`` for each section, float64.
         """
         return torch.tensor(self.sections, dtype=torch.float64)
 
@@ -126,7 +130,7 @@ def blend(table: Float[Tensor, "S C"], place: Float[Tensor, "*batch"]) -> Float[
 
 
 def surface(
-    table: Float[Tensor, "S 5"],
+    table: Float[Tensor, "S 6"],
     place: Float[Tensor, "*batch"],
     angle: Float[Tensor, "*batch"],
     reliefs: tuple[Relief, ...] = (),
@@ -142,13 +146,14 @@ def surface(
     Returns:
         Points in the object frame.
     """
-    y, z, width, height, sag = blend(table, place).unbind(-1)
+    y, z, width, height, sag, lean = blend(table, place).unbind(-1)
     sine, cosine = angle.sin(), angle.cos()
     swell = torch.zeros_like(place)
     for relief in reliefs:
         swell = swell + _swelling(relief, place, angle)
     x = width * (angle - sag * sine).sin() + swell * sine
-    return torch.stack((x, y, z + height * cosine + swell * cosine), -1)
+    rise, lean = (height + swell) * cosine, lean.deg2rad()
+    return torch.stack((x, y - rise * lean.sin(), z + rise * lean.cos()), -1)
 
 
 def _swelling(relief: Relief, place: Tensor, angle: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def build_template(
 
 
 def lattice_points(
-    grid: Lattice, table: Float[Tensor, "S 5"], reliefs: tuple[Relief, ...] = ()
+    grid: Lattice, table: Float[Tensor, "S 6"], reliefs: tuple[Relief, ...] = ()
 ) -> Float[Tensor, "V 3"]:
     """Give the vertices of a lattice on a body; differentiable in the table.
 
