@@ -224,6 +224,7 @@ class SyntheticBirdsDataModule(LightningDataModule):
             )
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.image_size = image_size
         self.flip = flip
         self.color = color
         counts = {"train": (num_train, 0), "val": (num_val, _VAL_START), "test": (num_test, _TEST_START)}
