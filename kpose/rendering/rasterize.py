@@ -156,8 +156,8 @@ def find_boxes(corners: Tensor, num_meshes: int, size: tuple[int, int], *, radiu
     is_valid, *counts = torch.cat((valid.to(rows).view(1), *sums)).tolist()
     if not is_valid:
         raise ValueError(
-            f"Rendering needs finite vertices and cameras, within {_MAX_COORDINATE:g} image units; got NaN, infinity "
-            "or more. Look for what computed them."
+            f"Rendering needs finite vertices and cameras, within {_MAX_COORDINATE:g} image units; got NaN, "
+            "infinity or more. Look for what computed them."
         )
     return Boxes(first, rows, pixels, counts[:num_meshes], counts[num_meshes:])
 

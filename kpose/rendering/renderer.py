@@ -42,7 +42,8 @@ class Renderer(ABC):
             empty one, as does a face without area.
 
         Raises:
-            ValueError: If a vertex of a face is not finite, or farther than 1e6 image units, or texture and vertex colours are both given.
+            ValueError: If a vertex of a face is not finite or farther than 1e6 image units, or texture and vertex
+                colours are both given.
         """
 
     def silhouette(
