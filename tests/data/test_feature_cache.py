@@ -1,0 +1,105 @@
+"""Cached features: what the backbone gives, computed once."""
+
+import shutil
+
+import pytest
+import torch
+from fakes import write_fake_cub
+
+from kpose.backbones import TinyBackbone
+from kpose.data import CachedFeaturesDataModule, CUBDataModule
+
+SIZE = 32
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_fake_cub(tmp_path / "cub")
+    return tmp_path / "cub"
+
+
+def build(root, folder, backbone, **settings):
+    data = CUBDataModule(root, image_size=SIZE, batch_size=4)
+    return CachedFeaturesDataModule(data, backbone, folder=folder, **settings)
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return TinyBackbone(width=8).freeze()
+
+
+def test_evaluation_features_are_the_backbone_s(root, tmp_path, backbone):
+    module = build(root, tmp_path / "features", backbone)
+    module.setup("validate")
+    batch = next(iter(module.val_dataloader()))
+    item = module.data.dataset("val")[0]
+    maps = backbone(item["image"][None]).maps
+    for cached, fresh in zip(batch["features"].maps, maps, strict=True):
+        torch.testing.assert_close(cached[:1], fresh, atol=2e-3, rtol=2e-3)
+    assert "image" not in batch
+    torch.testing.assert_close(batch["camera"].rotation[0], item["camera"].rotation)
+    assert torch.equal(batch["mask"][0], item["mask"])
+
+
+def test_training_views_belong_to_their_cameras(root, tmp_path, backbone):
+    module = build(root, tmp_path / "features", backbone, views=2)
+    module.setup("fit")
+    first, second = (p.rest["camera.translation"] for p in module._passes["train"])
+    assert first.shape == second.shape
+    assert not torch.allclose(first, second)
+    raw = module.data.dataset("train", train=True)
+    augmented = module.data.augment(
+        torch.utils.data.default_collate([raw[k] for k in range(4)]), seed=module._seed(1, 0)
+    )
+    torch.testing.assert_close(second[:4], augmented["camera"].translation)
+    torch.testing.assert_close(
+        torch.from_numpy(module._passes["train"][1].maps[-1][:4].copy()).float(),
+        backbone(augmented["image"]).maps[-1],
+        atol=2e-3,
+        rtol=2e-3,
+    )
+
+
+def test_an_epoch_has_every_image_once(root, tmp_path, backbone):
+    module = build(root, tmp_path / "features", backbone, views=2, batch_size=2)
+    module.setup("fit")
+    seen = torch.cat([batch["index"] for batch in module.train_dataloader()])
+    assert sorted(seen.tolist()) == sorted(module._passes["train"][0].rest["index"].tolist())
+
+
+def test_nothing_is_computed_twice(root, tmp_path, backbone):
+    folder = tmp_path / "features"
+    build(root, folder, backbone).setup("fit")
+    backbone.pyramid = None  # any use of the backbone would fail now
+    build(root, folder, backbone).setup("fit")
+
+
+def test_other_weights_are_computed_anew(root, tmp_path, backbone):
+    folder = tmp_path / "features"
+    build(root, folder, backbone).setup("validate")
+    torch.manual_seed(1)
+    build(root, folder, TinyBackbone(width=8).freeze()).setup("validate")
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_an_interrupted_pass_leaves_nothing_behind(root, tmp_path, backbone, monkeypatch):
+    folder = tmp_path / "features"
+    module = build(root, folder, backbone)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_features", lambda image: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            module.setup("validate")
+    assert not any(path.is_dir() for key in folder.iterdir() for path in key.iterdir())
+    module.setup("validate")
+    shutil.rmtree(folder)
+
+
+def test_a_trainable_backbone_is_refused(root, tmp_path):
+    with pytest.raises(ValueError, match="frozen=True"):
+        build(root, tmp_path, TinyBackbone(width=8))
+
+
+def test_no_views_are_refused(root, tmp_path, backbone):
+    with pytest.raises(ValueError, match="views=0"):
+        build(root, tmp_path, backbone, views=0)
