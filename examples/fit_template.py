@@ -4,8 +4,8 @@
     python examples/fit_template.py score $KPOSE_CUB_ROOT    # prints the table of docs/template.md
 
 The folder has CUB-200-2011's layout with structure-from-motion cameras (``sfm/cameras.csv``,
-``sfm/mean_parts.csv``). The fit starts from `START`, a bird drawn by hand, reads the split ``train`` alone and keeps
-the departure from the drawing smooth along the body.
+``sfm/mean_parts.csv``). The fit starts from `START`, a bird drawn by hand, reads the split ``train`` alone and
+keeps the departure from the drawing smooth along the body.
 """
 
 from pathlib import Path

@@ -3,6 +3,18 @@
 from kpose.templates.bird import bird
 from kpose.templates.body import Body, Relief, Section
 from kpose.templates.build import build_template
+from kpose.templates.check import check_template
+from kpose.templates.files import load_template, save_template
 from kpose.templates.mesh import template_mesh
 
-__all__ = ["Body", "Relief", "Section", "bird", "build_template", "template_mesh"]
+__all__ = [
+    "Body",
+    "Relief",
+    "Section",
+    "bird",
+    "build_template",
+    "check_template",
+    "load_template",
+    "save_template",
+    "template_mesh",
+]

@@ -1,0 +1,171 @@
+"""Templates in files: kpose's own format, and mesh files of other programs."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kpose.geometry.mesh import mirror_pairs, volume
+from kpose.structures import Template
+from kpose.templates.check import check_template
+from kpose.templates.uv import spherical_uv
+
+__all__ = ["load_template", "save_template"]
+
+_FORMAT = "kpose.template"
+_OWN = ".safetensors"
+_MESHES = (".glb", ".obj", ".off", ".ply", ".stl")
+_TENSORS = ("vertices", "faces", "uv", "uv_faces", "mirror", "part_vertices")
+
+
+def save_template(template: Template, path: str | Path) -> None:
+    """Write a template to a file that `load_template` reads back exactly.
+
+    Args:
+        template: Template.
+        path: File ending in ``.safetensors``; its folder is made, an older file is replaced at once.
+
+    Raises:
+        ValueError: If the ending is another, or if the template is not valid (`check_template`).
+
+    Example:
+        >>> from kpose.templates import bird
+        >>> path = getfixture("tmp_path") / "bird.safetensors"
+        >>> save_template(bird(), path)
+        >>> load_template(path).part_names[1]
+        'beak'
+    """
+    path = Path(path)
+    if path.suffix != _OWN:
+        raise ValueError(f"save_template needs a file that ends in {_OWN}; got {path.name!r}. Rename it.")
+    check_template(template)
+    tensors = {name: getattr(template, name).detach().cpu().contiguous() for name in _TENSORS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        save_file(tensors, fresh, {"format": _FORMAT, "part_names": json.dumps(template.part_names)})
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def load_template(
+    path: str | Path,
+    parts: Mapping[str, tuple[float, float, float]] | None = None,
+    *,
+    tolerance: float = 1e-3,
+) -> Template:
+    """Read a template from a file of `save_template` or from a mesh file.
+
+    A mesh file (GLB, OBJ, OFF, PLY or STL) must hold one closed surface of genus 0 in kpose's object frame:
+    -y front, +z up, symmetric about ``x = 0``. Vertices at equal places are merged, each is averaged with its
+    mirror partner so that the symmetry becomes exact, inward faces are turned, and texture coordinates are taken
+    from the file or, if it has none, laid by `kpose.templates.uv.spherical_uv`.
+
+    Args:
+        path: File.
+        parts: Of a mesh file: for each part its position, for which the nearest vertex stands; parts with ``x = 0``
+            stay on the symmetry plane. A file of `save_template` holds its own.
+        tolerance: Of a mesh file: largest departure from symmetry, relative to the longest side of the mesh.
+
+    Returns:
+        Template, float32.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind or damaged, or if its mesh does not make a template; the message
+            says what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"load_template needs {path}; there is no such file. Check the path.")
+    suffix = path.suffix.lower()
+    if suffix == _OWN:
+        if parts is not None:
+            raise ValueError(
+                f"load_template needs no parts for {path.name}; the file holds its own. Leave them out."
+            )
+        template = _read_own(path)
+    elif suffix in _MESHES:
+        template = _from_mesh(path, parts or {}, tolerance)
+    else:
+        raise ValueError(
+            f"load_template needs a file that ends in one of {', '.join((_OWN, *_MESHES))}; got {path.name!r}. "
+            "Convert it."
+        )
+    try:
+        check_template(template)
+    except ValueError as error:
+        raise ValueError(f"load_template cannot use {path}: {error}") from error
+    return template
+
+
+def _read_own(path: Path) -> Template:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"load_template cannot read {path}: {error}. Save the template again.") from error
+    if metadata.get("format") != _FORMAT or sorted(tensors) != sorted(_TENSORS):
+        raise ValueError(
+            f"load_template needs a file of save_template; got {path} with {sorted(tensors)}. Name another file."
+        )
+    return Template(part_names=tuple(json.loads(metadata["part_names"])), **tensors)
+
+
+def _from_mesh(path: Path, parts: Mapping[str, tuple[float, float, float]], tolerance: float) -> Template:
+    try:
+        mesh = trimesh.load_mesh(path, process=False)
+    except Exception as error:  # trimesh's readers raise whatever their parsers do
+        raise ValueError(f"load_template cannot read {path}: {error}. Export the mesh again.") from error
+    if not len(mesh.faces):
+        raise ValueError(f"load_template needs a mesh with faces; got none in {path}. Export the surface.")
+    positions = torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float64).copy())
+    corners = torch.from_numpy(np.asarray(mesh.faces, dtype=np.int64).copy())
+    extent = float((positions.amax(0) - positions.amin(0)).max())
+    # Files repeat vertices along texture seams, STL at every face.
+    first, merged = _merge(positions, 1e-6 * extent)
+    vertices, faces = positions[first], merged[corners]
+    try:
+        mirror = mirror_pairs(vertices, tolerance)
+    except ValueError as error:
+        raise ValueError(f"load_template cannot use {path}: {error}") from error
+    vertices = _symmetrise(vertices, mirror).float()
+    coordinates = getattr(mesh.visual, "uv", None)
+    uv, uv_faces = spherical_uv(vertices, faces)
+    if coordinates is not None and len(coordinates) == len(positions):
+        # trimesh's v points up.
+        uv = torch.from_numpy(np.asarray(coordinates)[:, :2] * [1.0, -1.0] + [0.0, 1.0]).float()
+        uv_faces = corners
+    if volume(vertices, faces) < 0:
+        faces, uv_faces = faces.flip(-1), uv_faces.flip(-1)
+    index = torch.tensor([_nearest(vertices, mirror, place) for place in parts.values()], dtype=torch.long)
+    return Template(vertices, faces, uv, uv_faces, mirror, tuple(parts), index)
+
+
+def _merge(positions: Tensor, length: float) -> tuple[Tensor, Tensor]:
+    """Find vertices at equal places: which to keep, in their order, and where each goes."""
+    cells = (positions / (length or 1.0)).round().numpy()
+    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return torch.from_numpy(first[order]), torch.from_numpy(np.argsort(order)[inverse.reshape(-1)])
+
+
+def _symmetrise(vertices: Tensor, mirror: Tensor) -> Tensor:
+    """Average each vertex with its partner; exact, as sums of two numbers do not depend on their order."""
+    sign = vertices.new_tensor([-1.0, 1.0, 1.0])
+    return (vertices + vertices[mirror] * sign) / 2 + 0.0
+
+
+def _nearest(vertices: Tensor, mirror: Tensor, place: tuple[float, float, float]) -> int:
+    middle = mirror == torch.arange(len(mirror))
+    distance = (vertices - vertices.new_tensor(place)).norm(dim=-1)
+    allowed = middle if place[0] == 0 and middle.any() else torch.ones_like(middle)
+    return int(torch.where(allowed, distance, torch.inf).argmin())
