@@ -106,7 +106,9 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         with torch.no_grad(), torch.autocast(heatmaps.device.type, enabled=False):
             keypoints, confidence = heatmap_peaks(heatmaps)
             confidence = confidence.clamp(0, 1)
-            solution = solve_pnp(keypoints, points.float(), confidence)
+            # No loss reads the camera, so a short search does while training.
+            hypotheses = 16 if self.training else 128
+            solution = solve_pnp(keypoints, points.float(), confidence, hypotheses=hypotheses)
         return KeypointPrediction(
             camera=solution.camera,
             heatmaps=heatmaps,

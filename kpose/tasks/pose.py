@@ -1,12 +1,11 @@
 """Stage 3: train one pose head on one camera for each image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
@@ -60,7 +59,7 @@ class PoseEstimator(Task):
         backbone: Backbone,
         head: Callable[[FeatureSpec], PoseHead],
         *,
-        optimizer: OptimizerCallable = AdamW,
+        optimizer: Callable[[Iterable[Any]], Optimizer] = AdamW,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         template: Path | None = None,
     ) -> None:

@@ -1,0 +1,154 @@
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from kpose.backbones import TinyBackbone
+from kpose.heads import KeypointHead, QuaternionHead
+from kpose.tasks import PoseEstimator
+from kpose.testing import example_batch
+
+small_keypoint_head = partial(KeypointHead, num_keypoints=12, width=8)
+
+
+def rows(count):
+    batch = example_batch(count)
+    fields = {name: value for name, value in batch.items() if name != "camera"}
+    cameras = [type(batch["camera"])(*parts) for parts in zip(*batch["camera"], strict=True)]
+    return [
+        {"camera": cameras[row], **{name: value[row] for name, value in fields.items()}} for row in range(count)
+    ]
+
+
+def loader(count=6, shuffle=False):
+    return DataLoader(rows(count), batch_size=2, shuffle=shuffle)
+
+
+def task(head=QuaternionHead, **settings):
+    return PoseEstimator(TinyBackbone(width=8), head=head, **settings)
+
+
+def trainer(folder, **settings):
+    settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, **settings}
+    return pl.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        **settings,
+    )
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Found .* in eval mode at the start of training"),  # frozen, as intended
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
+]
+
+
+@pytest.mark.parametrize("head", [QuaternionHead, small_keypoint_head])
+def test_logged_names(head, tmp_path):
+    run = trainer(tmp_path)
+    run.fit(task(head), loader(), loader(4))
+    names = set(run.callback_metrics)
+    assert {"train/loss", "val/loss", "val/angle_deg", "val/angle_acc30", "val/iou", "val/azimuth_ws_deg"} <= names
+    term = "heatmap" if head is small_keypoint_head else "rotation"
+    assert f"train/{term}" in names
+    run.test(task(head), loader(4), verbose=False)
+    assert "test/iou" in run.callback_metrics
+
+
+def test_missing_entry_is_named():
+    batch = example_batch(2)
+    del batch["camera"]
+    with pytest.raises(
+        KeyError, match=r"QuaternionHead needs batch entries \['camera'\]; this batch has \['image'"
+    ):
+        task().training_step(batch, 0)
+
+
+def test_scores_are_left_out_where_a_batch_has_none(tmp_path):
+    data = [{name: value for name, value in row.items() if name != "mask"} for row in rows(4)]
+    run = trainer(tmp_path)
+    run.validate(task(), DataLoader(data, batch_size=2), verbose=False)
+    assert "val/angle_deg" in run.callback_metrics
+    assert "val/iou" not in run.callback_metrics
+
+
+def test_features_computed_beforehand_replace_the_image():
+    model = task().eval()
+    batch = example_batch(2)
+    with torch.no_grad():
+        expected = model.predict_step(batch, 0)
+        batch["features"] = model.backbone(batch.pop("image"))
+        given = model.predict_step(batch, 0)
+    assert torch.equal(expected.camera.rotation, given.camera.rotation)
+
+
+def test_true_camera_scores_best():
+    from kpose.structures import PosePrediction
+
+    model, batch = task(), example_batch(2)
+    model._score(PosePrediction(batch["camera"]), batch, "val")
+    assert model.scores["val"]["angle"].compute()["angle_deg"] < 0.1
+
+
+def test_frozen_backbone_is_not_trained(tmp_path):
+    backbone = TinyBackbone(width=8).freeze()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    model = PoseEstimator(backbone, head=QuaternionHead)
+    run = trainer(tmp_path)
+    run.fit(model, loader(), loader(2))
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+    trained = {id(p) for group in run.optimizers[0].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in model.head.parameters()}
+
+
+def test_schedule_spans_the_whole_run(tmp_path):
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(task(), loader(), loader(2))
+    assert run.lr_scheduler_configs[0].scheduler.T_max == 6
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    run.fit(task(lr_scheduler=None), loader(), loader(2))
+    assert run.lr_scheduler_configs == []
+
+
+def test_notebook_checkpoint_holds_plain_values_and_reloads(tmp_path):
+    model = task(small_keypoint_head)
+    run = trainer(tmp_path)
+    run.fit(model, loader(), loader(2))
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    torch.load(tmp_path / "model.ckpt", weights_only=True)
+    again = PoseEstimator.load_from_checkpoint(
+        tmp_path / "model.ckpt", backbone=TinyBackbone(width=8), head=small_keypoint_head, weights_only=True
+    )
+    image = example_batch(2)["image"]
+    with torch.no_grad():
+        first, second = model.eval()(image), again.eval()(image)
+    assert torch.equal(first.heatmaps, second.heatmaps)
+    assert torch.equal(first.camera.rotation, second.camera.rotation)
+
+
+@pytest.mark.parametrize("head", [QuaternionHead, small_keypoint_head])
+def test_resumed_run_equals_one_that_was_not_interrupted(head, tmp_path):
+    pl.seed_everything(3, verbose=False)
+
+    def saving_trainer():
+        callback = ModelCheckpoint(
+            tmp_path, "{epoch}", save_top_k=-1, every_n_epochs=1, auto_insert_metric_name=False
+        )
+        return trainer(tmp_path, max_epochs=2, enable_checkpointing=True, callbacks=[callback])
+
+    whole = task(head)
+    saving_trainer().fit(whole, loader(shuffle=True), loader(4))
+    torch.manual_seed(99)
+    resumed = task(head)
+    checkpoint = tmp_path / "0.ckpt"
+    saving_trainer().fit(resumed, loader(shuffle=True), loader(4), ckpt_path=checkpoint, weights_only=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
