@@ -1,7 +1,8 @@
 """Fit the measures of the built-in bird to the silhouettes of CUB's training birds, and score them.
 
     python examples/fit_template.py fit $KPOSE_CUB_ROOT      # prints the table of kpose/templates/bird.py
-    python examples/fit_template.py score $KPOSE_CUB_ROOT    # prints the table of docs/template.md
+    python examples/fit_template.py score $KPOSE_CUB_ROOT    # prints the tables of docs/template.md
+    python examples/fit_template.py draw docs/images/template.png
 
 The folder has CUB-200-2011's layout with structure-from-motion cameras (``sfm/cameras.csv``,
 ``sfm/mean_parts.csv``). The fit starts from `START`, a bird drawn by hand, reads the split ``train`` alone and
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -23,6 +25,7 @@ from kpose.structures import Batch, Mesh
 from kpose.templates import Body, Section, bird, template_mesh
 from kpose.templates.bird import BIRD
 from kpose.templates.build import lattice, lattice_points
+from kpose.visualization import mesh_views
 
 START = Body(
     sections=(
@@ -164,5 +167,20 @@ def score(root: Path, *, size: int = 128, padding: float = 0.25) -> None:
     tqdm.write(f"parts: mean {residual.mean():.3f}, largest {residual.max():.3f} SfM units")
 
 
+def draw(path: Path, *, size: int = 200) -> None:
+    """Draw the built-in bird from 16 sides.
+
+    Args:
+        path: Picture to write.
+        size: Side of each view in pixels.
+    """
+    level = [(azimuth, 10.0) for azimuth in range(0, 360, 45)]
+    others = [(0.0, 89.0), (90.0, 89.0), (0.0, -89.0), (90.0, -89.0), (60.0, 45.0), (150.0, 45.0), (60.0, -30.0)]
+    mesh = template_mesh(bird())
+    rows = [mesh_views(mesh, size, viewpoints=views) for views in (level, [*others, (150.0, -30.0)])]
+    pixels = (torch.cat(rows, 1) * 255).round().byte().permute(1, 2, 0)
+    Image.fromarray(pixels.numpy()).save(path)
+
+
 if __name__ == "__main__":
-    auto_cli([fit, score])
+    auto_cli([fit, score, draw])
