@@ -30,7 +30,7 @@ def closed_form(problem: Problem) -> Pose:
     plane = affine[..., 1:]
     depth = missing_column(plane)
     candidates = torch.stack((affine, _prepend(depth, plane), _prepend(-depth, plane)), 1)
-    scale, rotation = orthogonalize(candidates @ axes.mT[:, None])
+    scale, rotation = orthogonalize((candidates @ axes.mT[:, None]).movedim((-2, -1), (0, 1)))
     return Pose(scale, image_centre[:, None] - _projected(scale, rotation, centre[:, None]), rotation)
 
 
@@ -57,29 +57,34 @@ def missing_column(plane: Float[Tensor, "*batch 2 2"]) -> Float[Tensor, "*batch 
 
 
 def orthogonalize(
-    affine: Float[Tensor, "*batch 2 3"],
+    affine: Float[Tensor, "2 3 *batch"],
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3 3"]]:
-    """Give scale and rotation nearest to affine cameras: the polar factor of a 2 × 3 matrix, without SVD."""
+    """Give scale and rotation nearest to affine cameras: the polar factor of a 2 × 3 matrix, without SVD.
+
+    The rows come first in memory, which makes many small matrices fast.
+    """
     tiny = torch.finfo(affine.dtype).tiny
-    gram = affine @ affine.mT
-    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
-    root = (gram[..., 0, 0] * gram[..., 1, 1] - gram[..., 0, 1].square()).clamp_min(0).sqrt()
-    total = (trace + 2 * root).clamp_min(tiny).sqrt()  # sum of the two singular values
-    # (A Aᵀ)^(-1/2) A by Cayley-Hamilton; its rows are made exactly orthonormal after, which rounding needs.
-    adjugate = root[..., None, None] * torch.eye(2, dtype=affine.dtype, device=affine.device) - gram
-    adjugate = adjugate + trace[..., None, None] * torch.eye(2, dtype=affine.dtype, device=affine.device)
-    rows = adjugate @ affine / (trace * trace.sqrt()).clamp_min(tiny)[..., None, None]
-    x = _unit(rows[..., 0, :], affine.new_tensor([1.0, 0.0, 0.0]))
-    least = torch.nn.functional.one_hot(x.abs().argmin(-1), 3).to(x)
-    other = _unit(torch.linalg.cross(x, least), least)
-    y = rows[..., 1, :] - (rows[..., 1, :] * x).sum(-1, keepdim=True) * x
-    y = _unit(y, other)
-    rotation = torch.stack((x, y, torch.linalg.cross(x, y)), -2)
-    return total / 2, rotation
+    first, second = affine
+    xx, yy, xy = _dot(first, first), _dot(second, second), _dot(first, second)
+    trace, root = xx + yy, (xx * yy - xy.square()).clamp_min(0).sqrt()
+    scale = (trace + 2 * root).clamp_min(tiny).sqrt() / 2  # mean of the two singular values
+    # (A Aᵀ)^(-1/2) A by Cayley-Hamilton, up to a factor that the unit length settles.
+    factor = 1 / (trace * trace.sqrt()).clamp_min(tiny)
+    x = ((root + yy) * first - xy * second) * factor
+    y = ((root + xx) * second - xy * first) * factor
+    x = _unit(x, x.new_tensor([1.0, 0.0, 0.0]).reshape(3, *(1,) * (x.dim() - 1)))
+    turned = torch.stack((-x[1] - x[2], x[0], x[0]))  # at a right angle to x, and zero only where x is ∓(y - z)
+    other = _unit(torch.where((x[0].abs() > 0.1), turned, torch.stack((torch.zeros_like(x[0]), -x[2], x[1]))), x)
+    y = _unit(y - _dot(x, y) * x, other)
+    return scale, torch.stack((x, y, torch.linalg.cross(x, y, dim=0))).movedim((0, 1), (-2, -1))
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
 
 
 def _unit(vector: Tensor, fallback: Tensor) -> Tensor:
-    length = vector.norm(dim=-1, keepdim=True)
+    length = _dot(vector, vector).sqrt()
     usable = (length > 1e-6) & length.isfinite()
     return torch.where(usable, vector / torch.where(usable, length, 1.0), fallback)
 
@@ -111,21 +116,22 @@ def _sorted_intervals(taken: list[Tensor], edges: Tensor, weights: Tensor) -> li
     return list(zip(start.unbind(-1), length.unbind(-1), strict=True))
 
 
-def sample_poses(problem: Problem, index: Int[Tensor, "P H S"]) -> Pose:
+def sample_poses(problem: Problem, index: Int[Tensor, "P H 4"]) -> Pose:
     """Solve the closed form on samples of four points: the exact affine camera, made orthogonal."""
     rows = torch.arange(len(index), device=index.device)[:, None, None]
-    points, image = problem.object[rows, index], problem.image[rows, index]
-    origin, image_origin = points.mean(2), image.mean(2)
-    edges, image_edges = points[:, :, 1:] - points[:, :, :1], image[:, :, 1:] - image[:, :, :1]
-    a, b, c = edges.unbind(2)
-    cofactors = torch.stack((torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), -1)
-    volume = (a * cofactors[..., 0]).sum(-1)
-    size = edges.square().sum((-2, -1)).sqrt()
+    samples = torch.cat((problem.object, problem.image), -1)[rows, index].movedim((2, 3), (0, 1)).contiguous()
+    origin = samples.mean(0)
+    edges = samples[1:] - samples[:1]
+    (a, b, c), image_edges = edges[:, :3], edges[:, 3:]
+    cross = torch.linalg.cross
+    cofactors = torch.stack((cross(b, c, dim=0), cross(c, a, dim=0), cross(a, b, dim=0)))
+    volume = _dot(a, cofactors[0])
     # Ridge on the volume: a flat sample gets a small, not an infinite, out-of-plane part.
-    inverse = volume / (volume.square() + (1e-3 * size**3).square() + torch.finfo(size.dtype).tiny)
-    affine = (cofactors * inverse[..., None, None] @ image_edges).mT
+    ridge = 1e-6 * edges[:, :3].square().sum((0, 1)) ** 3 + torch.finfo(volume.dtype).tiny
+    affine = (cofactors[:, None] * image_edges[:, :, None]).sum(0) * (volume / (volume.square() + ridge))
     scale, rotation = orthogonalize(affine)
-    return Pose(scale, image_origin - _projected(scale, rotation, origin), rotation)
+    shift = scale * torch.stack([_dot(rotation[..., i, :].movedim(-1, 0), origin[:3]) for i in (0, 1)])
+    return Pose(scale, (origin[3:] - shift).movedim(0, -1), rotation)
 
 
 def mirror_twins(problem: Problem, pose: Pose, weights: Float[Tensor, "P K N"]) -> Pose:

@@ -40,11 +40,17 @@ class Kernel(NamedTuple):
     log_outlier: Float[Tensor, "P K"]
     """Log density of an outlier relative to the inliers' peak density."""
 
-    def parts(self, squared: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the cost ``rho / (2 sigma²)`` and the inlier probability ``rho'`` of squared residuals."""
-        exponent = squared / (2 * self.sigma.square())[..., None]
-        logit = exponent + self.log_outlier[..., None]
-        return exponent - torch.nn.functional.softplus(logit), torch.sigmoid(-logit)
+    def cost(self, squared: Tensor) -> Tensor:
+        """Give the cost ``rho / (2 sigma²)`` of squared residuals."""
+        exponent = squared * self._precision()
+        return exponent - torch.nn.functional.softplus(exponent + self.log_outlier[..., None])
+
+    def probability(self, squared: Tensor) -> Tensor:
+        """Give the inlier probability ``rho'`` of squared residuals."""
+        return torch.sigmoid(-self.log_outlier[..., None] - squared * self._precision())
+
+    def _precision(self) -> Tensor:
+        return (0.5 / self.sigma.square())[..., None]
 
 
 class Linearization(NamedTuple):
@@ -131,33 +137,12 @@ def linearize(problem: Problem, pose: Pose, kernel: Kernel) -> Linearization:
     """Evaluate cost and derivatives."""
     terms, residual = view(problem, pose)
     squared = residual.square().sum(-1)
-    cost, probability = kernel.parts(squared)
+    probability = kernel.probability(squared)
     weights = problem.weights[:, None]
     matrix = gauss_newton(terms, weights * probability)
     hessian = matrix + curvature(terms, residual, weights, probability, kernel)
     slope = gradient(terms, residual, weights * probability)
-    return Linearization(squared, probability, (weights * cost).sum(-1), slope, matrix, hessian)
-
-
-def moment_features(problem: Problem) -> Float[Tensor, "P N 24"]:
-    """Give the products of each point's coordinates whose weighted sums hold the normal equations of any pose."""
-    terms = torch.nn.functional.pad(problem.object, (1, 0), value=1.0)
-    both = torch.cat((terms, problem.image), -1)
-    return (both[..., :, None] * terms[..., None, :]).flatten(-2)
-
-
-def moment_equations(
-    pose: Pose, moments: Float[Tensor, "P K 24"]
-) -> tuple[Float[Tensor, "P K 6 6"], Float[Tensor, "P K 6"]]:
-    """Give ``Σ w JᵀJ`` and ``Σ w Jᵀr`` from summed features: the cost per pose does not depend on N."""
-    moments = moments.reshape(*moments.shape[:2], 6, 4)
-    turn = torch.nn.functional.pad(pose.scale[..., None, None] * pose.rotation, (1, 0, 1, 0))
-    turn[..., 0, 0] = 1
-    square = turn @ moments[..., :4, :] @ turn.mT
-    predicted = pose.translation[..., None] * square[..., :1, :] + square[..., 1:3, :]
-    cross = predicted - moments[..., 4:, :] @ turn.mT
-    x, y = jacobian_maps(square)
-    return x @ square @ x.mT + y @ square @ y.mT, cross[..., 0, :] @ x.mT + cross[..., 1, :] @ y.mT
+    return Linearization(squared, probability, (weights * kernel.cost(squared)).sum(-1), slope, matrix, hessian)
 
 
 def curvature(

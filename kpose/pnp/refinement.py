@@ -13,43 +13,30 @@ __all__: list[str] = []
 _Fields = TypeVar("_Fields", Pose, Linearization)
 
 # Largest step of the log scale and of each rotation angle: the quadratic model does not reach further.
-_REACH = 0.7
+REACH = 0.7
 
 
-def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int) -> Pose:
-    """Lower the robust cost by Levenberg-Marquardt steps, of which only those that lower it are taken.
+def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, damping: float = 1e-3) -> Pose:
+    """Go to the optimum by Levenberg-Marquardt steps, of which only those that are for the better are taken.
 
     The exact Hessian replaces Gauss-Newton wherever it is positive definite, so that the last steps converge
-    quadratically also where residuals are large.
+    quadratically also where residuals are large. There, rounding hides the decrease of the cost, and a step must
+    lower the Newton decrement ``gᵀ H⁻¹ g`` instead, the one measure of the gradient that units do not change.
     """
-    damping = torch.full_like(pose.scale, 1e-3)
+    ridge = torch.full_like(pose.scale, damping)
+    eps = torch.finfo(ridge.dtype).eps
     now = linearize(problem, pose, kernel)
     for _ in range(steps):
-        trial = move(pose, solve(_matrix(now), now.slope, damping))
-        then = linearize(problem, trial, kernel)
-        better = then.cost <= now.cost
-        damping = torch.where(better, damping * 0.1, damping * 10).clamp(1e-9, 1e6)
-        pose, now = _choose(better, trial, pose), _choose(better, then, now)
-    return pose
-
-
-def polish(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int) -> Pose:
-    """Take Newton steps that lower the gradient: near the optimum rounding hides the decrease of the cost."""
-    none = torch.zeros_like(pose.scale)
-    now = linearize(problem, pose, kernel)
-    for _ in range(steps):
-        matrix = _matrix(now)
-        step = solve(matrix, now.slope, none)
+        matrix = _where(_positive(now.hessian), now.hessian, now.matrix)
+        step = solve(matrix, now.slope, ridge)
         trial = move(pose, step)
         then = linearize(problem, trial, kernel)
-        # Newton decrement gᵀ H⁻¹ g, the one measure of the gradient that no choice of units changes.
-        better = (then.slope * solve(matrix, then.slope, none)).sum(-1) > (now.slope * step).sum(-1)
+        rounding = 100 * eps * (problem.weights.sum(-1, keepdim=True) + now.cost.abs())
+        nearer = (then.slope * solve(matrix, then.slope, ridge)).sum(-1) > (now.slope * step).sum(-1)
+        better = (then.cost < now.cost - rounding) | ((then.cost <= now.cost + rounding) & nearer)
+        ridge = torch.where(better, ridge * 0.01, ridge * 10).clamp(0.1 * eps, 1e6)
         pose, now = _choose(better, trial, pose), _choose(better, then, now)
     return pose
-
-
-def _matrix(point: Linearization) -> Tensor:
-    return _where(invert(point.hessian)[1], point.hessian, point.matrix)
 
 
 def _choose(condition: Tensor, yes: _Fields, no: _Fields) -> _Fields:
@@ -69,9 +56,7 @@ def solve(matrix: Tensor, slope: Tensor, damping: Tensor) -> Float[Tensor, "P K 
     factor, failed = torch.linalg.cholesky_ex(scaled)
     step = -torch.cholesky_solve((slope / unit)[..., None], _where(failed == 0, factor, eye))[..., 0] / unit
     step = _where((failed == 0) & step.isfinite().all(-1), step, torch.zeros_like(step))
-    return torch.cat(
-        (step[..., :1].clamp(-_REACH, _REACH), step[..., 1:3], step[..., 3:].clamp(-_REACH, _REACH)), -1
-    )
+    return torch.cat((step[..., :1].clamp(-REACH, REACH), step[..., 1:3], step[..., 3:].clamp(-REACH, REACH)), -1)
 
 
 def invert(matrix: Float[Tensor, "*batch 6 6"]) -> tuple[Float[Tensor, "*batch 6 6"], Bool[Tensor, "*batch"]]:
@@ -83,6 +68,12 @@ def invert(matrix: Float[Tensor, "*batch 6 6"]) -> tuple[Float[Tensor, "*batch 6
     inverse = torch.cholesky_inverse(_where(failed == 0, factor, eye)) / scale
     sound = (failed == 0) & inverse.isfinite().all(-1).all(-1)
     return _where(sound, inverse, eye), sound
+
+
+def _positive(matrix: Tensor) -> Tensor:
+    unit = _units(matrix)
+    positive: Tensor = torch.linalg.cholesky_ex(matrix / (unit[..., :, None] * unit[..., None, :]))[1] == 0
+    return positive
 
 
 def _units(matrix: Tensor) -> Tensor:

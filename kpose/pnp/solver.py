@@ -22,7 +22,7 @@ from kpose.pnp.model import (
     squared_residuals,
     view,
 )
-from kpose.pnp.refinement import invert, polish, refine
+from kpose.pnp.refinement import invert, refine
 from kpose.pnp.search import search
 from kpose.structures import Camera
 
@@ -206,7 +206,7 @@ def _optimum(
 ) -> tuple[Pose, Kernel]:
     if threshold is None:
         pose = closed_form(problem)
-        pose = refine(problem, pose, least_squares_kernel(pose), steps=12)
+        pose = refine(problem, pose, least_squares_kernel(pose), steps=10)
         cost = (problem.weights[:, None] * squared_residuals(problem, pose)).sum(-1)
         pose = select(pose, cost.argmin(-1, keepdim=True))
         kernel = least_squares_kernel(pose)
@@ -214,8 +214,7 @@ def _optimum(
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         draws = torch.rand(hypotheses, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
         pose, kernel = search(problem, threshold, draws.to(problem.weights))
-    pose = refine(problem, pose, kernel, steps=6)
-    pose = polish(problem, pose, kernel, steps=3)
+    pose = refine(problem, pose, kernel, steps=5, damping=1e-4)
     # Without a usable point any camera will do, but it must be one.
     lost = (problem.weights.sum(-1) == 0) | ~torch.stack([f.flatten(1).isfinite().all(1) for f in pose]).all(0)
     eye = torch.eye(3, dtype=pose.rotation.dtype, device=pose.rotation.device)
@@ -257,7 +256,7 @@ def _covariance(problem: Problem, pose: Pose, optimum: Linearization, centre: Te
 def _attach(problem: Problem, pose: Pose, kernel: Kernel, inverse: Tensor, valid: Tensor) -> Camera:
     """Give the optimum its gradient: one Newton step of value zero, ``dθ = -H⁻¹ d(∂cost/∂θ)``."""
     terms, residual = view(problem, pose)
-    _, probability = kernel.parts(residual.square().sum(-1))
+    probability = kernel.probability(residual.square().sum(-1))
     slope = gradient(terms, residual, problem.weights[:, None] * probability)
     step = -(inverse @ slope[..., None])[:, 0, :, 0]
     step = torch.where(valid[:, None], step - step.detach(), 0.0)
