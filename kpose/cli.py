@@ -30,6 +30,9 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Command and arguments, those of the process when None.
 
+    Raises:
+        SystemExit: If the arguments are wrong, or ``predict`` could not predict every photo.
+
     Example:
         Train a head on a data set, both named by layered configuration files::
 
@@ -42,6 +45,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if arguments[:1] == ["predict"]:
         from kpose.inference.command import main as predict
 
-        predict(arguments[1:])
+        if code := predict(arguments[1:]):
+            sys.exit(code)
         return
-    CommandLine(Task, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=arguments)
+    CommandLine(
+        Task, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args and arguments
+    )

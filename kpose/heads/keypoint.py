@@ -17,7 +17,7 @@ from kpose.losses import heatmap_loss
 from kpose.pnp import solve_pnp
 from kpose.rendering import vertex_visibility
 from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction, Template
-from kpose.templates import bird
+from kpose.templates import bird, load_template
 
 __all__ = ["KeypointHead", "KeypointPrediction"]
 
@@ -162,8 +162,4 @@ class KeypointHead(PoseHead[KeypointPrediction]):
 def _shape(template: Template | Path | None) -> Template:
     if template is None:
         return bird()
-    if isinstance(template, Template):
-        return template
-    from kpose.templates import load_template
-
-    return load_template(template)
+    return template if isinstance(template, Template) else load_template(template)

@@ -15,9 +15,9 @@ from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.rendering import HardRenderer
-from kpose.structures import Batch, FeatureSpec, Mesh, PosePrediction, Template
+from kpose.structures import Batch, FeatureSpec, Mesh, PosePrediction
 from kpose.tasks.base import Task
-from kpose.templates import bird
+from kpose.templates import bird, load_template
 
 __all__ = ["PoseEstimator"]
 
@@ -69,7 +69,7 @@ class PoseEstimator(Task):
         self.head = head(backbone.spec)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        shape = _shape(template)
+        shape = bird() if template is None else load_template(template)
         self.register_buffer("vertices", shape.vertices, persistent=False)
         self.register_buffer("faces", shape.faces, persistent=False)
         self.renderer = HardRenderer()
@@ -169,11 +169,3 @@ class PoseEstimator(Task):
 
 def _scores() -> nn.ModuleDict:
     return nn.ModuleDict({"angle": AngularError(), "viewpoint": ViewpointWasserstein(), "iou": MaskIoU(soft=False)})
-
-
-def _shape(template: Path | None) -> Template:
-    if template is None:
-        return bird()
-    from kpose.templates import load_template
-
-    return load_template(template)

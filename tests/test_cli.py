@@ -1,0 +1,122 @@
+"""The command line as users call it, on a handful of synthetic birds."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kpose.cli import main
+from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
+from kpose.tasks import PoseEstimator
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "examples" / "configs"
+HEADS = {
+    "quaternion": QuaternionHead,
+    "gram_schmidt": GramSchmidtHead,
+    "procrustes": ProcrustesHead,
+    "keypoint": KeypointHead,
+}
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    # Lightning 2.6 still registers instantiators the old way.
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture
+def arguments(cache, tmp_path, monkeypatch):
+    """Layer the files of the examples, made tiny; run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["kpose"])
+
+    def layered(head, *more):
+        head_file = CONFIGS / "head" / f"{head}.yaml" if head in HEADS else head
+        return [
+            f"--config={CONFIGS / 'base.yaml'}",
+            f"--config={CONFIGS / 'data' / 'synthetic.yaml'}",
+            f"--config={head_file}",
+            "--model.backbone.width=8",
+            f"--data.cache_dir={cache}",
+            "--data.num_train=8",
+            "--data.num_val=4",
+            "--data.num_test=4",
+            "--data.image_size=64",
+            "--data.batch_size=4",
+            "--trainer.accelerator=cpu",
+            "--trainer.log_every_n_steps=1",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.enable_model_summary=false",
+            *more,
+        ]
+
+    return layered
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_runs_from_its_file(head, arguments):
+    main(["fit", *arguments(head, "--trainer.fast_dev_run=true")])
+
+
+def test_checkpoint_of_the_command_line_is_safe_complete_and_scored(arguments, capsys):
+    main(["fit", *arguments("keypoint", "--model.head.num_keypoints=12", "--trainer.max_epochs=1")])
+    (run,) = Path("lightning_logs").glob("version_0")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert "random_state" in torch.load(checkpoint, weights_only=True)
+    model = PoseEstimator.load_from_checkpoint(checkpoint, weights_only=True)
+    assert isinstance(model.head, KeypointHead)
+    assert len(model.head.keypoint_indices) == 12
+    assert "KeypointHead" in (run / "config.yaml").read_text()
+    assert any(path.name.startswith("events.out") for path in run.iterdir())
+    main(["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
+    assert "test/angle_deg" in capsys.readouterr().out
+
+
+def test_later_file_changes_the_head(arguments):
+    more = (f"--config={CONFIGS / 'head' / 'procrustes.yaml'}", "--trainer.max_epochs=1")
+    main(["fit", *arguments("quaternion", *more)])
+    model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert isinstance(model.head, ProcrustesHead)
+
+
+def test_base_file_names_no_head(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments(CONFIGS / "data" / "synthetic.yaml", "--trainer.fast_dev_run=true")])
+    assert "head" in capsys.readouterr().err
+
+
+def test_class_that_is_no_head_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments("quaternion", "--model.head=torch.nn.Linear", "--trainer.fast_dev_run=true")])
+    assert "PoseHead" in capsys.readouterr().err
+
+
+def test_users_own_head_works_from_the_console_script(arguments, tmp_path):
+    shutil.copytree(ROOT / "examples" / "custom_head", tmp_path, dirs_exist_ok=True)
+    script = Path(sys.executable).with_name("kpose")
+    command = [script, "fit", *arguments("axis_angle.yaml", "--trainer.fast_dev_run=true")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_users_own_head_works_from_the_module(arguments, tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "examples" / "custom_head", tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.setattr(sys, "argv", ["kpose", "fit", *arguments("axis_angle.yaml", "--trainer.fast_dev_run=true")])
+    runpy.run_module("kpose", run_name="__main__")
+    assert "axis_angle" in sys.modules
+    monkeypatch.delitem(sys.modules, "axis_angle")
