@@ -38,7 +38,7 @@ ORANGE = (1.0, 0.5, 0.15)
 CLAY = (0.72, 0.76, 0.80)
 # Direction from the object to the light: up, a little left, behind the viewer.
 LIGHT = (-0.35, -0.65, -0.75)
-AMBIENT = 0.35
+AMBIENT = 0.45
 SIDE_VIEWS = ((90.0, 0.0), (0.0, 0.0), (90.0, 89.0))
 
 

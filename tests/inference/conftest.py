@@ -1,0 +1,63 @@
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kpose.backbones import TinyBackbone
+from kpose.heads import KeypointHead, QuaternionHead
+from kpose.tasks import PoseEstimator
+
+TINY = {
+    "_class_path": "kpose.tasks.PoseEstimator",
+    "_instantiator": "pytorch_lightning.cli.instantiate_module",
+    "backbone": {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 8}},
+}
+HEADS = {
+    "keypoint": {
+        "class_path": "kpose.heads.KeypointHead",
+        "init_args": {"num_keypoints": 16, "width": 16},
+    },
+    "quaternion": {"class_path": "kpose.heads.QuaternionHead"},
+}
+
+
+def build_task(head: str) -> PoseEstimator:
+    """Build an untrained task, the same at every call."""
+    torch.manual_seed(0)
+    build = QuaternionHead if head == "quaternion" else lambda spec: KeypointHead(spec, num_keypoints=16, width=16)
+    return PoseEstimator(TinyBackbone(width=8), build).eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Write checkpoints as ``kpose fit`` does, of untrained tasks."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for head, settings in HEADS.items():
+        contents = {
+            "state_dict": build_task(head).state_dict(),
+            "hyper_parameters": {**TINY, "head": settings},
+            "hparams_name": "kwargs",
+            "pytorch-lightning_version": "2.6.0",
+            "image_size": 64,
+        }
+        torch.save(contents, folder / f"{head}.ckpt")
+    return {head: folder / f"{head}.ckpt" for head in HEADS}
+
+
+@pytest.fixture
+def tiny_task() -> Callable[[str], PoseEstimator]:
+    """Build the task that a checkpoint was written from."""
+    return build_task
+
+
+@pytest.fixture
+def huge_png() -> bytes:
+    """Make the beginning of a PNG that claims to be 60,000 pixels wide and high."""
+    content = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"0"))):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return content

@@ -1,0 +1,230 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import kpose
+from kpose.geometry.rotation import quaternion_to_matrix
+from kpose.inference import Predictor
+from kpose.inference.command import main, output_names, prediction_record
+
+
+def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "robin.png"
+    picture().save(path)
+    return path
+
+
+def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
+    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
+
+
+@pytest.mark.parametrize("head", ["keypoint", "quaternion"])
+def test_json_holds_what_the_predictor_gives(
+    head: str, checkpoints: dict[str, Path], photo: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert call(checkpoints[head], out, photo, "--box", "10", "5", "60", "60") == 0
+    found = json.loads((out / "robin.json").read_text())
+    [expected] = Predictor.from_checkpoint(checkpoints[head])(photo, box=(10, 5, 60, 60))
+    assert found["kpose"] == kpose.__version__
+    assert found["photo"] == str(photo)
+    assert found["size"] == {"height": 72, "width": 96}
+    assert found["box"] == [10, 5, 60, 60]
+    assert found["square"] == list(expected.square)
+    for name, camera in (("pixels", expected.camera), ("crop", expected.crop_camera)):
+        record = found["camera"][name]
+        assert record["scale"] == pytest.approx(camera.scale.item())
+        torch.testing.assert_close(torch.tensor(record["translation"]), camera.translation)
+        torch.testing.assert_close(torch.tensor(record["rotation"]), camera.rotation)
+        torch.testing.assert_close(quaternion_to_matrix(torch.tensor(record["quaternion"])), camera.rotation)
+    if expected.keypoints is None or expected.confidence is None or expected.inliers is None:
+        assert found["keypoints"] is found["confidence"] is found["inliers"] is None
+    else:
+        torch.testing.assert_close(torch.tensor(found["keypoints"]), expected.keypoints)
+        torch.testing.assert_close(torch.tensor(found["confidence"]), expected.confidence)
+        assert found["inliers"] == expected.inliers.tolist()
+
+
+def test_the_overlay_is_a_small_upright_picture(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture((1200, 900)).save(tmp_path / "photo.jpg", exif=exif)
+    assert call(checkpoints["keypoint"], tmp_path, tmp_path / "photo.jpg") == 0
+    with Image.open(tmp_path / "photo_overlay.png") as overlay:
+        assert overlay.size == (600, 800)
+    assert json.loads((tmp_path / "photo.json").read_text())["size"] == {"height": 1200, "width": 900}
+
+
+def test_a_mask_file_gives_its_box(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    mask = np.zeros((72, 96), dtype=np.uint8)
+    mask[10:40, 20:70] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert call(checkpoints["keypoint"], tmp_path / "out", photo, "--mask", tmp_path / "mask.png") == 0
+    assert json.loads((tmp_path / "out" / "robin.json").read_text())["box"] == [20, 10, 70, 40]
+
+
+def test_the_whole_frame_is_named(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(checkpoints["keypoint"], tmp_path / "out", photo) == 0
+    assert "whole frame" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "robin.json").read_text())["box"] is None
+
+
+def test_every_kind_of_file_in_one_call(
+    checkpoints: dict[str, Path], huge_png: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.asarray(picture().convert("L")).astype(np.uint16) * 257)
+    good = {
+        "plain.jpg": picture(), "grey.png": picture().convert("L"), "grey_alpha.png": picture().convert("LA"),
+        "palette.png": picture().quantize(16), "cmyk.jpg": picture().convert("CMYK"), "deep.png": deep,
+        "film.gif": picture(), "rotated.jpg": picture(), "thin.png": picture((1200, 8)),
+    }  # fmt: skip
+    for name, image in good.items():
+        image.save(tmp_path / name, **({"exif": exif} if name == "rotated.jpg" else {}))
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "short.jpg").write_bytes((tmp_path / "plain.jpg").read_bytes()[:900])
+    picture((1, 1)).save(tmp_path / "tiny.png")
+    (tmp_path / "huge.png").write_bytes(huge_png)
+    bad = ["empty.jpg", "text.jpg", "short.jpg", "tiny.png", "huge.png", "missing.jpg"]
+    names = [name for pair in zip(good, [*bad, *bad], strict=False) for name in dict.fromkeys(pair)]
+    photos = [tmp_path / name for name in dict.fromkeys([*names, *bad])]
+    assert call(checkpoints["keypoint"], tmp_path / "out", *photos) == 1
+    lines = capsys.readouterr().err.splitlines()
+    for name in bad:
+        assert sum(name in line for line in lines) == 1, name
+    assert f"Predicted {len(good)} of {len(good) + len(bad)} photos" in lines[-1]
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"{Path(name).stem}{end}" for name in good for end in (".json", "_overlay.png")}
+    size = json.loads((tmp_path / "out" / "rotated.json").read_text())["size"]
+    assert size == {"height": 96, "width": 72}
+
+
+def test_results_are_not_replaced_unless_asked(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "robin.json").write_text("mine")
+    assert call(checkpoints["keypoint"], out, photo) == 1
+    assert (out / "robin.json").read_text() == "mine"
+    assert not (out / "robin_overlay.png").exists()
+    assert "--overwrite" in capsys.readouterr().err
+    assert call(checkpoints["keypoint"], out, photo, "--overwrite") == 0
+    assert json.loads((out / "robin.json").read_text())["kpose"]
+
+
+def test_an_input_is_never_replaced(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "robin_overlay.png"
+    picture(seed=1).save(other)
+    before = other.read_bytes()
+    assert call(checkpoints["keypoint"], tmp_path, photo, other, "--overwrite") == 1
+    assert other.read_bytes() == before
+    assert (tmp_path / "robin_overlay_overlay.png").exists()
+
+
+def test_photos_of_the_same_name_do_not_collide(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    photos = [tmp_path / "a" / "x.png", tmp_path / "b" / "X.png", tmp_path / "b" / "x.jpg"]
+    for number, path in enumerate(photos):
+        path.parent.mkdir(exist_ok=True)
+        picture(seed=number).save(path)
+    assert call(checkpoints["keypoint"], tmp_path / "out", *photos) == 0
+    found = [json.loads(path.read_text())["photo"] for path in (tmp_path / "out").glob("*.json")]
+    assert sorted(found) == sorted(map(str, photos))
+
+
+def test_output_names_are_safe() -> None:
+    photos = [
+        "x.jpg",
+        "x-2.jpg",
+        "x.png",
+        ".hidden.jpg",
+        "a b?*.jpg",
+        "é.jpg",
+        "日" * 200 + ".jpg",
+        "..jpg",
+        "-n.jpg",
+    ]
+    names = output_names([Path("folder", name) for name in photos])
+    assert len({name.casefold() for name in names}) == len(names)
+    assert all(len(name.encode()) < 240 and "/" not in name and name[0] not in ".-" for name in names)
+    assert names[:5] == ["x", "x-2", "x-3", "hidden", "a_b__"]
+
+
+def test_nothing_temporary_is_left(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert call(checkpoints["keypoint"], tmp_path / "out", photo) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["robin_overlay.png"]
+
+
+def test_a_pose_that_is_not_finite_is_refused(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    contents = torch.load(checkpoints["quaternion"], weights_only=True)
+    weights = {
+        name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
+        for name, value in contents["state_dict"].items()
+    }
+    torch.save({**contents, "state_dict": weights}, tmp_path / "nan.ckpt")
+    assert call(tmp_path / "nan.ckpt", tmp_path / "out", photo) == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
+    [prediction] = Predictor.from_checkpoint(checkpoints["keypoint"])(photo)
+    assert json.loads(json.dumps(prediction_record(prediction), allow_nan=False))["valid"] in (True, False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["{photo}", "{photo}", "--box", "0", "0", "9", "9"],
+        ["{photo}", "{photo}", "--mask", "{photo}"],
+        ["{photo}", "--box", "0", "0", "9", "9", "--mask", "{photo}"],
+        ["{photo}", "--box", "0", "0", "9"],
+        ["{photo}", "--box", "0", "0", "9", "nine"],
+    ],
+)
+def test_wrong_arguments_are_refused(
+    arguments: list[str], checkpoints: dict[str, Path], photo: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        call(checkpoints["keypoint"], tmp_path / "out", *(text.format(photo=photo) for text in arguments))
+    assert caught.value.code == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("box", [["60", "5", "10", "60"], ["500", "500", "600", "600"], ["0", "0", "nan", "9"]])
+def test_a_bad_box_is_one_line(
+    box: list[str], checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(checkpoints["keypoint"], tmp_path / "out", photo, "--box", *box) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "A box needs" in lines[0]
+
+
+def test_a_checkpoint_that_cannot_be_used_is_one_line(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(photo, tmp_path / "out", photo) == 1
+    assert call(tmp_path / "missing.ckpt", tmp_path / "out", photo) == 1
+    assert call(photo, photo, photo) == 1  # the folder is a file
+    assert len(capsys.readouterr().err.splitlines()) == 3

@@ -1,0 +1,179 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from kpose.geometry.camera import apply_crop, project
+from kpose.heads import KeypointPrediction
+from kpose.inference import Predictor
+from kpose.inference.photo import cut_square, photo_square
+from kpose.tasks import PoseEstimator
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoints: dict[str, Path]) -> Predictor:
+    return Predictor.from_checkpoint(checkpoints["keypoint"])
+
+
+def noise(width: int = 120, height: int = 90, seed: int = 0) -> torch.Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_checkpoint_gives_the_task_that_was_saved(
+    checkpoints: dict[str, Path], tiny_task: Callable[[str], PoseEstimator]
+) -> None:
+    for head, path in checkpoints.items():
+        predictor = Predictor.from_checkpoint(path)
+        assert predictor.image_size == 64
+        photo = Image.effect_noise((64, 64), 80)
+        square = photo_square((64, 64))
+        expected = tiny_task(head)(cut_square(photo.convert("RGB"), square, 64)[None])
+        [found] = predictor(photo)
+        for ours, theirs in zip(found.crop_camera, expected.camera, strict=True):
+            torch.testing.assert_close(ours, theirs[0])
+
+
+def test_cameras_of_photo_and_crop_agree(predictor: Predictor) -> None:
+    [found] = predictor(noise(), box=(20, 10, 80, 70))
+    points = torch.randn(10, 3)
+    in_photo = project(points, found.camera)
+    torch.testing.assert_close(apply_crop(in_photo, found.crop), project(points, found.crop_camera))
+    left, top, right, bottom = found.square
+    corners = apply_crop(torch.tensor([[left, top], [right, bottom]]), found.crop)
+    torch.testing.assert_close(corners, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    assert found.box == (20, 10, 80, 70)
+    assert found.size == (90, 120)
+
+
+def test_moving_the_photo_moves_the_prediction(predictor: Predictor) -> None:
+    photo = noise()
+    moved = torch.ones(3, 130, 180)
+    moved[:, 30:120, 50:170] = photo
+    [first] = predictor(photo, box=(30, 20, 90, 60))
+    [second] = predictor(moved, box=(80, 50, 140, 90))
+    torch.testing.assert_close(second.camera.rotation, first.camera.rotation, atol=1e-4, rtol=0)
+    shift = torch.tensor([50.0, 30.0])
+    torch.testing.assert_close(second.camera.translation, first.camera.translation + shift, atol=0.05, rtol=0)
+    assert first.keypoints is not None
+    assert second.keypoints is not None
+    torch.testing.assert_close(second.keypoints, first.keypoints + shift, atol=0.05, rtol=0)
+
+
+def test_keypoints_have_confidence_and_inliers(predictor: Predictor) -> None:
+    [found] = predictor(noise(), box=(20, 10, 80, 70))
+    assert found.keypoints is not None
+    assert found.confidence is not None
+    assert found.inliers is not None
+    assert found.keypoints.shape == (16, 2)
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
+    left, top, right, bottom = found.square
+    assert (found.keypoints > torch.tensor([left, top]) - 0.01).all()
+    assert (found.keypoints < torch.tensor([right, bottom]) + 0.01).all()
+
+
+def test_a_head_without_keypoints_has_none(checkpoints: dict[str, Path]) -> None:
+    [found] = Predictor.from_checkpoint(checkpoints["quaternion"])(noise())
+    assert found.keypoints is found.confidence is found.inliers is None
+    assert found.valid
+
+
+def test_a_batch_equals_one_by_one(checkpoints: dict[str, Path]) -> None:
+    predictor = Predictor.from_checkpoint(checkpoints["quaternion"])
+    photos = [noise(seed=0), noise(70, 50, seed=1), noise(seed=2)]
+    boxes = [(20, 10, 80, 70), None, (5, 5, 60, 40)]
+    two_at_a_time = Predictor(predictor.task, image_size=64, batch_size=2)
+    together = two_at_a_time(photos, box=boxes)
+    assert len(together) == 3
+    for photo, box, found in zip(photos, boxes, together, strict=True):
+        [alone] = predictor(photo, box=box)
+        torch.testing.assert_close(found.camera.rotation, alone.camera.rotation, atol=1e-4, rtol=1e-4)
+        assert found.square == alone.square
+
+
+def test_no_photos_no_predictions(predictor: Predictor) -> None:
+    assert predictor([]) == []
+
+
+def test_a_mask_is_a_box(predictor: Predictor, tmp_path: Path) -> None:
+    mask = torch.zeros(90, 120)
+    mask[10:70, 20:80] = 1
+    [by_mask] = predictor(noise(), mask=mask)
+    [by_box] = predictor(noise(), box=(20, 10, 80, 70))
+    assert by_mask.box == by_box.box
+    assert by_mask.square == by_box.square
+    torch.testing.assert_close(by_mask.camera.rotation, by_box.camera.rotation)
+
+
+def test_the_log_tells_of_whole_frames(predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "kpose.inference"):
+        predictor(noise(), box=(20, 10, 80, 70))
+        assert not caplog.records
+        [found] = predictor(noise())
+    assert "whole frame" in caplog.text
+    assert found.box is None
+    assert found.square == (0, -15, 120, 105)
+
+
+def test_predictions_need_no_gradient_and_leave_training_alone(predictor: Predictor) -> None:
+    [found] = predictor(noise())
+    assert not found.camera.scale.requires_grad
+    assert not predictor.task.training
+
+
+def test_mixed_up_boxes_and_masks_are_refused(predictor: Predictor) -> None:
+    photos = [noise()] * 4
+    with pytest.raises(ValueError, match="each of 4 photos; got a single one"):
+        predictor(photos, box=(20, 10, 80, 70))
+    with pytest.raises(ValueError, match="each of 4 photos; got a single one"):
+        predictor(photos, mask=torch.ones(90, 120))
+    with pytest.raises(ValueError, match="got 1 boxes and 4 masks"):
+        predictor(photos, box=[(20, 10, 80, 70)])
+    with pytest.raises(ValueError, match="got both"):
+        predictor(noise(), box=(20, 10, 80, 70), mask=torch.ones(90, 120))
+
+
+def test_sizes_must_be_positive(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="positive image_size and batch_size"):
+        Predictor(predictor.task, image_size=0)
+
+
+def test_the_task_gives_what_the_head_predicts(predictor: Predictor) -> None:
+    assert isinstance(predictor.task(torch.rand(1, 3, 64, 64)), KeypointPrediction)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
+        Predictor.from_checkpoint(tmp_path / "missing.ckpt")
+    (tmp_path / "text.ckpt").write_text("weights")
+    with pytest.raises(ValueError, match="no checkpoint that can be read safely"):
+        Predictor.from_checkpoint(tmp_path / "text.ckpt")
+    (tmp_path / "empty.ckpt").touch()
+    with pytest.raises(ValueError, match="no checkpoint that can be read safely"):
+        Predictor.from_checkpoint(tmp_path / "empty.ckpt")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint of a training run"):
+        Predictor.from_checkpoint(tmp_path / "weights.ckpt")
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "pickle.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint that can be read safely") as caught:
+        Predictor.from_checkpoint(tmp_path / "pickle.ckpt")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_checkpoint_lacks_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    contents = torch.load(checkpoints["keypoint"], weights_only=True)
+    path = tmp_path / "other.ckpt"
+    torch.save({k: v for k, v in contents.items() if k != "image_size"}, path)
+    with pytest.raises(ValueError, match="needs the image size"):
+        Predictor.from_checkpoint(path)
+    assert Predictor.from_checkpoint(path, image_size=96).image_size == 96
+    torch.save({**contents, "hyper_parameters": {}}, path)
+    with pytest.raises(ValueError, match="was trained from Python"):
+        Predictor.from_checkpoint(path)
+    head = {"class_path": "no_such_package.Head"}
+    torch.save({**contents, "hyper_parameters": {**contents["hyper_parameters"], "head": head}}, path)
+    with pytest.raises(ValueError, match="cannot be built again") as caught:
+        Predictor.from_checkpoint(path)
+    assert "\n" not in str(caught.value)
