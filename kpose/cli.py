@@ -1,6 +1,7 @@
 """The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's) and ``predict`` (photos to poses)."""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import kpose.data  # noqa: F401
 from kpose.tasks import Task
 
 __all__ = ["main"]
+
+DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here;
+`kpose predict --help` tells how to predict the poses of photo files."""
 
 
 class CommandLine(LightningCLI):
@@ -48,6 +52,14 @@ def main(args: Sequence[str] | None = None) -> None:
         if code := predict(arguments[1:]):
             sys.exit(code)
         return
+    # Lightning warns about arguments given in Python beside those of the process, so the latter are left to it.
+    given = None if args is None else arguments
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # frozen backbones, on purpose
     CommandLine(
-        Task, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args and arguments
+        Task,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
+        args=given,
     )
