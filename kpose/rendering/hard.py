@@ -20,7 +20,7 @@ class HardRenderer(Renderer):
     Args:
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
         max_pairs: Bound of memory: pairs of a face and a pixel in its box, and pixels, that are held at a time, at
-            about 250 bytes each. What exceeds it is drawn in groups of meshes, and computed again backwards.
+            about 50 bytes each. What exceeds it is drawn in groups of meshes, and computed again backwards.
 
     Example:
         >>> import torch

@@ -45,6 +45,10 @@ class Scene:
     def __init__(
         self, mesh: Mesh, camera: Camera, size: int | tuple[int, int], *, radius: float, cull: bool, max_pairs: int
     ) -> None:
+        if max_pairs < 1:
+            raise ValueError(
+                f"Rendering needs a max_pairs of at least 1; got {max_pairs}. Leave it at its default."
+            )
         self.size = image_size(size)
         self.faces = mesh.faces
         self.max_pairs = max_pairs

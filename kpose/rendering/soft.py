@@ -27,7 +27,7 @@ class CompositeRenderer(Renderer):
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
             Otherwise front and back both count at the outline, which swells the mask by about ``sqrt(sigma)``.
         max_pairs: Bound of memory: pairs of a face and a pixel in its box, and pixels, that are held at a time, at
-            about 250 bytes each. What exceeds it is drawn in groups, and computed again backwards.
+            about 70 bytes each. What exceeds it is drawn in groups, and computed again backwards.
 
     Source:
         Liu et al., Soft Rasterizer, ICCV 2019, Eq. 1 and 6 (the mask).
@@ -90,7 +90,7 @@ class SoftRenderer(CompositeRenderer):
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
             Otherwise front and back both count at the outline, which swells the mask by about ``sqrt(sigma)``.
         max_pairs: Bound of memory: pairs of a face and a pixel in its box, and pixels, that are held at a time, at
-            about 250 bytes each. What exceeds it is drawn in groups, and computed again backwards.
+            about 300 bytes each with colours. What exceeds it is drawn in groups, and computed again backwards.
 
     Source:
         Liu et al., Soft Rasterizer, ICCV 2019, Eq. 1, 2, 3 and 6.

@@ -166,6 +166,8 @@ def test_errors_say_what_to_do(renderer):
         renderer.render(textured(mesh)._replace(uv=None), camera, 8)
     with pytest.raises(ValueError, match="at least 1 x 1"):
         renderer.render(mesh, camera, 0)
+    with pytest.raises(ValueError, match="max_pairs of at least 1"):
+        type(renderer)(max_pairs=0).render(mesh, camera, 8)
 
 
 @pytest.mark.parametrize("renderer", RENDERERS, ids=lambda r: type(r).__name__)
