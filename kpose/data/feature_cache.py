@@ -80,6 +80,7 @@ class CachedFeaturesDataModule(LightningDataModule):
                 f"{type(backbone).__name__} with trainable parameters. Build it with frozen=True."
             )
         self.data = cast("AugmentedData", data)
+        self.image_size = getattr(data, "image_size", None)
         self.backbone = backbone
         self.folder = Path(folder)
         self.views = views
