@@ -13,6 +13,7 @@ import torch
 from kpose.cli import main
 from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
 from kpose.tasks import PoseEstimator
+from kpose.templates import bird, save_template
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "examples" / "configs"
@@ -90,6 +91,16 @@ def test_later_file_changes_the_head(arguments):
     main(["fit", *arguments("quaternion", *more)])
     model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
     assert isinstance(model.head, ProcrustesHead)
+
+
+def test_template_from_a_file(arguments, tmp_path):
+    template = bird()
+    save_template(template._replace(vertices=1.1 * template.vertices), tmp_path / "big.safetensors")
+    more = ("--model.head.template=big.safetensors", "--trainer.max_epochs=1")
+    main(["fit", *arguments("keypoint", *more)])
+    model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert torch.allclose(model.head.template_vertices, 1.1 * template.vertices)
+    assert torch.allclose(model.vertices, model.head.template_vertices)
 
 
 def test_base_file_names_no_head(arguments, capsys):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from kpose.structures import Batch, Features, PosePrediction
+from kpose.structures import Batch, Features, PosePrediction, Template
 
 __all__ = ["PoseHead"]
 
@@ -23,6 +23,9 @@ class PoseHead(nn.Module, ABC, Generic[PredictionT]):
 
     supervision: ClassVar[frozenset[str]] = frozenset()
     """Batch entries that `losses` reads; the task checks them and names what is missing."""
+
+    template: Template | None = None
+    """Mean shape that the head is built on, for heads that need one."""
 
     @abstractmethod
     def forward(self, features: Features, vertices: Float[Tensor, "batch V 3"] | None = None) -> PredictionT:

@@ -89,6 +89,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         shape = _shape(template)
         generator = torch.Generator().manual_seed(seed)
         indices = farthest_point_sampling(shape.vertices, num_keypoints, generator=generator, mirror=shape.mirror)
+        self.template = shape
         self.register_buffer("keypoint_indices", indices)
         self.register_buffer("template_vertices", shape.vertices.clone())
         self.register_buffer("template_faces", shape.faces.clone())

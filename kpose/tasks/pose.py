@@ -14,8 +14,8 @@ from torchmetrics import Metric
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
-from kpose.rendering import HardRenderer
-from kpose.structures import Batch, FeatureSpec, Mesh, PosePrediction
+from kpose.rendering import HardRenderer, SoftRenderer
+from kpose.structures import Batch, Features, FeatureSpec, Mesh, PosePrediction
 from kpose.tasks.base import Task
 from kpose.templates import bird, load_template
 
@@ -29,7 +29,8 @@ class PoseEstimator(Task):
 
     Features come from the backbone, or from the batch where they were computed beforehand. The head says which
     batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are left out where a data
-    set has none. Silhouettes are the template's, seen by the predicted camera.
+    set has none. Silhouettes are the template's, seen by the predicted camera: hard (``iou``) and, on the test split,
+    soft as well (``iou_soft``).
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
@@ -37,7 +38,10 @@ class PoseEstimator(Task):
         optimizer: Builds the optimizer from the trained parameters.
         lr_scheduler: Builds the schedule from the optimizer and the number of steps of the whole run; it is
             advanced at every step. None keeps the learning rate.
-        template: File of the category's mean shape, the built-in bird when None.
+        template: File of the category's mean shape; when None, that of the head if it is built on one, else the
+            built-in bird.
+        feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps a
+            head on frozen features from learning few images by heart.
 
     Attributes:
         vertices: The template's vertices, on the module's device.
@@ -62,17 +66,20 @@ class PoseEstimator(Task):
         optimizer: Callable[[Iterable[Any]], Optimizer] = AdamW,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         template: Path | None = None,
+        feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.record_hyperparameters()
         self.backbone = backbone
         self.head = head(backbone.spec)
+        self.feature_dropout = nn.Dropout2d(feature_dropout)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        shape = bird() if template is None else load_template(template)
+        shape = (self.head.template or bird()) if template is None else load_template(template)
         self.register_buffer("vertices", shape.vertices, persistent=False)
         self.register_buffer("faces", shape.faces, persistent=False)
         self.renderer = HardRenderer()
+        self.soft_renderer = SoftRenderer()
         self.scores = nn.ModuleDict({stage: _scores() for stage in ("val", "test")})
 
     def forward(
@@ -108,7 +115,7 @@ class PoseEstimator(Task):
 
     def _predict(self, batch: Batch) -> PosePrediction:
         features = batch["features"] if "features" in batch else self.backbone(batch["image"])
-        prediction: PosePrediction = self.head(features)
+        prediction: PosePrediction = self.head(Features(tuple(map(self.feature_dropout, features.maps))))
         return prediction
 
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
@@ -122,9 +129,11 @@ class PoseEstimator(Task):
         terms = self.head.losses(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
         size = len(prediction.camera.scale)
-        self.log(f"{stage}/loss", loss, batch_size=size, prog_bar=stage == "train")
-        self.log_dict({f"{stage}/{name}": value for name, value in terms.items()}, batch_size=size)
-        if stage == "train":
+        evaluating = stage != "train"
+        self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=evaluating, prog_bar=not evaluating)
+        named = {f"{stage}/{name}": value for name, value in terms.items()}
+        self.log_dict(named, batch_size=size, sync_dist=evaluating)
+        if not evaluating:
             return {"loss": loss}
         self._score(prediction, batch, stage)
         return {"loss": loss, "prediction": prediction}
@@ -135,10 +144,12 @@ class PoseEstimator(Task):
             scores["angle"].update(prediction.camera, batch["camera"])
             scores["viewpoint"].update(prediction.camera, batch["camera"])
         if "mask" in batch:
-            size = batch["mask"].shape[-2:]
+            size = (batch["mask"].shape[-2], batch["mask"].shape[-1])
             mesh = Mesh(self.vertices, self.faces)
-            mask = self.renderer.render(mesh, prediction.camera, (size[0], size[1])).mask
-            scores["iou"].update(mask, batch["mask"])
+            scores["iou"].update(self.renderer.silhouette(mesh, prediction.camera, size), batch["mask"])
+            if stage == "test":
+                soft = self.soft_renderer.silhouette(mesh, prediction.camera, size)
+                scores["iou_soft"].update(soft, batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the split."""
@@ -168,4 +179,11 @@ class PoseEstimator(Task):
 
 
 def _scores() -> nn.ModuleDict:
-    return nn.ModuleDict({"angle": AngularError(), "viewpoint": ViewpointWasserstein(), "iou": MaskIoU(soft=False)})
+    return nn.ModuleDict(
+        {
+            "angle": AngularError(),
+            "viewpoint": ViewpointWasserstein(),
+            "iou": MaskIoU(soft=False),
+            "iou_soft": MaskIoU(soft=True),
+        }
+    )

@@ -60,7 +60,7 @@ def test_logged_names(head, tmp_path):
     term = "heatmap" if head is small_keypoint_head else "rotation"
     assert f"train/{term}" in names
     run.test(task(head), loader(4), verbose=False)
-    assert "test/iou" in run.callback_metrics
+    assert {"test/iou", "test/iou_soft"} <= set(run.callback_metrics)
 
 
 def test_missing_entry_is_named():
@@ -152,3 +152,14 @@ def test_resumed_run_equals_one_that_was_not_interrupted(head, tmp_path):
     saving_trainer().fit(resumed, loader(shuffle=True), loader(4), ckpt_path=checkpoint, weights_only=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_feature_dropout_thins_features_in_training_only():
+    torch.manual_seed(0)
+    task = PoseEstimator(TinyBackbone(width=8), QuaternionHead, feature_dropout=0.5).eval()
+    batch = {"features": task.backbone(torch.rand(2, 3, 32, 32))}
+    still = [task.predict_step(batch, 0).camera.rotation for _ in range(2)]
+    assert torch.equal(*still)
+    task.feature_dropout.train()
+    thinned = [task.predict_step(batch, 0).camera.rotation for _ in range(2)]
+    assert not torch.equal(*thinned)
