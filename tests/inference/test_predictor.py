@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from kpose.geometry.camera import apply_crop, project
 from kpose.heads import KeypointPrediction
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square
 from kpose.tasks import PoseEstimator
+from kpose.visualization import to_pillow
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,14 @@ def test_a_checkpoint_gives_the_task_that_was_saved(
     for head, path in checkpoints.items():
         predictor = Predictor.from_checkpoint(path)
         assert predictor.image_size == 64
-        photo = Image.effect_noise((64, 64), 80)
-        square = photo_square((64, 64))
-        expected = tiny_task(head)(cut_square(photo.convert("RGB"), square, 64)[None])
+        photo = noise(64, 64)
+        expected = tiny_task(head)(cut_square(to_pillow(photo), photo_square((64, 64)), 64)[None])
         [found] = predictor(photo)
+        if isinstance(expected, KeypointPrediction):
+            # An untrained head's peaks fit no camera: the solver may turn rounding into another one.
+            assert found.confidence is not None
+            torch.testing.assert_close(found.confidence, expected.confidence[0])
+            continue
         for ours, theirs in zip(found.crop_camera, expected.camera, strict=True):
             torch.testing.assert_close(ours, theirs[0])
 
