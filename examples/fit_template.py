@@ -62,7 +62,6 @@ def fit(
     sigma: float = 1e-5,
     smoothness: float = 0.3,
     head_smoothness: float = 3.0,
-    parts_weight: float = 0.3,
     seed: int = 0,
 ) -> None:
     """Fit the measures and print them.
@@ -75,13 +74,11 @@ def fit(
         sigma: Blur of the soft renderer.
         smoothness: Weight of the squared second difference, along the body, of the departure from the drawing.
         head_smoothness: The same for beak and head.
-        parts_weight: Weight of the mean squared distance of CUB's mean parts to the nearest vertices.
         seed: Of the order of the images.
     """
     torch.manual_seed(seed)
     masks = CUBDataset(root, "train", image_size=size, padding=0.25)
     loader = DataLoader(masks, batch_size, shuffle=True, drop_last=True)
-    targets = read_mean_parts(root / "sfm" / "mean_parts.csv").double()
     renderer = SoftRenderer(sigma)
     grid, drawing = lattice(START, 642), START.table()
     change = torch.zeros_like(drawing, requires_grad=True)
@@ -99,14 +96,13 @@ def fit(
         mask = renderer.silhouette(Mesh(vertices.float(), grid.faces), batch["camera"], size)
         overlap = mask_iou(mask, batch["mask"]).mean()
         bend = (weight * change.diff(n=2, dim=0).square()).sum()
-        misfit = part_distances(vertices, grid.mirror, targets).square().mean()
-        loss = 1 - overlap + bend + parts_weight * misfit
+        loss = 1 - overlap + bend
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         mean_iou += (overlap.item() - mean_iou) / min(step + 1, 30)
-        bar.set_postfix(iou=f"{mean_iou:.3f}", parts=f"{misfit.item() ** 0.5:.3f}")
+        bar.set_postfix(iou=f"{mean_iou:.3f}")
     for row in changed(drawing, change).tolist():
         y, z, width, height, sag, lean = (round(value, 3) for value in row)
         tqdm.write(f"        Section({y}, {z}, {width}, {height}, {sag}, {round(lean, 1)}),")
@@ -128,13 +124,6 @@ def changed(drawing: Tensor, change: Tensor) -> Tensor:
         ),
         -1,
     )
-
-
-def part_distances(vertices: Tensor, mirror: Tensor, targets: Tensor) -> Tensor:
-    """Give the distance of each part to the nearest vertex: on the symmetry plane for a part that lies on it."""
-    middle = (mirror == torch.arange(len(mirror)))[None] == (targets[:, :1].abs() < 1e-6)
-    squared = (targets[:, None] - vertices[None]).square().sum(-1)
-    return torch.where(middle, squared, torch.inf).amin(-1).clamp_min(1e-12).sqrt()
 
 
 def score(root: Path, *, size: int = 128, padding: float = 0.25) -> None:

@@ -125,10 +125,12 @@ def lattice(body: Body, num_vertices: int) -> Lattice:
     step = np.asarray(skin.diff(dim=0).norm(dim=-1).mean(-1))
     # A ring of scale * share vertices has edges of girth / (scale * share), which is also its distance to the next.
     travel = np.append(0.0, np.cumsum(step * (share[1:] + share[:-1]) / (girth[1:] + girth[:-1])))
-    rows, halves = min(
-        (_ring_sizes(travel, share, rings) for rings in range(3, num_vertices // 4)),
-        key=lambda sizes: abs(2 + 2 * int(sizes[1].sum()) - num_vertices),
+    choices = itertools.product(range(3, (num_vertices + 2) // 4), np.linspace(0, 0.15, 16), (1, -1))
+    rings, stretch = min(
+        ((rings, 1 + sign * change) for rings, change, sign in choices),
+        key=lambda c: (abs(2 + 2 * int(_ring_sizes(travel, share, *c)[1].sum()) - num_vertices), abs(c[1] - 1)),
     )
+    rows, halves = _ring_sizes(travel, share, rings, stretch)
     angles = []
     for row, half in zip(rows, halves, strict=True):
         # Spaced half by arc, half by angle: flat rings keep vertices at their sharp edges.
@@ -139,11 +141,14 @@ def lattice(body: Body, num_vertices: int) -> Lattice:
     return _assemble(place[rows], angles, _strips(angles))
 
 
-def _ring_sizes(travel: Array, share: Array, rings: int) -> tuple[Array, Array]:
-    """Sample rows of so many rings, and into how many segments each divides its half turn."""
+def _ring_sizes(travel: Array, share: Array, rings: int, stretch: float) -> tuple[Array, Array]:
+    """Sample rows of so many rings, and into how many segments each divides its half turn.
+
+    Edges along the body are longer than those around it by the factor ``stretch``.
+    """
     rows = np.interp(np.arange(1, rings + 1) / (rings + 1) * travel[-1], travel, np.arange(len(travel)))
     rows = rows.round().astype(int)
-    halves = np.maximum(2, ((rings + 1) / travel[-1] * share[rows] / 2).round().astype(int))
+    halves = np.maximum(2, (stretch * (rings + 1) / travel[-1] * share[rows] / 2).round().astype(int))
     return rows, halves
 
 
