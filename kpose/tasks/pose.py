@@ -29,8 +29,8 @@ class PoseEstimator(Task):
 
     Features come from the backbone, or from the batch where they were computed beforehand. The head says which
     batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are left out where a data
-    set has none. Silhouettes are the template's, seen by the predicted camera: hard (``iou``) and, on the test split,
-    soft as well (``iou_soft``).
+    set has none. Silhouettes are the template's, seen by the predicted camera: hard (``iou``) and, on the test
+    split, soft as well (``iou_soft``).
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
