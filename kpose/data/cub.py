@@ -23,7 +23,16 @@ from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera
 from kpose.geometry.rotation import matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
 
-__all__ = ["CUBAnnotations", "CUBDataset", "read_cameras", "read_cub", "read_mean_parts", "write_cameras"]
+__all__ = [
+    "CUBAnnotations",
+    "CUBDataset",
+    "from_cub_pixels",
+    "read_cameras",
+    "read_cub",
+    "read_mean_parts",
+    "write_cameras",
+    "write_mean_parts",
+]
 
 DOWNLOAD = "python -m kpose.data.download"
 CAMERA_COLUMNS = ("image_id", "split", "scale", "tx", "ty", "qw", "qx", "qy", "qz")
@@ -64,6 +73,22 @@ class CUBAnnotations:
             Path of the segmentation.
         """
         return (self.root / "segmentations" / self.files[row]).with_suffix(".png")
+
+
+def from_cub_pixels(positions: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+    """Convert positions that count pixels from 1 (CUB's, CMR's, MATLAB's) to photo pixels.
+
+    Args:
+        positions: Positions ``(x, y)``; the centre of the first pixel is 1.
+
+    Returns:
+        Positions of which the centre of the first pixel is 0.5, the origin being its corner.
+
+    Example:
+        >>> from_cub_pixels(torch.tensor([1.0, 7.0]))
+        tensor([0.5000, 6.5000])
+    """
+    return positions + OFFSET
 
 
 def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
@@ -147,7 +172,7 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
         [[float(records.get(number, nothing)[name]) for name in CAMERA_COLUMNS[2:]] for number in image_ids]
     ).reshape(-1, 7)
     values = torch.from_numpy(table).float()
-    camera = Camera(values[:, 0], values[:, 1:3] + OFFSET, quaternion_to_matrix(values[:, 3:]))
+    camera = Camera(values[:, 0], from_cub_pixels(values[:, 1:3]), quaternion_to_matrix(values[:, 3:]))
     if "split" not in found:
         return camera, None
     return camera, [records[number]["split"] if number in records else "" for number in image_ids]
@@ -168,16 +193,12 @@ def write_cameras(
     values = torch.cat(
         (camera.scale[:, None], camera.translation - OFFSET, matrix_to_quaternion(camera.rotation)), 1
     ).tolist()
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with fresh.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CAMERA_COLUMNS)
-        for number, split, row in zip(image_ids, splits, values, strict=True):
-            if all(map(math.isfinite, row)):
-                writer.writerow([number, split, *(f"{value:.{digits}f}" for value in row)])
-    fresh.replace(path)
+    rows = [
+        [number, split, *(f"{value:.{digits}f}" for value in row)]
+        for number, split, row in zip(image_ids, splits, values, strict=True)
+        if all(map(math.isfinite, row))
+    ]
+    _write_table(Path(path), CAMERA_COLUMNS, rows)
 
 
 def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
@@ -198,6 +219,17 @@ def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
         )
     table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
     return torch.from_numpy(table[np.argsort(table[:, 0]), 1:4]).float()
+
+
+def write_mean_parts(path: Path, parts: Float[Tensor, "P 3"]) -> None:
+    """Write the mean positions of the parts, the inverse of `read_mean_parts`; it replaces an older file at once.
+
+    Args:
+        path: File to write; its folder is made.
+        parts: Positions in the order of the part numbers, object units.
+    """
+    rows = [[number, *(f"{value:.6f}" for value in row)] for number, row in enumerate(parts.tolist(), start=1)]
+    _write_table(Path(path), ("part_id", "x", "y", "z"), rows)
 
 
 class CUBDataset(Dataset[Batch]):
@@ -305,6 +337,16 @@ def _lines(path: Path) -> list[str]:
             f"CUB data needs {path}; there is no such file. Get it by `{DOWNLOAD} FOLDER`, or correct the folder."
         )
     return [line for line in path.read_text().splitlines() if line.strip()]
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with fresh.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    fresh.replace(path)
 
 
 def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 1) -> np.ndarray:

@@ -1,0 +1,128 @@
+"""Converter of CMR's annotation files (MATLAB) to a cameras file.
+
+CMR (Kanazawa et al., ECCV 2018) and U-CMR (Goel et al., ECCV 2020) share structure-from-motion cameras of CUB as
+``data/<split>_cub_cleaned.mat`` and ``sfm/anno_<split>.mat``. Whoever has them runs::
+
+    python -m kpose.data.cmr CACHEDIR/cub ROOT
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kpose.data.cub import from_cub_pixels, read_cub, write_cameras, write_mean_parts
+from kpose.structures import Camera
+
+__all__ = ["convert_cmr", "main"]
+
+SPLITS = ("train", "val", "test")
+_log = logging.getLogger(__name__)
+
+
+def convert_cmr(cache: Path, root: Path, out: Path | None = None) -> int:
+    """Write the cameras and mean parts of CMR's files as ``cameras.csv`` and ``mean_parts.csv``.
+
+    Images are found by their path; those that ``root`` does not hold are left out.
+
+    Args:
+        cache: Folder with ``data/<split>_cub_cleaned.mat`` and ``sfm/anno_<split>.mat``, for one or more of the
+            splits train, val and test.
+        root: Folder in CUB's layout.
+        out: Cameras file to write, ``sfm/cameras.csv`` of ``root`` when not given; the mean parts go beside it.
+
+    Returns:
+        How many cameras were written.
+
+    Raises:
+        FileNotFoundError: If there is no split, or one file of a split is missing.
+        ImportError: If SciPy is not installed.
+        ValueError: If the two files of a split do not belong together.
+    """
+    cache, root = Path(cache), Path(root)
+    out = root / "sfm" / "cameras.csv" if out is None else Path(out)
+    notes = read_cub(root)
+    numbers = dict(zip(notes.files, notes.image_ids, strict=True))
+    found = [split for split in SPLITS if _files(cache, split)[0].exists()]
+    if not found:
+        raise FileNotFoundError(
+            f"convert_cmr needs {_files(cache, 'train')[0]}; there is no such file. Give the folder `cub` of CMR's "
+            f"cachedir, or compute cameras by `python -m kpose.data.sfm {root}`."
+        )
+    ids: list[int] = []
+    splits: list[str] = []
+    rows: list[tuple[float, Any, Any]] = []
+    shape: Any = None
+    for split in found:
+        images, cameras, split_shape = _read_split(cache, split)
+        shape = split_shape if shape is None else shape
+        for image, camera in zip(images, cameras, strict=True):
+            if str(image.rel_path) in numbers:
+                ids.append(numbers[str(image.rel_path)])
+                splits.append(split)
+                rows.append((float(camera.scale), camera.trans, camera.rot))
+    if not rows:
+        raise ValueError(
+            f"convert_cmr needs images of {cache} in {root}; none of them is there. Give another folder."
+        )
+    camera = Camera(
+        torch.tensor([row[0] for row in rows], dtype=torch.float32),
+        from_cub_pixels(torch.stack([torch.as_tensor(row[1], dtype=torch.float32).reshape(2) for row in rows])),
+        torch.stack([torch.as_tensor(row[2], dtype=torch.float32) for row in rows]),
+    )
+    write_cameras(out, ids, splits, camera)
+    write_mean_parts(out.with_name("mean_parts.csv"), torch.as_tensor(shape.T.copy(), dtype=torch.float32))
+    return len(ids)
+
+
+def _files(cache: Path, split: str) -> tuple[Path, Path]:
+    return cache / "data" / f"{split}_cub_cleaned.mat", cache / "sfm" / f"anno_{split}.mat"
+
+
+def _read_split(cache: Path, split: str) -> tuple[list[Any], list[Any], Any]:
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise ImportError("convert_cmr needs SciPy to read .mat files. Install it: pip install scipy") from error
+    images, cameras = _files(cache, split)
+    if not cameras.exists():
+        raise FileNotFoundError(f"convert_cmr needs {cameras} beside {images}; there is no such file. Add it.")
+    options = {"struct_as_record": False, "squeeze_me": True}
+    listed = [*np.atleast_1d(loadmat(images, variable_names=["images"], **options)["images"])]
+    annotation = loadmat(cameras, variable_names=["sfm_anno", "S"], **options)
+    solved = [*np.atleast_1d(annotation["sfm_anno"])]
+    if len(listed) != len(solved):
+        raise ValueError(
+            f"convert_cmr needs as many cameras as images; got {len(solved)} in {cameras} and {len(listed)} in "
+            f"{images}. Take both files from the same place."
+        )
+    return listed, solved, annotation["S"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert CMR's annotation files to a cameras file.
+
+    Args:
+        arguments: Command line, ``sys.argv`` when not given.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m kpose.data.cmr", description="Convert CMR's annotation files to a cameras file."
+    )
+    parser.add_argument("cache", type=Path, help="folder `cub` of CMR's cachedir")
+    parser.add_argument("root", type=Path, help="folder in CUB's layout")
+    parser.add_argument("--out", type=Path, help="cameras file; ROOT/sfm/cameras.csv if not given")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        count = convert_cmr(options.cache, options.root, options.out)
+    except (ImportError, OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+    _log.info("Wrote %d cameras.", count)
+
+
+if __name__ == "__main__":
+    main()
