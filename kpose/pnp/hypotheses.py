@@ -76,11 +76,16 @@ def orthogonalize(
     turned = torch.stack((-x[1] - x[2], x[0], x[0]))  # at a right angle to x, and zero only where x is ∓(y - z)
     other = _unit(torch.where((x[0].abs() > 0.1), turned, torch.stack((torch.zeros_like(x[0]), -x[2], x[1]))), x)
     y = _unit(y - _dot(x, y) * x, other)
-    return scale, torch.stack((x, y, torch.linalg.cross(x, y, dim=0))).movedim((0, 1), (-2, -1))
+    return scale, torch.stack((x, y, _cross(x, y))).movedim((0, 1), (-2, -1))
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
     return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
+
+
+def _cross(first: Tensor, second: Tensor) -> Tensor:
+    (a, b, c), (d, e, f) = first.unbind(), second.unbind()
+    return torch.stack((b * f - c * e, c * d - a * f, a * e - b * d))
 
 
 def _unit(vector: Tensor, fallback: Tensor) -> Tensor:
@@ -89,42 +94,38 @@ def _unit(vector: Tensor, fallback: Tensor) -> Tensor:
     return torch.where(usable, vector / torch.where(usable, length, 1.0), fallback)
 
 
-def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H S"]) -> Int[Tensor, "P H S"]:
+def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H 4"]) -> Int[Tensor, "P 4 H"]:
     """Draw points without replacement, with probability proportional to weight.
 
     Every problem sees the same uniform numbers ``draws``: an answer does not depend on its neighbours in the batch.
     """
     edges = weights.cumsum(-1)
-    left = edges[:, -1:].clone()
-    taken: list[Tensor] = []
+    left = edges[:, -1:]
+    samples: list[Tensor] = []
+    ordered: list[Tensor] = []
     for draw in draws.unbind(-1):
         place = draw * left  # position on the line of weights from which the points already taken are cut out
-        for start, length in _sorted_intervals(taken, edges, weights):
-            place = place + torch.where(place >= start, length, torch.zeros_like(length))
-        index = torch.searchsorted(edges, place.contiguous(), right=True).clamp_max(weights.shape[-1] - 1)
-        taken.append(index)
+        for taken in ordered:
+            length = weights.gather(-1, taken)
+            place = torch.where(place >= edges.gather(-1, taken) - length, place + length, place)
+        index = torch.searchsorted(edges, place, right=True).clamp_max(weights.shape[-1] - 1)
+        samples.append(index)
         left = (left - weights.gather(-1, index)).clamp_min(0)
-    return torch.stack(taken, -1)
+        for position, taken in enumerate(ordered):
+            ordered[position], index = torch.minimum(taken, index), torch.maximum(taken, index)
+        ordered.append(index)
+    return torch.stack(samples, 1)
 
 
-def _sorted_intervals(taken: list[Tensor], edges: Tensor, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-    if not taken:
-        return []
-    index = torch.stack(taken, -1).sort(-1).values
-    length = weights.gather(-1, index.flatten(1)).reshape(index.shape)
-    start = edges.gather(-1, index.flatten(1)).reshape(index.shape) - length
-    return list(zip(start.unbind(-1), length.unbind(-1), strict=True))
-
-
-def sample_poses(problem: Problem, index: Int[Tensor, "P H 4"]) -> Pose:
+def sample_poses(problem: Problem, index: Int[Tensor, "P 4 H"]) -> Pose:
     """Solve the closed form on samples of four points: the exact affine camera, made orthogonal."""
-    rows = torch.arange(len(index), device=index.device)[:, None, None]
-    samples = torch.cat((problem.object, problem.image), -1)[rows, index].movedim((2, 3), (0, 1)).contiguous()
+    table = torch.cat((problem.object, problem.image), -1).mT
+    samples = table.gather(-1, index.flatten(1)[:, None].expand(-1, 5, -1)).reshape(len(table), 5, *index.shape[1:])
+    samples = samples.permute(2, 1, 0, 3)  # (4, 5, P, H)
     origin = samples.mean(0)
     edges = samples[1:] - samples[:1]
     (a, b, c), image_edges = edges[:, :3], edges[:, 3:]
-    cross = torch.linalg.cross
-    cofactors = torch.stack((cross(b, c, dim=0), cross(c, a, dim=0), cross(a, b, dim=0)))
+    cofactors = torch.stack((_cross(b, c), _cross(c, a), _cross(a, b)))
     volume = _dot(a, cofactors[0])
     # Ridge on the volume: a flat sample gets a small, not an infinite, out-of-plane part.
     ridge = 1e-6 * edges[:, :3].square().sum((0, 1)) ** 3 + torch.finfo(volume.dtype).tiny

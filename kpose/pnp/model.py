@@ -4,6 +4,7 @@ Everything here works on a flat batch: ``P`` problems of ``N`` points, with ``K`
 moved by six numbers ``(log scale, t_x, t_y, rotation vector)``: ``s ← s e^δ``, ``t ← t + τ``, ``R ← exp(ω) R``.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -100,13 +101,45 @@ def view(problem: Problem, pose: Pose) -> tuple[Float[Tensor, "P K N 4"], Float[
 
 def squared_residuals(problem: Problem, pose: Pose) -> Float[Tensor, "P K N"]:
     """Give the squared distance of every point from its projection."""
-    count = pose.scale.shape[1]
-    rows = (pose.scale[..., None, None] * pose.rotation[..., :2, :]).transpose(1, 2).flatten(1, 2)  # (P, 2K, 3)
-    shift = pose.translation.mT.flatten(1)[:, :, None]
-    projected = torch.baddbmm(shift, rows, problem.object.mT)
-    x = projected[:, :count] - problem.image[..., 0][:, None]
-    y = projected[:, count:] - problem.image[..., 1][:, None]
-    return torch.addcmul(x * x, y, y)
+    return view(problem, pose)[1].square().sum(-1)
+
+
+class Products(NamedTuple):
+    """Products of each point's coordinates: residuals and normal equations of any pose are linear in them.
+
+    One matrix product evaluates many poses at once; rounding relative to the image's extent is the price.
+    """
+
+    terms: Float[Tensor, "P N 18"]
+    """The ten products of ``(1, X)`` with itself, then ``x`` times ``(1, X)``."""
+    lengths: Float[Tensor, "P N"]
+    """``|x|²``."""
+
+    def squared_residuals(self, pose: Pose) -> Float[Tensor, "P K N"]:
+        """Give the squared distance of every point from its projection."""
+        # Components first: long runs in memory instead of many small matrices.
+        rows = (pose.scale[..., None, None] * pose.rotation[..., :2, :]).permute(2, 3, 0, 1)
+        rows = torch.cat((pose.translation.permute(2, 0, 1)[:, None], rows), 1)
+        square = [(1 if i == j else 2) * (rows[0, i] * rows[0, j] + rows[1, i] * rows[1, j]) for i, j in _PAIRS]
+        factors = torch.cat((torch.stack(square), -2 * rows.flatten(0, 1)))
+        return torch.baddbmm(self.lengths[:, None], factors.permute(1, 2, 0), self.terms.mT).clamp_(min=0)
+
+    def sums(self, weights: Float[Tensor, "P K N"]) -> Float[Tensor, "P K 6 4"]:
+        """Give the weighted sums of ``(1, X, x) (1, X)ᵀ``."""
+        return (weights @ self.terms)[..., _SYMMETRIC].reshape(*weights.shape[:2], 6, 4)
+
+
+_PAIRS = [(i, j) for i in range(4) for j in range(i, 4)]
+# Where each entry of the 6 × 4 matrix of products stands among the 18.
+_SYMMETRIC = [_PAIRS.index((min(i, j), max(i, j))) for i in range(4) for j in range(4)] + list(range(10, 18))
+
+
+def products(problem: Problem) -> Products:
+    """Multiply each point's coordinates."""
+    terms = torch.nn.functional.pad(problem.object, (1, 0), value=1.0).unbind(-1)
+    square = [terms[i] * terms[j] for i, j in _PAIRS]
+    mixed = [x * term for x in problem.image.unbind(-1) for term in terms]
+    return Products(torch.stack((*square, *mixed), -1), problem.image.square().sum(-1))
 
 
 def jacobian_maps(like: Tensor) -> tuple[Float[Tensor, "6 4"], Float[Tensor, "6 4"]]:
@@ -119,18 +152,37 @@ def jacobian_maps(like: Tensor) -> tuple[Float[Tensor, "6 4"], Float[Tensor, "6 
     return x, y
 
 
+class _Maps(NamedTuple):
+    """Constant maps from moments to derivatives."""
+
+    slope: Float[Tensor, "8 6"]
+    """From ``Σ w r (1, Y)ᵀ`` to ``Σ w Jᵀ r``."""
+    matrix: Float[Tensor, "16 36"]
+    """From ``Σ w (1, Y) (1, Y)ᵀ`` to ``Σ w Jᵀ J``."""
+    bend: Float[Tensor, "8 36"]
+    """From ``Σ w r (1, Y)ᵀ`` to ``Σ w r ∂J``, the model's own curvature."""
+
+
+@functools.cache
+def _maps(dtype: torch.dtype, device: torch.device) -> _Maps:
+    axes = torch.stack(jacobian_maps(torch.zeros((), dtype=dtype, device=device)))  # (2, 6, 4)
+    matrix = torch.einsum("apm,aqn->mnpq", axes, axes).reshape(16, 36)
+    bend = torch.zeros(2, 4, 6, 6, dtype=dtype, device=device)
+    # ∂δ∂(δ, ω) repeats the first derivative; ∂ω_i ∂ω_j gives (r_i Y_j + r_j Y_i) / 2 - δ_ij r·Y.
+    for p in (0, 3, 4, 5):
+        bend[:, :, 0, p] = bend[:, :, p, 0] = axes[:, p]
+    for i in range(3):
+        for a in range(2):
+            bend[a, 1 + a, 3 + i, 3 + i] -= 1
+            bend[a, 1 + i, 3 + a, 3 + i] += 0.5
+            bend[a, 1 + i, 3 + i, 3 + a] += 0.5
+    return _Maps(axes.permute(0, 2, 1).reshape(8, 6), matrix, bend.reshape(8, 36))
+
+
 def gradient(terms: Tensor, residual: Tensor, weights: Tensor) -> Float[Tensor, "P K 6"]:
     """Give ``Σ w Jᵀ r``."""
-    x, y = jacobian_maps(terms)
     moments = (weights[..., None] * residual).mT @ terms
-    return moments[..., 0, :] @ x.mT + moments[..., 1, :] @ y.mT
-
-
-def gauss_newton(terms: Tensor, weights: Tensor) -> Float[Tensor, "P K 6 6"]:
-    """Give ``Σ w Jᵀ J``."""
-    x, y = jacobian_maps(terms)
-    moments = (weights[..., None] * terms).mT @ terms
-    return x @ moments @ x.mT + y @ moments @ y.mT
+    return moments.flatten(-2) @ _maps(terms.dtype, terms.device).slope
 
 
 def linearize(problem: Problem, pose: Pose, kernel: Kernel) -> Linearization:
@@ -139,28 +191,14 @@ def linearize(problem: Problem, pose: Pose, kernel: Kernel) -> Linearization:
     squared = residual.square().sum(-1)
     probability = kernel.probability(squared)
     weights = problem.weights[:, None]
-    matrix = gauss_newton(terms, weights * probability)
-    hessian = matrix + curvature(terms, residual, weights, probability, kernel)
-    slope = gradient(terms, residual, weights * probability)
-    return Linearization(squared, probability, (weights * kernel.cost(squared)).sum(-1), slope, matrix, hessian)
-
-
-def curvature(
-    terms: Tensor, residual: Tensor, weights: Tensor, probability: Tensor, kernel: Kernel
-) -> Float[Tensor, "P K 6 6"]:
-    """Give what the exact Hessian has beyond Gauss-Newton: the model's and the kernel's second derivatives."""
-    x, y = jacobian_maps(terms)
-    # Kernel: -w p (1 - p) / σ² (Jᵀ r)(Jᵀ r)ᵀ.
-    bend = (weights * probability * (1 - probability)).div(kernel.sigma.square()[..., None])
-    pull = residual[..., :1] * (terms @ x.mT) + residual[..., 1:] * (terms @ y.mT)
-    hessian = -(bend[..., None] * pull).mT @ pull
-    # Model: ∂δ∂(δ, ω) repeats the gradient; ∂ω_i∂ω_j gives (r_i Y_j + r_j Y_i) / 2 - δ_ij r·Y.
-    moments = torch.nn.functional.pad((weights * probability)[..., None] * residual, (0, 1)).mT @ terms[..., 1:]
-    trace = moments.diagonal(dim1=-2, dim2=-1).sum(-1)
-    turn = torch.stack((-moments[..., 1, 2], moments[..., 0, 2], moments[..., 1, 0] - moments[..., 0, 1]), -1)
-    eye = torch.eye(3, dtype=terms.dtype, device=terms.device)
-    hessian[..., 0, 0] += trace
-    hessian[..., 0, 3:] += turn
-    hessian[..., 3:, 0] += turn
-    hessian[..., 3:, 3:] += (moments + moments.mT) / 2 - trace[..., None, None] * eye
-    return hessian
+    trusted = (weights * probability)[..., None]
+    maps = _maps(terms.dtype, terms.device)
+    first = ((trusted * residual).mT @ terms).flatten(-2)
+    second = ((trusted * terms).mT @ terms).flatten(-2)
+    matrix = (second @ maps.matrix).reshape(*second.shape[:2], 6, 6)
+    # The kernel's curvature: -w p (1 - p) / σ² (Jᵀ r)(Jᵀ r)ᵀ.
+    pull = (residual[..., :, None] * terms[..., None, :]).flatten(-2) @ maps.slope
+    bend = trusted * (probability - 1)[..., None] / kernel.sigma.square()[..., None, None]
+    hessian = matrix + (first @ maps.bend).reshape(matrix.shape) + (bend * pull).mT @ pull
+    cost = (weights * kernel.cost(squared)).sum(-1)
+    return Linearization(squared, probability, cost, first @ maps.slope, matrix, hessian)

@@ -8,14 +8,7 @@ from torch import Tensor
 
 from kpose.geometry.rotation import axis_angle_to_matrix
 from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, sample_poses
-from kpose.pnp.model import (
-    Kernel,
-    Pose,
-    Problem,
-    join,
-    select,
-    squared_residuals,
-)
+from kpose.pnp.model import Kernel, Pose, Problem, Products, join, products, select
 from kpose.pnp.refinement import REACH
 
 __all__: list[str] = []
@@ -25,9 +18,9 @@ _OUTLIERS = 0.01 * (0.25 / 4)
 # Inlier noise that the search may settle on, in thresholds; and the ratio of neighbouring levels.
 _FINEST, _COARSEST, _RATIO = 1 / 32, 2.0, math.sqrt(2)
 
-# Hypotheses refined for each of the two bounds of the score, and Gauss-Newton steps on each: with 800 samples, 32
-# hypotheses and 8 steps the errors on the grid of docs/pnp.md are lower by less than 0.1 degrees.
-_KEEP, _ROUNDS = 4, 4
+# Truncation of the score in thresholds, hypotheses refined, and Gauss-Newton steps before and after the mirror
+# twins join. With 800 samples, 32 hypotheses and 8 steps each, no error on the grid of docs/pnp.md is lower.
+_BOUND, _KEEP, _ROUNDS = 1.5, 6, (3, 4)
 _DAMPING = 1.001
 
 
@@ -38,42 +31,39 @@ def make_kernel(sigma: Float[Tensor, "P K"], threshold: float) -> Kernel:
 
 def search(problem: Problem, threshold: float, draws: Float[Tensor, "H 4"]) -> tuple[Pose, Kernel]:
     """Find the likeliest pose and noise, from minimal samples that the uniform numbers ``draws`` choose."""
-    index = draw_samples(problem.weights, draws)
-    pose = sample_poses(problem, index)
-    squared = squared_residuals(problem, pose)
-    starts = [closed_form(problem)]
-    for bound in (threshold, 3 * threshold):
-        score = (squared.clamp_max(bound**2) @ problem.weights[..., None])[..., 0]
-        starts.append(select(pose, score.topk(min(_KEEP, len(draws)), largest=False).indices))
-    pose = join(*starts)
+    points = products(problem)
+    pose = sample_poses(problem, draw_samples(problem.weights, draws))
+    squared = points.squared_residuals(pose)
+    score = (squared.clamp_max((_BOUND * threshold) ** 2) @ problem.weights[..., None])[..., 0]
+    best = score.topk(min(_KEEP, len(draws)), largest=False).indices
+    pose = join(closed_form(problem), select(pose, best))
     sigma = torch.full_like(pose.scale, threshold / 2)
-    pose, sigma = settle(problem, pose, sigma, threshold)
-    best = evidence(problem, pose, sigma, threshold).topk(2).indices
+    pose, sigma = settle(points, problem.weights, pose, sigma, threshold, _ROUNDS[0])
+    best = evidence(points, problem.weights, pose, sigma, threshold).topk(2).indices
     pose, sigma = select(pose, best), sigma.gather(1, best)
-    probability = make_kernel(sigma, threshold).probability(squared_residuals(problem, pose))
+    probability = make_kernel(sigma, threshold).probability(points.squared_residuals(pose))
     # A doubtful point can be outlier at low noise or inlier at higher noise: each pose settles from both sides.
     pose = join(pose, mirror_twins(problem, pose, problem.weights[:, None] * probability), pose)
     sigma = torch.cat((sigma, sigma, sigma / 2), 1)
-    pose, sigma = settle(problem, pose, sigma, threshold)
-    best = evidence(problem, pose, sigma, threshold).argmax(-1, keepdim=True)
+    pose, sigma = settle(points, problem.weights, pose, sigma, threshold, _ROUNDS[1])
+    best = evidence(points, problem.weights, pose, sigma, threshold).argmax(-1, keepdim=True)
     # On a ladder of levels the final noise does not change with small changes of the points, so that the
     # gradient at the optimum is exact.
     level = (sigma.gather(1, best) / threshold).log2().div(math.log2(_RATIO)).round()
     return select(pose, best), make_kernel(threshold * _RATIO**level, threshold)
 
 
-def settle(problem: Problem, pose: Pose, sigma: Tensor, threshold: float) -> tuple[Pose, Tensor]:
+def settle(
+    points: Products, weights: Float[Tensor, "P N"], pose: Pose, sigma: Tensor, threshold: float, rounds: int
+) -> tuple[Pose, Float[Tensor, "P K"]]:
     """Alternate one Gauss-Newton step on the probable inliers and the estimate of their noise."""
-    terms = torch.nn.functional.pad(problem.object, (1, 0), value=1.0)
-    both = torch.cat((terms, problem.image), -1)
-    products = (both[..., :, None] * terms[..., None, :]).flatten(-2)
-    for _ in range(_ROUNDS):
-        squared = squared_residuals(problem, pose)
-        weights = problem.weights[:, None] * make_kernel(sigma, threshold).probability(squared)
+    for _ in range(rounds):
+        squared = points.squared_residuals(pose)
+        trusted = weights[:, None] * make_kernel(sigma, threshold).probability(squared)
         # Six degrees of freedom are spent on the pose.
-        variance = (weights * squared).sum(-1) / (2 * weights.sum(-1) - 6).clamp_min(1)
+        variance = (trusted * squared).sum(-1) / (2 * trusted.sum(-1) - 6).clamp_min(1)
         sigma = variance.sqrt().clamp(_FINEST * threshold, _COARSEST * threshold)
-        pose = step(pose, (weights @ products).reshape(*sigma.shape, 6, 4))
+        pose = step(pose, points.sums(trusted))
     return pose, sigma
 
 
@@ -110,8 +100,9 @@ def step(pose: Pose, moments: Float[Tensor, "P K 6 4"]) -> Pose:
     return Pose(size, image_centre - shift, rotation)
 
 
-def evidence(problem: Problem, pose: Pose, sigma: Tensor, threshold: float) -> Float[Tensor, "P K"]:
+def evidence(
+    points: Products, weights: Float[Tensor, "P N"], pose: Pose, sigma: Tensor, threshold: float
+) -> Float[Tensor, "P K"]:
     """Give the log likelihood of the points, the six pose parameters marginalised (they cost σ^6)."""
-    cost = make_kernel(sigma, threshold).cost(squared_residuals(problem, pose))
-    weights = problem.weights[:, None]
-    return -(weights * (cost + 2 * sigma.log()[..., None])).sum(-1) + 6 * sigma.log()
+    cost = make_kernel(sigma, threshold).cost(points.squared_residuals(pose))
+    return -(weights[:, None] * (cost + 2 * sigma.log()[..., None])).sum(-1) + 6 * sigma.log()
