@@ -60,7 +60,8 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         template: Mean shape of the category, or a file of it; the built-in bird when None.
         num_keypoints: Number of points; 32 to 64 serve well.
         width: Channels of the network.
-        sigma: Standard deviation of the Gaussians, in normalised units.
+        sigma: Standard deviation of the Gaussians, in normalised units. On maps of fewer than 40
+            cells a side the paper's 0.05 is narrower than a cell and training stays near empty maps for long.
         occluded_weight: Weight of a keypoint on the far side of the object, beside 1 for one in sight. The paper
             has 0, which leaves their maps to chance.
         deep_weight: Weight of the same loss on the coarser stages' maps; 0 leaves those maps out.
@@ -80,7 +81,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         *,
         num_keypoints: int = 48,
         width: int = 64,
-        sigma: float = 0.05,
+        sigma: float = 0.1,
         occluded_weight: float = 0.5,
         deep_weight: float = 0.0,
         seed: int = 0,
