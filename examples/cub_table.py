@@ -36,7 +36,7 @@ HEADS: dict[str, Callable[[FeatureSpec], PoseHead]] = {
 }
 COLUMNS = {
     "test/angle_deg": "mean, deg",
-    "test/angle_median_deg": "median, deg",
+    "test/angle_deg_median": "median, deg",
     "test/angle_acc30": "within 30°",
     "test/iou": "IoU",
     "minutes": "minutes",
