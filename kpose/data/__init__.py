@@ -1,9 +1,26 @@
 """Data sets and data modules that yield `kpose.structures.Batch` entries."""
 
-from kpose.data.cub import CUBAnnotations, CUBDataset, read_cameras, read_cub, read_mean_parts, write_cameras
+from kpose.data.cub import (
+    CUBAnnotations,
+    CUBDataset,
+    from_cub_pixels,
+    read_cameras,
+    read_cub,
+    read_mean_parts,
+    write_cameras,
+    write_mean_parts,
+)
 from kpose.data.cub_datamodule import CUBDataModule
 from kpose.data.feature_cache import AugmentedData, CachedFeaturesDataModule
 from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
+from kpose.data.transforms import (
+    RandomColor,
+    RandomCropJitter,
+    RandomFlip,
+    flip_batch,
+    mirror_names,
+    recrop_batch,
+)
 
 __all__ = [
     "AugmentedData",
@@ -11,10 +28,18 @@ __all__ = [
     "CUBDataModule",
     "CUBDataset",
     "CachedFeaturesDataModule",
+    "RandomColor",
+    "RandomCropJitter",
+    "RandomFlip",
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
+    "flip_batch",
+    "from_cub_pixels",
+    "mirror_names",
     "read_cameras",
     "read_cub",
     "read_mean_parts",
+    "recrop_batch",
     "write_cameras",
+    "write_mean_parts",
 ]
