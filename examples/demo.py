@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from demo_page import HeadResult, page
 from pytorch_lightning import Trainer
 from torch.utils.data import DataLoader, Subset
 
@@ -30,6 +29,8 @@ from kpose.cli import main as kpose
 from kpose.data import SyntheticBirdsDataModule
 from kpose.tasks import PoseEstimator
 from kpose.visualization import to_pillow
+
+from demo_page import HeadResult, page
 
 CONFIGS = Path(__file__).parent / "configs"
 HEADS = ("keypoint", "quaternion")

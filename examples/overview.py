@@ -1,48 +1,55 @@
-"""Draw the picture at the top of the README with the keypoint head that `demo.py` has trained.
+"""Draw the picture of the README: held-out rendered birds and what the demo's keypoint head makes of them.
 
+make demo
 python examples/overview.py --demo demo --out docs/images/overview.png
 """
 
 import argparse
+import secrets
 from pathlib import Path
 
 import torch
-from demo_page import SIZE, picture_strip
-from torch.utils.data import default_collate
+from torch.nn.functional import interpolate
 
 from kpose.data import SyntheticBirdsDataModule
 from kpose.tasks import PoseEstimator
 from kpose.visualization import image_grid, to_pillow
 
-BIRDS = (0, 1, 2)  # rows of the picture, among the test birds
+from demo import FULL
+from demo_page import SIZE, picture_strip
+
+COLUMNS = ("heatmaps", "overlay", "as seen", "from the right", "from above")
 
 
-def overview(demo: Path, out: Path) -> None:
-    """Draw one line of pictures for each of a few held-out birds.
+def overview(demo: Path, out: Path, birds: int) -> None:
+    """Draw a row for each bird: photo, heatmaps, overlay, mesh from three sides.
 
     Args:
-        demo: Folder that `demo.py` has written.
-        out: PNG file.
+        demo: Folder that the demo has left.
+        out: PNG file to write.
+        birds: Number of rows.
     """
-    size = torch.load(demo / "keypoint.ckpt", weights_only=True)["image_size"]
+    data = SyntheticBirdsDataModule(**FULL.data, cache_dir=demo / "cache")
+    items = [data.datasets["test"][row] for row in range(birds)]
     task = PoseEstimator.load_from_checkpoint(demo / "keypoint.ckpt", map_location="cpu", weights_only=True).eval()
-    data = SyntheticBirdsDataModule(image_size=size, cache_dir=demo / "cache")
-    batch = default_collate([data.datasets["test"][number] for number in BIRDS])
+    images = torch.stack([item["image"] for item in items])
     with torch.no_grad():
-        prediction = task(batch["image"])
-    pictures, captions = [], []
-    for row, image in enumerate(batch["image"]):
-        photo = torch.nn.functional.interpolate(image[None], size=(SIZE, SIZE), mode="bicubic", align_corners=False)
-        strip = {"photo": photo[0].clamp(0, 1), **picture_strip(image, prediction, row)}
-        pictures += strip.values()
-        captions += [caption if row == len(BIRDS) - 1 else "" for caption in strip]
+        prediction = task(images)
+    pictures = list[torch.Tensor]()
+    for row, image in enumerate(images):
+        large = interpolate(image[None], size=(SIZE, SIZE), mode="bicubic", align_corners=False)[0].clamp(0, 1)
+        strip = picture_strip(image, prediction, row)
+        pictures += [large, *(strip[name] for name in COLUMNS)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    to_pillow(image_grid(pictures, captions, columns=len(pictures) // len(BIRDS))).save(out, optimize=True)
+    fresh = out.with_name(f".{secrets.token_hex(4)}{out.suffix}")
+    to_pillow(image_grid(pictures, columns=1 + len(COLUMNS))).save(fresh, optimize=True)
+    fresh.replace(out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the picture at the top of the README.")
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder that demo.py has written")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/overview.png"), help="PNG file")
+    parser = argparse.ArgumentParser(description="Draw the picture of the README from the folder of the demo.")
+    parser.add_argument("--demo", type=Path, default=Path("demo"), help="folder that the demo has left")
+    parser.add_argument("--out", type=Path, default=Path("docs/images/overview.png"), help="PNG file to write")
+    parser.add_argument("--birds", type=int, default=4, help="number of rows")
     options = parser.parse_args()
-    overview(options.demo, options.out)
+    overview(options.demo, options.out, options.birds)
