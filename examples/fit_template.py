@@ -1,6 +1,6 @@
 """Fit the measures of the built-in bird to the silhouettes of CUB's training birds, and score them.
 
-    python examples/fit_template.py fit $KPOSE_CUB_ROOT      # prints the table of kpose/templates/bird.py
+    python examples/fit_template.py fit $KPOSE_CUB_ROOT      # prints a table as in kpose/templates/bird.py
     python examples/fit_template.py score $KPOSE_CUB_ROOT    # prints the tables of docs/template.md
     python examples/fit_template.py draw docs/images/template.png
 
