@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from kpose.geometry.camera import box_to_crop, normalized_to_pixels, project, un
 from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance
 from kpose.heads import KeypointPrediction
 from kpose.rendering import vertex_visibility
-from kpose.structures import Batch, Camera, Mesh, PosePrediction
+from kpose.structures import Camera, Mesh, PosePrediction
 from kpose.templates import bird
 from kpose.visualization import draw_keypoints, heatmap_image, overlay_mesh, shaded_mesh, to_pillow
 
@@ -33,14 +33,21 @@ class HeadResult:
     """Predictions on the birds of the page."""
 
 
-def page(batch: Batch, results: Mapping[str, HeadResult], num_train: int, epochs: int) -> str:
+def page(
+    photos: Sequence[Tensor],
+    camera: Camera,
+    results: Mapping[str, HeadResult],
+    data: Mapping[str, int],
+    epochs: int,
+) -> str:
     """Write the page.
 
     Args:
-        batch: Held-out birds.
-        results: What each head scored and predicted on them.
-        num_train: Number of training pictures.
-        epochs: How often each was seen.
+        photos: Held-out birds.
+        camera: Their true cameras.
+        results: What each head scored, and predicted on them.
+        data: Numbers of pictures and their size, as the data module takes them.
+        epochs: How often each training picture was seen.
 
     Returns:
         HTML that needs no other file.
@@ -50,52 +57,53 @@ def page(batch: Batch, results: Mapping[str, HeadResult], num_train: int, epochs
         f"<td>{result.seconds:.0f} s</td></tr>"
         for head, result in results.items()
     )
-    birds = "".join(_bird(batch, results, row) for row in range(len(batch["image"])))
-    return _PAGE.format(rows=rows, birds=birds, num_train=num_train, epochs=epochs)
+    birds = "".join(_bird(photo, camera.rotation[row], results, row) for row, photo in enumerate(photos))
+    return _PAGE.format(rows=rows, birds=birds, epochs=epochs, **data)
 
 
-def picture_strip(image: Tensor, prediction: PosePrediction, row: int) -> dict[str, Tensor]:
+def picture_strip(photo: Tensor, prediction: PosePrediction, row: int) -> dict[str, Tensor]:
     """Draw what a head makes of one bird.
 
     Args:
-        image: The crop.
+        photo: The bird, in any number of pixels.
         prediction: Predictions for a batch.
         row: Which of the batch.
 
     Returns:
-        Pictures of equal height by caption.
+        Pictures of equal size by caption, the photo first.
     """
-    large = _enlarge(image)
-    camera = Camera(*(part[row] for part in prediction.camera))
-    in_pixels = uncrop_camera(camera, box_to_crop(large.new_tensor([0.0, 0.0, SIZE, SIZE])))
-    template = bird()
-    pictures = {}
+    large = interpolate(photo[None], size=(SIZE, SIZE), mode="bicubic", align_corners=False, antialias=True)[0]
+    large = large.clamp(0, 1)
+    pictures = {"photo": large}
     if isinstance(prediction, KeypointPrediction):
         heat = 0.35 * large + 0.65 * heatmap_image(prediction.heatmaps[row], SIZE)
         points = normalized_to_pixels(prediction.keypoints[row], (SIZE, SIZE))
         pictures["heatmaps"] = draw_keypoints(
             heat, points, prediction.confidence[row], inliers=prediction.inliers[row]
         )
+    template = bird()
+    camera = Camera(*(part[row] for part in prediction.camera))
+    in_pixels = uncrop_camera(camera, box_to_crop(large.new_tensor([0.0, 0.0, SIZE, SIZE])))
     pictures["overlay"] = overlay_mesh(large, Mesh(template.vertices, template.faces), in_pixels)
-    mesh = painted_mesh(image, camera)
+    mesh = painted_mesh(photo, camera)
     for name, turn in zip(("as seen", "from the right", "from above"), SIDES, strict=True):
         pictures[name] = _turned(mesh, camera, turn)
     return pictures
 
 
-def painted_mesh(image: Tensor, camera: Camera) -> Mesh:
+def painted_mesh(photo: Tensor, camera: Camera) -> Mesh:
     """Colour the template by the photo: a vertex that is not seen takes the colour of its mirror partner.
 
     Args:
-        image: The crop.
-        camera: Its camera.
+        photo: The bird.
+        camera: Its camera, in normalised coordinates.
 
     Returns:
         Template with vertex colours; what neither side shows has the mean colour.
     """
     template = bird()
     grid = project(template.vertices, camera)[None, None]
-    colors = grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0, :, 0].mT
+    colors = grid_sample(photo[None], grid, padding_mode="border", align_corners=False)[0, :, 0].mT
     seen = vertex_visibility(Mesh(template.vertices, template.faces), camera)
     mean = colors[seen].mean(0) if seen.any() else colors.mean(0)
     other = torch.where(seen[template.mirror][:, None], colors[template.mirror], mean)
@@ -114,22 +122,17 @@ def _turned(mesh: Mesh, camera: Camera, turn: tuple[float, float]) -> Tensor:
     return torch.lerp(torch.ones_like(rgb), rgb, mask)
 
 
-def _bird(batch: Batch, results: Mapping[str, HeadResult], row: int) -> str:
+def _bird(photo: Tensor, rotation: Tensor, results: Mapping[str, HeadResult], row: int) -> str:
     """Write the section of one bird: the photo, then a line of pictures for each head."""
-    image = batch["image"][row]
     lines = ""
     for head, result in results.items():
-        error = geodesic_distance(result.prediction.camera.rotation[row], batch["camera"].rotation[row]).rad2deg()
-        strip = picture_strip(image, result.prediction, row)
+        error = geodesic_distance(result.prediction.camera.rotation[row], rotation).rad2deg()
+        strip = picture_strip(photo, result.prediction, row)
+        first = strip.pop("photo")
         lines += f"<h3>{head}: {float(error):.1f}° off</h3><div>"
         lines += "" if "heatmaps" in strip else "<figure class=blank></figure>"
         lines += "".join(_figure(picture, caption) for caption, picture in strip.items()) + "</div>"
-    return f"<section>{_figure(_enlarge(image), 'photo')}<div class=heads>{lines}</div></section>\n"
-
-
-def _enlarge(image: Tensor) -> Tensor:
-    large: Tensor = interpolate(image[None], size=(SIZE, SIZE), mode="bicubic", align_corners=False)[0].clamp(0, 1)
-    return large
+    return f"<section>{_figure(first, 'photo')}<div class=heads>{lines}</div></section>\n"
 
 
 def _figure(picture: Tensor, caption: str) -> str:
@@ -159,9 +162,9 @@ img {{ display: block; width: 192px; max-width: 30vw; border-radius: 4px; backgr
 figcaption {{ font-size: .8rem; color: #666; text-align: center; }}
 </style>
 <h1>One photo in, one camera out</h1>
-<p>Two pose heads, trained on the same {num_train} rendered birds (passes over them: {epochs}, same backbone from
-scratch, same optimizer and schedule), scored on held-out ones: mean angle between predicted and true rotation, and
-overlap of the template's silhouette with the bird's.</p>
+<p>Two pose heads, trained on the same {num_train} rendered birds of {image_size} × {image_size} pixels (passes over
+them: {epochs}; same backbone from scratch, optimizer and schedule), scored on {num_test} others: mean angle between
+predicted and true rotation, and overlap of the template's silhouette with the bird's.</p>
 <table>
 <tr><th>head</th><th>angular error</th><th>IoU</th><th>training</th></tr>
 {rows}
