@@ -5,8 +5,8 @@
 
 Both heads get the same backbone, pictures, number of steps, optimizer and schedule, each the learning rate that
 suits it, and are scored on the same pictures by the same test loop. The folder then holds ``index.html``,
-``metrics.json``, ``keypoint.ckpt`` and ``quaternion.ckpt`` (for `kpose.inference.Predictor` and ``kpose predict``), some held-out
-``photos`` and the rendered data in ``cache``.
+``metrics.json``, ``keypoint.ckpt`` and ``quaternion.ckpt`` (for `kpose.inference.Predictor` and ``kpose predict``),
+some held-out ``photos`` and the rendered data in ``cache``.
 """
 
 import argparse
@@ -51,8 +51,8 @@ FULL = Settings(
 QUICK = Settings(
     {"num_train": 16, "num_val": 1, "num_test": 6, "image_size": 32, "batch_size": 8}, epochs=1, page_size=32
 )
-# Each head's best learning rate of those tried (1e-3 to 4e-3). On maps of 16 cells a side a Gaussian of a cell's width
-# is found soonest.
+# Each head's best learning rate of those tried (1e-3 to 4e-3). On maps of 16 cells a side a Gaussian of about a
+# cell's width is found soonest.
 HEADS = {
     "keypoint": {
         "optimizer.init_args.lr": 2e-3,
