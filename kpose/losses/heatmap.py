@@ -10,22 +10,17 @@ def heatmap_loss(
     heatmaps: Float[Tensor, "*batch N h w"],
     targets: Float[Tensor, "*batch N h w"],
     weights: Float[Tensor, "*batch N"],
-    *,
-    peak_weight: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Sum the squared differences of heatmaps, each weighted, in units of the target's own energy.
 
     A Gaussian covers a few of a map's many cells, so a mean over cells is almost the same for the right map and for
     an empty one, and training stops at empty maps. Here the squared differences are summed over the cells and
     divided by the mean energy of the targets: an empty map scores 1, whatever the resolution and the width.
-    Cells under the peak can count more.
 
     Args:
         heatmaps: Predicted maps.
         targets: Proxy maps, in [0, 1].
         weights: Weight of each map, 0 for a map that says nothing.
-        peak_weight: How much more a cell at the peak counts than one in the background: cells have the weight
-            ``1 + peak_weight * target``.
 
     Returns:
         Mean over the maps, weighted; zero (with zero gradient) when all weights are.
@@ -39,8 +34,7 @@ def heatmap_loss(
         >>> heatmap_loss(torch.zeros(1, 2, 2), target, torch.ones(1))
         tensor(1.)
     """
-    cells = 1 + peak_weight * targets
-    error = (cells * (heatmaps - targets).square()).sum((-2, -1))
-    energy = (cells * targets.square()).sum((-2, -1))
+    error = (heatmaps - targets).square().sum((-2, -1))
+    energy = targets.square().sum((-2, -1))
     tiny = 1e-12
     return (weights * error).sum() / (weights * energy).sum().clamp_min(tiny)
