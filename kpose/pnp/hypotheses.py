@@ -61,35 +61,22 @@ def orthogonalize(
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3 3"]]:
     """Give scale and rotation nearest to affine cameras: the polar factor of a 2 × 3 matrix, without SVD.
 
-    The components come first in memory, which makes many small matrices fast.
+    The rows come first in memory, which makes many small matrices fast.
     """
-    x, y = nearest_rows(affine)
-    first, second = affine
-    area = _cross(first, second).square().sum(0).sqrt()
-    # The mean of the two singular values: their squares sum to the trace, their product is the area.
-    scale = (_dot(first, first) + _dot(second, second) + 2 * area).sqrt() / 2
-    return scale.clamp_min(torch.finfo(scale.dtype).tiny), complete(x, y)
-
-
-def nearest_rows(affine: Float[Tensor, "2 3 *batch"]) -> Float[Tensor, "2 3 *batch"]:
-    """Give the rows, orthogonal and equally long, nearest to affine cameras: ``s (A Aᵀ)^(-1/2) A``."""
+    tiny = torch.finfo(affine.dtype).tiny
     first, second = affine
     xx, yy, xy = _dot(first, first), _dot(second, second), _dot(first, second)
-    area = (xx * yy - xy.square()).clamp_min(0).sqrt()
-    # The inverse root by Cayley-Hamilton. A flat matrix gives short rows.
-    factor = 0.5 / (area + 1e-6 * (xx + yy) + torch.finfo(xx.dtype).tiny)
-    return torch.stack(((area + yy) * first - xy * second, (area + xx) * second - xy * first)) * factor
-
-
-def complete(x: Float[Tensor, "3 *batch"], y: Float[Tensor, "3 *batch"]) -> Float[Tensor, "*batch 3 3"]:
-    """Give rotations whose first row points along ``x``, and the second along ``y`` as far as it can."""
-    longest = torch.maximum(_dot(x, x), _dot(y, y)).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
-    x, y = x / longest, y / longest
+    trace, root = xx + yy, (xx * yy - xy.square()).clamp_min(0).sqrt()
+    scale = (trace + 2 * root).clamp_min(tiny).sqrt() / 2  # mean of the two singular values
+    # (A Aᵀ)^(-1/2) A by Cayley-Hamilton, up to a factor that the unit length settles.
+    factor = 1 / (trace * trace.sqrt()).clamp_min(tiny)
+    x = ((root + yy) * first - xy * second) * factor
+    y = ((root + xx) * second - xy * first) * factor
     x = _unit(x, x.new_tensor([1.0, 0.0, 0.0]).reshape(3, *(1,) * (x.dim() - 1)))
-    zero = torch.zeros_like(x[0])
-    other = torch.where(x[0].abs() > 0.5, torch.stack((-x[1], x[0], zero)), torch.stack((zero, -x[2], x[1])))
-    y = _unit(y - _dot(x, y) * x, other / _dot(other, other).sqrt())
-    return torch.stack((x, y, _cross(x, y))).movedim((0, 1), (-2, -1))
+    turned = torch.stack((-x[1] - x[2], x[0], x[0]))  # at a right angle to x, and zero only where x is ∓(y - z)
+    other = _unit(torch.where((x[0].abs() > 0.1), turned, torch.stack((torch.zeros_like(x[0]), -x[2], x[1]))), x)
+    y = _unit(y - _dot(x, y) * x, other)
+    return scale, torch.stack((x, y, _cross(x, y))).movedim((0, 1), (-2, -1))
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:
@@ -133,11 +120,8 @@ def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H 4"]) -> 
     return torch.stack(samples, 1)
 
 
-def sample_cameras(problem: Problem, index: Int[Tensor, "P 4 H"]) -> Float[Tensor, "2 4 P H"]:
-    """Solve the closed form on samples of four points: the exact affine camera, made orthogonal.
-
-    Gives translation and rows, components first.
-    """
+def sample_poses(problem: Problem, index: Int[Tensor, "P 4 H"]) -> Pose:
+    """Solve the closed form on samples of four points: the exact affine camera, made orthogonal."""
     table = torch.cat((problem.object, problem.image), -1)
     first_row = table.shape[1] * torch.arange(len(table), device=index.device)[:, None, None]
     samples = torch.nn.functional.embedding(index + first_row, table.flatten(0, 1))
@@ -150,17 +134,9 @@ def sample_cameras(problem: Problem, index: Int[Tensor, "P 4 H"]) -> Float[Tenso
     # Ridge on the volume: a flat sample gets a small, not an infinite, out-of-plane part.
     ridge = 1e-6 * edges[:, :3].square().sum((0, 1)) ** 3 + torch.finfo(volume.dtype).tiny
     affine = (cofactors[:, None] * image_edges[:, :, None]).sum(0) * (volume / (volume.square() + ridge))
-    rows = nearest_rows(affine)
-    shift = origin[3:] - (rows * origin[:3]).sum(1)
-    return torch.cat((shift[:, None], rows), 1)
-
-
-def pick_poses(cameras: Float[Tensor, "2 4 P H"], index: Int[Tensor, "P K"]) -> Pose:
-    """Turn some cameras of each problem into poses."""
-    chosen = cameras.gather(-1, index.expand(2, 4, *index.shape))
-    rows = chosen[:, 1:]
-    scale = rows.square().sum((0, 1)).div(2).sqrt().clamp_min(torch.finfo(rows.dtype).tiny)
-    return Pose(scale, chosen[:, 0].movedim(0, -1), complete(rows[0], rows[1]))
+    scale, rotation = orthogonalize(affine)
+    shift = scale * torch.stack([_dot(rotation[..., i, :].movedim(-1, 0), origin[:3]) for i in (0, 1)])
+    return Pose(scale, (origin[3:] - shift).movedim(0, -1), rotation)
 
 
 def mirror_twins(problem: Problem, pose: Pose, weights: Float[Tensor, "P K N"]) -> Pose:

@@ -101,9 +101,11 @@ def turn(rotation: Float[Tensor, "P K 3 3"], vector: Float[Tensor, "P K 3"]) -> 
 
 @functools.cache
 def _skews(dtype: torch.dtype, device: torch.device) -> Tensor:
-    eye = torch.eye(3, dtype=dtype, device=device)
-    skews: Tensor = torch.linalg.cross(eye[:, None], eye[None]).mT.reshape(3, 9)
-    return skews
+    return (
+        torch.linalg.cross(torch.eye(3)[:, None].expand(3, 3, 3), torch.eye(3).expand(3, 3, 3))
+        .mT.reshape(3, 9)
+        .to(device, dtype)
+    )
 
 
 def view(problem: Problem, pose: Pose) -> tuple[Float[Tensor, "P K N 4"], Float[Tensor, "P K N 2"]]:
@@ -131,14 +133,12 @@ class Products(NamedTuple):
 
     def squared_residuals(self, pose: Pose) -> Float[Tensor, "P K N"]:
         """Give the squared distance of every point from its projection."""
+        # Components first: long runs in memory instead of many small matrices.
         rows = (pose.scale[..., None, None] * pose.rotation[..., :2, :]).permute(2, 3, 0, 1)
-        return self.squared_distances(torch.cat((pose.translation.permute(2, 0, 1)[:, None], rows), 1))
-
-    def squared_distances(self, cameras: Float[Tensor, "2 4 P K"]) -> Float[Tensor, "P K N"]:
-        """Give the same for affine cameras, translation and rows; components first, for long runs in memory."""
-        first, second, times = _pairs(cameras.device)
-        square = (cameras[:, first] * cameras[:, second]).sum(0) * times[:, None, None]
-        factors = torch.cat((square, -2 * cameras.flatten(0, 1)))
+        rows = torch.cat((pose.translation.permute(2, 0, 1)[:, None], rows), 1)
+        first, second, times = _pairs(rows.device)
+        square = (rows[:, first] * rows[:, second]).sum(0) * times[:, None, None]
+        factors = torch.cat((square, -2 * rows.flatten(0, 1)))
         return torch.baddbmm(self.lengths[:, None], factors.permute(1, 2, 0), self.terms.mT).clamp_(min=0)
 
     def sums(self, weights: Float[Tensor, "P K N"]) -> Float[Tensor, "P K 6 4"]:

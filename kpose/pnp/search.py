@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, pick_poses, sample_cameras
+from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, sample_poses
 from kpose.pnp.model import Kernel, Pose, Problem, Products, join, products, select, turn
 from kpose.pnp.refinement import REACH
 
@@ -31,11 +31,11 @@ def make_kernel(sigma: Float[Tensor, "P K"], threshold: float) -> Kernel:
 def search(problem: Problem, threshold: float, draws: Float[Tensor, "H 4"]) -> tuple[Pose, Kernel]:
     """Find the likeliest pose and noise, from minimal samples that the uniform numbers ``draws`` choose."""
     points = products(problem)
-    cameras = sample_cameras(problem, draw_samples(problem.weights, draws))
-    squared = points.squared_distances(cameras)
+    pose = sample_poses(problem, draw_samples(problem.weights, draws))
+    squared = points.squared_residuals(pose)
     score = (squared.clamp_max((_BOUND * threshold) ** 2) @ problem.weights[..., None])[..., 0]
     best = score.topk(min(_KEEP, len(draws)), largest=False).indices
-    pose = join(closed_form(problem), pick_poses(cameras, best))
+    pose = join(closed_form(problem), select(pose, best))
     sigma = torch.full_like(pose.scale, threshold / 2)
     pose, sigma = settle(points, problem.weights, pose, sigma, threshold, _ROUNDS[0])
     best = evidence(points, problem.weights, pose, sigma, threshold).topk(2).indices

@@ -52,7 +52,7 @@ def solve_pnp(
     weights: Float[Tensor, "*batch N"] | None = None,
     *,
     threshold: float | None = 0.1,
-    hypotheses: int = 64,
+    hypotheses: int = 96,
     generator: torch.Generator | None = None,
 ) -> PnPSolution:
     """Find the weak-perspective cameras that project 3D points onto 2D points, among outliers.
@@ -126,10 +126,10 @@ class WeakPerspectivePnP(nn.Module):
 
     Example:
         >>> WeakPerspectivePnP()
-        WeakPerspectivePnP(threshold=0.1, hypotheses=64)
+        WeakPerspectivePnP(threshold=0.1, hypotheses=96)
     """
 
-    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 64) -> None:
+    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 96) -> None:
         super().__init__()
         self.threshold = threshold
         self.hypotheses = hypotheses
