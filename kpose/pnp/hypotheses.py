@@ -102,30 +102,26 @@ def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H 4"]) -> 
     edges = weights.cumsum(-1)
     left = edges[:, -1:]
     samples: list[Tensor] = []
-    cuts: list[tuple[Tensor, Tensor]] = []  # start and length of the points taken, from left to right
+    ordered: list[Tensor] = []
     for draw in draws.unbind(-1):
-        place = draw * left  # on the line of weights from which the points already taken are cut out
-        for start, length in cuts:
-            place = torch.where(place >= start, place + length, place)
+        place = draw * left  # position on the line of weights from which the points already taken are cut out
+        for taken in ordered:
+            length = weights.gather(-1, taken)
+            place = torch.where(place >= edges.gather(-1, taken) - length, place + length, place)
         index = torch.searchsorted(edges, place, right=True).clamp_max(weights.shape[-1] - 1)
         samples.append(index)
-        length = weights.gather(-1, index)
-        start = edges.gather(-1, index) - length
-        left = (left - length).clamp_min(0)
-        for position, (other_start, other_length) in enumerate(cuts):
-            first = other_start < start
-            cuts[position] = (torch.where(first, other_start, start), torch.where(first, other_length, length))
-            start, length = torch.where(first, start, other_start), torch.where(first, length, other_length)
-        cuts.append((start, length))
+        left = (left - weights.gather(-1, index)).clamp_min(0)
+        for position, taken in enumerate(ordered):
+            ordered[position], index = torch.minimum(taken, index), torch.maximum(taken, index)
+        ordered.append(index)
     return torch.stack(samples, 1)
 
 
 def sample_poses(problem: Problem, index: Int[Tensor, "P 4 H"]) -> Pose:
     """Solve the closed form on samples of four points: the exact affine camera, made orthogonal."""
-    table = torch.cat((problem.object, problem.image), -1)
-    first_row = table.shape[1] * torch.arange(len(table), device=index.device)[:, None, None]
-    samples = torch.nn.functional.embedding(index + first_row, table.flatten(0, 1))
-    samples = samples.permute(1, 3, 0, 2).contiguous()  # (4, 5, P, H)
+    table = torch.cat((problem.object, problem.image), -1).mT
+    samples = table.gather(-1, index.flatten(1)[:, None].expand(-1, 5, -1)).reshape(len(table), 5, *index.shape[1:])
+    samples = samples.permute(2, 1, 0, 3)  # (4, 5, P, H)
     origin = samples.mean(0)
     edges = samples[1:] - samples[:1]
     (a, b, c), image_edges = edges[:, :3], edges[:, 3:]

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kpose.geometry.rotation import axis_angle_to_matrix
+
 __all__: list[str] = []
 
 
@@ -84,27 +86,9 @@ def join(*poses: Pose) -> Pose:
 def move(pose: Pose, step: Float[Tensor, "P K 6"]) -> Pose:
     """Move poses by steps of the six parameters."""
     return Pose(
-        pose.scale * step[..., 0].exp(), pose.translation + step[..., 1:3], turn(pose.rotation, step[..., 3:])
-    )
-
-
-def turn(rotation: Float[Tensor, "P K 3 3"], vector: Float[Tensor, "P K 3"]) -> Float[Tensor, "P K 3 3"]:
-    """Turn rotations by rotation vectors, with Cayley's map for the exponential.
-
-    It is a rotation for any vector, agrees with the exponential to second order, which is all that a Newton step
-    asks, and costs a fifth.
-    """
-    skew = (vector @ _skews(vector.dtype, vector.device)).reshape(rotation.shape)
-    first = skew @ rotation
-    return rotation + (first + skew @ first / 2) / (1 + vector.square().sum(-1) / 4)[..., None, None]
-
-
-@functools.cache
-def _skews(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return (
-        torch.linalg.cross(torch.eye(3)[:, None].expand(3, 3, 3), torch.eye(3).expand(3, 3, 3))
-        .mT.reshape(3, 9)
-        .to(device, dtype)
+        pose.scale * step[..., 0].exp(),
+        pose.translation + step[..., 1:3],
+        axis_angle_to_matrix(step[..., 3:]) @ pose.rotation,
     )
 
 
@@ -136,9 +120,8 @@ class Products(NamedTuple):
         # Components first: long runs in memory instead of many small matrices.
         rows = (pose.scale[..., None, None] * pose.rotation[..., :2, :]).permute(2, 3, 0, 1)
         rows = torch.cat((pose.translation.permute(2, 0, 1)[:, None], rows), 1)
-        first, second, times = _pairs(rows.device)
-        square = (rows[:, first] * rows[:, second]).sum(0) * times[:, None, None]
-        factors = torch.cat((square, -2 * rows.flatten(0, 1)))
+        square = [(1 if i == j else 2) * (rows[0, i] * rows[0, j] + rows[1, i] * rows[1, j]) for i, j in _PAIRS]
+        factors = torch.cat((torch.stack(square), -2 * rows.flatten(0, 1)))
         return torch.baddbmm(self.lengths[:, None], factors.permute(1, 2, 0), self.terms.mT).clamp_(min=0)
 
     def sums(self, weights: Float[Tensor, "P K N"]) -> Float[Tensor, "P K 6 4"]:
@@ -151,19 +134,12 @@ _PAIRS = [(i, j) for i in range(4) for j in range(i, 4)]
 _SYMMETRIC = [_PAIRS.index((min(i, j), max(i, j))) for i in range(4) for j in range(4)] + list(range(10, 18))
 
 
-@functools.cache
-def _pairs(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the two members of each pair, and how often the pair occurs in a full square."""
-    pairs = torch.tensor(_PAIRS, device=device)
-    return pairs[:, 0], pairs[:, 1], 1 + (pairs[:, 0] != pairs[:, 1]).int()
-
-
 def products(problem: Problem) -> Products:
     """Multiply each point's coordinates."""
-    terms = torch.nn.functional.pad(problem.object, (1, 0), value=1.0)
-    first, second, _ = _pairs(terms.device)
-    mixed = (problem.image[..., :, None] * terms[..., None, :]).flatten(-2)
-    return Products(torch.cat((terms[..., first] * terms[..., second], mixed), -1), problem.image.square().sum(-1))
+    terms = torch.nn.functional.pad(problem.object, (1, 0), value=1.0).unbind(-1)
+    square = [terms[i] * terms[j] for i, j in _PAIRS]
+    mixed = [x * term for x in problem.image.unbind(-1) for term in terms]
+    return Products(torch.stack((*square, *mixed), -1), problem.image.square().sum(-1))
 
 
 def jacobian_maps(like: Tensor) -> tuple[Float[Tensor, "6 4"], Float[Tensor, "6 4"]]:

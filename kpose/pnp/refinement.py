@@ -1,6 +1,6 @@
 """Damped Gauss-Newton refinement of weak-perspective poses, batched over problems and candidates."""
 
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,18 +10,10 @@ from kpose.pnp.model import Kernel, Linearization, Pose, Problem, linearize, mov
 
 __all__: list[str] = []
 
+_Fields = TypeVar("_Fields", Pose, Linearization)
 
 # Largest step of the log scale and of each rotation angle: the quadratic model does not reach further.
 REACH = 0.7
-
-
-class Factor(NamedTuple):
-    """Cholesky factor of a damped matrix, its parameters measured in natural units."""
-
-    lower: Float[Tensor, "P K 6 6"]
-    unit: Float[Tensor, "P K 6"]
-    sound: Bool[Tensor, "P K"]
-    """Whether the matrix is positive definite."""
 
 
 def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, damping: float = 1e-3) -> Pose:
@@ -35,20 +27,16 @@ def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, damping:
     eps = torch.finfo(ridge.dtype).eps
     now = linearize(problem, pose, kernel)
     for _ in range(steps):
-        exact = factorize(now.hessian, ridge)
-        factor = _choose(exact.sound, exact, factorize(now.matrix, ridge))
-        step = solve(factor, now.slope)
+        matrix = _where(_positive(now.hessian), now.hessian, now.matrix)
+        step = solve(matrix, now.slope, ridge)
         trial = move(pose, step)
         then = linearize(problem, trial, kernel)
         rounding = 100 * eps * (problem.weights.sum(-1, keepdim=True) + now.cost.abs())
-        nearer = (then.slope * solve(factor, then.slope)).sum(-1) > (now.slope * step).sum(-1)
+        nearer = (then.slope * solve(matrix, then.slope, ridge)).sum(-1) > (now.slope * step).sum(-1)
         better = (then.cost < now.cost - rounding) | ((then.cost <= now.cost + rounding) & nearer)
         ridge = torch.where(better, ridge * 0.01, ridge * 10).clamp(0.1 * eps, 1e6)
         pose, now = _choose(better, trial, pose), _choose(better, then, now)
     return pose
-
-
-_Fields = TypeVar("_Fields", Pose, Linearization, Factor)
 
 
 def _choose(condition: Tensor, yes: _Fields, no: _Fields) -> _Fields:
@@ -59,20 +47,15 @@ def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(*condition.shape, *(1,) * (yes.dim() - condition.dim())), yes, no)
 
 
-def factorize(matrix: Float[Tensor, "P K 6 6"], damping: Float[Tensor, "P K"]) -> Factor:
-    """Factorize damped normal equations."""
+def solve(matrix: Tensor, slope: Tensor, damping: Tensor) -> Float[Tensor, "P K 6"]:
+    """Solve for the step; parameters the data say nothing about stay where they are."""
     unit = _units(matrix)
     eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
     ridge = damping + 10 * torch.finfo(matrix.dtype).eps
     scaled = matrix / (unit[..., :, None] * unit[..., None, :]) + ridge[..., None, None] * eye
-    lower, failed = torch.linalg.cholesky_ex(scaled)
-    return Factor(_where(failed == 0, lower, eye), unit, failed == 0)
-
-
-def solve(factor: Factor, slope: Tensor) -> Float[Tensor, "P K 6"]:
-    """Solve for the step; there is none where the matrix is not positive definite."""
-    step = -torch.cholesky_solve((slope / factor.unit)[..., None], factor.lower)[..., 0] / factor.unit
-    step = _where(factor.sound & step.isfinite().all(-1), step, torch.zeros_like(step))
+    factor, failed = torch.linalg.cholesky_ex(scaled)
+    step = -torch.cholesky_solve((slope / unit)[..., None], _where(failed == 0, factor, eye))[..., 0] / unit
+    step = _where((failed == 0) & step.isfinite().all(-1), step, torch.zeros_like(step))
     return torch.cat((step[..., :1].clamp(-REACH, REACH), step[..., 1:3], step[..., 3:].clamp(-REACH, REACH)), -1)
 
 
@@ -85,6 +68,12 @@ def invert(matrix: Float[Tensor, "*batch 6 6"]) -> tuple[Float[Tensor, "*batch 6
     inverse = torch.cholesky_inverse(_where(failed == 0, factor, eye)) / scale
     sound = (failed == 0) & inverse.isfinite().all(-1).all(-1)
     return _where(sound, inverse, eye), sound
+
+
+def _positive(matrix: Tensor) -> Tensor:
+    unit = _units(matrix)
+    positive: Tensor = torch.linalg.cholesky_ex(matrix / (unit[..., :, None] * unit[..., None, :]))[1] == 0
+    return positive
 
 
 def _units(matrix: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def solve_pnp(
     weights: Float[Tensor, "*batch N"] | None = None,
     *,
     threshold: float | None = 0.1,
-    hypotheses: int = 96,
+    hypotheses: int = 128,
     generator: torch.Generator | None = None,
 ) -> PnPSolution:
     """Find the weak-perspective cameras that project 3D points onto 2D points, among outliers.
@@ -126,10 +126,10 @@ class WeakPerspectivePnP(nn.Module):
 
     Example:
         >>> WeakPerspectivePnP()
-        WeakPerspectivePnP(threshold=0.1, hypotheses=96)
+        WeakPerspectivePnP(threshold=0.1, hypotheses=128)
     """
 
-    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 96) -> None:
+    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 128) -> None:
         super().__init__()
         self.threshold = threshold
         self.hypotheses = hypotheses
@@ -195,9 +195,7 @@ def _solve(
         valid = valid & sound
         eye = torch.eye(6, dtype=covariance.dtype, device=covariance.device)
         covariance = torch.where(valid[:, None, None], covariance, eye)
-    camera = Camera(*(field[:, 0] for field in pose))
-    if torch.is_grad_enabled() and any(field.requires_grad for field in problem):
-        camera = _attach(problem, pose, kernel, inverse, valid)
+    camera = _attach(problem, pose, kernel, inverse, valid)
     rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
     translation = camera.translation + image_centre - camera.scale[:, None] * rotated
     return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
