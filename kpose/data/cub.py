@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -288,6 +288,16 @@ class CUBDataset(Dataset[Batch]):
     def image_files(self) -> list[Path]:
         """Photos of the split, in the order of the items."""
         return [self.annotations.root / "images" / self.annotations.files[row] for row in self.rows]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """CUB's numbers of the images as text, in the order of the items."""
+        return tuple(str(self.annotations.image_ids[row]) for row in self.rows)
+
+    @property
+    def indices(self) -> Int[Tensor, "N"]:
+        """The ``index`` of each item."""
+        return torch.tensor(self.rows)
 
     def __len__(self) -> int:
         """Count the images of the split."""

@@ -8,6 +8,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
 from pytorch_lightning import LightningDataModule
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -109,6 +110,16 @@ class SyntheticBirdsDataset(Dataset[Batch]):
             "flipped": torch.tensor(False),
             "index": torch.tensor(number),
         }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Numbers of the pictures as text, in the order of the items."""
+        return tuple(str(self.start + item) for item in range(self.num_images))
+
+    @property
+    def indices(self) -> Int[Tensor, "N"]:
+        """The ``index`` of each item."""
+        return torch.arange(self.start, self.start + self.num_images)
 
     @property
     def folder(self) -> Path:

@@ -196,3 +196,9 @@ def test_real_parts_fall_on_the_masks_and_near_their_cameras(cub_root):
         grown = torch.nn.functional.max_pool2d(item["mask"][None].float(), 5, 1, 2)[0] > 0
         inside.append(grown[y, x])
     assert torch.cat(inside).float().mean() > 0.95
+
+
+def test_names_and_indices_are_those_of_the_items(fake):
+    dataset = CUBDataset(fake[0], "val", image_size=16)
+    assert dataset.names == ("31", "71")
+    assert dataset.indices.tolist() == [dataset[item]["index"].item() for item in range(2)] == [3, 7]

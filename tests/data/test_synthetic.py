@@ -203,3 +203,10 @@ def test_only_training_batches_are_augmented(datamodule):
     datamodule.trainer.training = True
     changed = datamodule.on_after_batch_transfer(batch, 0)
     assert not torch.equal(changed["image"], batch["image"])
+
+
+def test_names_and_indices_are_those_of_the_items(cache_dir):
+    dataset = SyntheticBirdsDataset(3, SIZE, seed=3, start=32, cache_dir=cache_dir)
+    assert dataset.names == ("32", "33", "34")
+    assert dataset.indices.tolist() == [32, 33, 34]
+    assert dataset[1]["index"] == 33
