@@ -1,0 +1,502 @@
+"""Several cameras for each image of a data set, in one table with an optimiser of its own."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from kpose.geometry.camera import flip_camera
+from kpose.geometry.rotation import geodesic_distance, viewpoint_to_matrix
+from kpose.reconstruction.gathering import gather_rows
+from kpose.structures import Camera, Crop
+
+__all__ = ["CameraMultiplex", "ViewpointGrid", "camera_weights"]
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+FORMAT = "1"
+
+
+class ViewpointGrid(NamedTuple):
+    """Cameras that every image starts with, and how far each may turn from where it started.
+
+    The values are those of U-CMR's released code. Neighbours of the grid are 30° apart, so with the ranges every
+    viewpoint from 90° below to 90° above the horizon can be reached, rolled by up to 60°.
+    """
+
+    azimuths: int = 8
+    """Number of azimuths, evenly over the circle."""
+    elevations: int = 5
+    """Number of elevations, evenly within ±90°, the poles left out: -60°, -30°, 0°, 30° and 60° for 5."""
+    scale: float = 0.8
+    """Scale at the start, in normalised units per object unit."""
+    azimuth_range_deg: float = 30.0
+    """Largest turn about the image's vertical axis."""
+    elevation_range_deg: float = 30.0
+    """Largest turn about the image's horizontal axis."""
+    roll_range_deg: float = 60.0
+    """Largest turn in the image plane."""
+
+    def rotations(self) -> Float[Tensor, "P 3 3"]:
+        """Give the rotations of the grid, elevation running fastest."""
+        azimuth = torch.arange(self.azimuths) * (2 * math.pi / self.azimuths)
+        elevation = math.pi * ((1 + torch.arange(self.elevations)) / (self.elevations + 1) - 0.5)
+        azimuth, elevation = torch.meshgrid(azimuth, elevation, indexing="ij")
+        return viewpoint_to_matrix(azimuth, elevation, torch.zeros_like(azimuth)).flatten(0, 1)
+
+
+def camera_weights(losses: Float[Tensor, "*batch P"], temperature: float = 0.05) -> Float[Tensor, "*batch P"]:
+    """Weigh the cameras of each image by their losses.
+
+    Args:
+        losses: Loss of every camera.
+        temperature: Temperature of the soft minimum over losses rescaled to [0, 1] for each image; the released
+            code's factor 20 is its inverse.
+
+    Returns:
+        Positive weights that sum to 1 for each image, without gradient. Equal losses give equal weights.
+
+    Source:
+        Seed paper, Eq. 1 (p_k), with the rescaling of Goel et al., ECCV 2020 (released code): raw losses differ by
+        hundredths, so that a soft minimum of them would be nearly uniform.
+
+    Example:
+        >>> camera_weights(torch.tensor([1.0, 1.1, 2.0])).round(decimals=3)
+        tensor([0.8810, 0.1190, 0.0000])
+    """
+    losses = losses.detach()
+    least, most = losses.amin(-1, keepdim=True), losses.amax(-1, keepdim=True)
+    return torch.softmax((least - losses) / ((most - least + 1e-6) * temperature), -1)
+
+
+class CameraMultiplex(nn.Module):
+    """Table of several cameras for each image, which training refines and prunes.
+
+    A camera is that of its image's *reference crop*, the crop in which the image was first seen; the table knows
+    that crop and maps cameras into any other crop of the same photo, mirrored or not. During training each camera
+    has six residuals: added to scale and translation, and turned by ``tanh(gain * r) * range`` in azimuth, elevation
+    and roll, which `step` moves by Adam. Moments and step counts belong to rows: images that are not in a batch do
+    not move. All state is buffers, none of it parameters, so that nothing averages the cameras of one process with
+    those of another; `step`, `record` and `refer` gather rows from all processes, which keeps their tables equal.
+
+    Args:
+        index: Identity of each image, as in the entry ``index`` of its batches; distinct.
+        names: Name of each image in files, such as its path; the identity when None.
+        grid: Cameras at the start, and their ranges.
+
+    Raises:
+        ValueError: If identities or names repeat or their numbers differ.
+
+    Source:
+        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020, section 3.1; the released code's constants.
+
+    Example:
+        >>> multiplex = CameraMultiplex(torch.tensor([7, 9]))
+        >>> multiplex.cameras(multiplex.rows(torch.tensor([9]))).rotation.shape
+        torch.Size([1, 40, 3, 3])
+    """
+
+    index: Tensor
+    scale: Tensor
+    translation: Tensor
+    rotation: Tensor
+    residual: Tensor
+    losses: Tensor
+    moment: Tensor
+    square: Tensor
+    steps: Tensor
+    crop_scale: Tensor
+    crop_translation: Tensor
+    ranges: Tensor
+
+    def __init__(
+        self, index: Int[Tensor, "N"], *, names: Sequence[str] | None = None, grid: ViewpointGrid | None = None
+    ) -> None:
+        super().__init__()
+        grid = ViewpointGrid() if grid is None else grid
+        names = [str(int(i)) for i in index] if names is None else list(names)
+        if len(set(names)) != len(index) or len(index.unique()) != len(index):
+            raise ValueError(
+                f"CameraMultiplex needs a distinct index and name for each image; got {len(index)} images, "
+                f"{len(index.unique())} indices and {len(set(names))} names. Leave repeated images out."
+            )
+        order = index.argsort()
+        self.names = tuple(names[i] for i in order.tolist())
+        rotation = grid.rotations()
+        images, cameras = len(index), len(rotation)
+        self.register_buffer("index", index[order].long())
+        self.register_buffer("scale", torch.full((images, cameras), grid.scale))
+        self.register_buffer("translation", torch.zeros(images, cameras, 2))
+        self.register_buffer("rotation", rotation.expand(images, cameras, 3, 3).clone())
+        self.register_buffer("residual", torch.zeros(images, cameras, 6))
+        self.register_buffer("losses", torch.full((images, cameras), math.inf))
+        self.register_buffer("moment", torch.zeros(images, cameras, 6))
+        self.register_buffer("square", torch.zeros(images, cameras, 6))
+        self.register_buffer("steps", torch.zeros(images, dtype=torch.long))
+        self.register_buffer("crop_scale", torch.full((images,), math.nan))
+        self.register_buffer("crop_translation", torch.full((images, 2), math.nan))
+        degrees = (grid.azimuth_range_deg, grid.elevation_range_deg, grid.roll_range_deg)
+        self.register_buffer("ranges", torch.tensor([math.radians(d) for d in degrees]))
+
+    @property
+    def num_images(self) -> int:
+        """Number of rows."""
+        return len(self.index)
+
+    @property
+    def num_cameras(self) -> int:
+        """Cameras of each image."""
+        return self.scale.shape[1]
+
+    @property
+    def seen(self) -> Bool[Tensor, "N"]:
+        """Which images have had their losses recorded."""
+        return self.losses.isfinite().all(-1)
+
+    def rows(self, index: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
+        """Find the rows of images.
+
+        Args:
+            index: Identities.
+
+        Returns:
+            Rows of the table.
+
+        Raises:
+            ValueError: If an image is not in the table.
+        """
+        index = index.to(self.index)
+        rows = torch.searchsorted(self.index, index).clamp_max(self.num_images - 1)
+        if not torch.equal(self.index[rows], index):
+            unknown = index[self.index[rows] != index][:5].tolist()
+            raise ValueError(
+                f"CameraMultiplex needs images that it was made for; it has none with index {unknown}. Make it from "
+                "the data set that is trained on."
+            )
+        return rows
+
+    def residuals(self, rows: Int[Tensor, "batch"]) -> Float[Tensor, "batch P 6"]:
+        """Give residuals as a leaf that gradients are taken by: scale, translation, azimuth, elevation, roll.
+
+        Args:
+            rows: Rows of the table.
+
+        Returns:
+            A copy that asks for gradients.
+        """
+        return self.residual[rows].clone().requires_grad_()
+
+    def cameras(
+        self,
+        rows: Int[Tensor, "batch"],
+        residuals: Float[Tensor, "batch P 6"] | None = None,
+        *,
+        gain: float = 1.0,
+    ) -> Camera:
+        """Give the cameras of images in their reference crops.
+
+        Args:
+            rows: Rows of the table.
+            residuals: Differentiable residuals; those of the table when None.
+            gain: Factor of the angular residuals within the tanh: 0.1 in U-CMR's camera search, 1 afterwards.
+
+        Returns:
+            Cameras, ``(batch, P)``.
+        """
+        residuals = self.residual[rows] if residuals is None else residuals
+        base = Camera(self.scale[rows], self.translation[rows], self.rotation[rows])
+        return turn_cameras(base, residuals, self.ranges, gain)
+
+    def in_crop(
+        self, cameras: Camera, rows: Int[Tensor, "batch"], crop: Crop, flipped: Bool[Tensor, "batch"] | None = None
+    ) -> Camera:
+        """Map cameras from the reference crops of images into other crops of them.
+
+        Args:
+            cameras: Cameras of the reference crops, ``(batch, P)``.
+            rows: Rows of the table.
+            crop: The other crops, as in the entry ``crop`` of a batch.
+            flipped: Which crops were mirrored; none when None.
+
+        Returns:
+            Cameras of those crops, ``(batch, P)``.
+
+        Raises:
+            ValueError: If an image has no reference crop yet.
+        """
+        if not self.crop_scale[rows].isfinite().all():
+            raise ValueError(
+                "CameraMultiplex needs the reference crop of an image to map its cameras; some images have none. "
+                "Run the camera search over them first."
+            )
+        ratio = (crop.scale / self.crop_scale[rows])[:, None]
+        shift = cameras.translation - self.crop_translation[rows][:, None]
+        translation = shift * ratio[..., None] + crop.translation[:, None]
+        mapped = Camera(cameras.scale * ratio, translation, cameras.rotation)
+        return mapped if flipped is None else where_camera(flipped[:, None], flip_camera(mapped), mapped)
+
+    @torch.no_grad()
+    def refer(self, rows: Int[Tensor, "batch"], crop: Crop) -> None:
+        """Note the reference crops of images: cameras set from now on are cameras of these.
+
+        Args:
+            rows: Rows of the table.
+            crop: Their crops.
+        """
+        rows, scale, translation = gather_rows(rows, crop.scale, crop.translation)
+        self.crop_scale[rows] = scale.to(self.crop_scale)
+        self.crop_translation[rows] = translation.to(self.crop_translation)
+
+    @torch.no_grad()
+    def replace(self, rows: Int[Tensor, "batch"], cameras: Camera, losses: Float[Tensor, "batch P"]) -> None:
+        """Put cameras and their losses into the table; residuals and moments of those rows start afresh.
+
+        Args:
+            rows: Rows of the table.
+            cameras: Cameras of the reference crops, ``(batch, P)``.
+            losses: Their losses.
+        """
+        rows, scale, translation, rotation, losses = gather_rows(rows, *cameras, losses)
+        self.scale[rows] = scale
+        self.translation[rows] = translation
+        self.rotation[rows] = rotation
+        self.losses[rows] = losses
+        for state in (self.residual, self.moment, self.square):
+            state[rows] = 0
+        self.steps[rows] = 0
+
+    @torch.no_grad()
+    def step(self, rows: Int[Tensor, "batch"], gradient: Float[Tensor, "batch P 6"], lr: float) -> None:
+        """Move the residuals of some images by one step of Adam; all other rows stay bit for bit.
+
+        Args:
+            rows: Rows of the table; an image that comes more than once moves by its mean gradient.
+            gradient: Gradient of the residuals. Rows with a gradient that is not finite stay as they are.
+            lr: Learning rate.
+
+        Source:
+            Kingma and Ba, Adam, ICLR 2015, with moments and the count of steps kept by row.
+        """
+        rows, gradient = _mean_by_row(*gather_rows(rows, gradient))
+        good = gradient.isfinite().flatten(1).all(-1)
+        rows, gradient = rows[good], gradient[good].to(self.residual)
+        self.steps[rows] += 1
+        self.moment[rows] = self.moment[rows].lerp(gradient, 1 - BETAS[0])
+        self.square[rows] = self.square[rows].lerp(gradient.square(), 1 - BETAS[1])
+        count = self.steps[rows][:, None, None]
+        moment = self.moment[rows] / (1 - BETAS[0] ** count)
+        square = self.square[rows] / (1 - BETAS[1] ** count)
+        self.residual[rows] -= lr * moment / (square.sqrt() + EPSILON)
+
+    @torch.no_grad()
+    def record(self, rows: Int[Tensor, "batch"], losses: Float[Tensor, "batch P"]) -> None:
+        """Note the present losses of the cameras of some images.
+
+        Args:
+            rows: Rows of the table.
+            losses: Losses, lower is better.
+        """
+        rows, losses = gather_rows(rows, losses)
+        self.losses[rows] = losses.to(self.losses)
+
+    @torch.no_grad()
+    def settle(self, gain: float = 1.0) -> None:
+        """Make the present cameras the ones that residuals start from, for the next stage.
+
+        Args:
+            gain: That with which the residuals were optimised.
+        """
+        rows = torch.arange(self.num_images, device=self.index.device)
+        self.replace_all(self.cameras(rows, gain=gain))
+
+    @torch.no_grad()
+    def replace_all(self, cameras: Camera) -> None:
+        """Replace every camera, however many there are for each image; losses stay if their number does.
+
+        Args:
+            cameras: Cameras of the reference crops, ``(N, P)``.
+        """
+        self.scale, self.translation, self.rotation = (part.clone() for part in cameras)
+        zeros = torch.zeros(*self.scale.shape, 6, device=self.scale.device)
+        self.residual, self.moment, self.square = zeros, zeros.clone(), zeros.clone()
+        self.steps = torch.zeros_like(self.steps)
+        if self.losses.shape != self.scale.shape:
+            self.losses = torch.full_like(self.scale, math.inf)
+
+    def best(self, *, gain: float = 1.0) -> Camera:
+        """Give the camera of least loss of every image, in its reference crop.
+
+        Args:
+            gain: That with which the residuals are optimised.
+
+        Returns:
+            Cameras, ``(N,)``; the first camera of images whose losses are not known.
+        """
+        rows = torch.arange(self.num_images, device=self.index.device)
+        choice = self.losses.argmin(-1)
+        cameras = self.cameras(rows, gain=gain)
+        return Camera(*(part[rows, choice] for part in cameras))
+
+    @torch.no_grad()
+    def prune(self, keep: int, *, min_angle_deg: float = 0.0, gain: float = 1.0) -> None:
+        """Keep the cameras of least loss of every image.
+
+        Args:
+            keep: Cameras that each image keeps.
+            min_angle_deg: Least angle between kept cameras: a camera closer than this to a better one comes after
+                all that are not. Silhouettes have few modes, and the best four are often one of them (0 in the
+                paper).
+            gain: That with which the residuals were optimised.
+
+        Raises:
+            ValueError: If ``keep`` is not between 1 and the number of cameras, or losses are not known.
+        """
+        if not 1 <= keep <= self.num_cameras:
+            raise ValueError(f"prune needs keep between 1 and {self.num_cameras}; got {keep}. Change it.")
+        if not self.seen.all():
+            raise ValueError(
+                f"prune needs the losses of all images; {int((~self.seen).sum())} of {self.num_images} have none. "
+                "Let the search see every image first."
+            )
+        rows = torch.arange(self.num_images, device=self.index.device)
+        cameras = self.cameras(rows, gain=gain)
+        kept = distinct_best(cameras.rotation, self.losses, keep, math.radians(min_angle_deg))
+        losses = self.losses.gather(1, kept)
+        self.replace_all(Camera(*(part[rows[:, None], kept] for part in cameras)))
+        self.losses = losses
+
+    def save(self, path: Path, *, gain: float = 1.0) -> None:
+        """Write the cameras, keyed by image name, to a safetensors file.
+
+        Args:
+            path: The file.
+            gain: That with which the residuals were optimised.
+        """
+        rows = torch.arange(self.num_images, device=self.index.device)
+        cameras = self.cameras(rows, gain=gain)._asdict()
+        crop = {"crop_scale": self.crop_scale, "crop_translation": self.crop_translation}
+        tensors = {**cameras, **crop, "losses": self.losses}
+        metadata = {"format": FORMAT, "names": json.dumps(self.names)}
+        fresh = path.with_name(f".{path.name}.tmp")
+        fresh.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+        fresh.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take the cameras of a file, found by image name, however many they are.
+
+        Args:
+            path: File that `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a file of cameras, or lacks images of the table.
+        """
+        tensors, names = _read(path)
+        place = {name: row for row, name in enumerate(names)}
+        if missing := [name for name in self.names if name not in place]:
+            raise ValueError(
+                f"CameraMultiplex needs a camera file with all of its images; {path} lacks {len(missing)} of "
+                f"{self.num_images}, such as {missing[0]!r}. Search their cameras first."
+            )
+        order = torch.tensor([place[name] for name in self.names])
+        found = {name: tensor[order].to(self.scale) for name, tensor in tensors.items()}
+        self.replace_all(Camera(found["scale"], found["translation"], found["rotation"]))
+        self.losses = found["losses"]
+        self.crop_scale, self.crop_translation = found["crop_scale"], found["crop_translation"]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Keep the names with the weights."""
+        return {"names": list(self.names)}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take the names back."""
+        self.names = tuple(state["names"])
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """Take the number of cameras from the checkpoint: it may have been pruned."""
+        for name, buffer in self._buffers.items():
+            saved = state_dict.get(prefix + name)
+            if isinstance(saved, Tensor) and buffer is not None and saved.shape != buffer.shape:
+                setattr(self, name, torch.empty_like(saved, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -> Camera:
+    """Apply residuals to cameras: ``R_z(roll) R_x(elevation) R_y(azimuth) R_base``."""
+    azimuth, elevation, roll = ((gain * residuals[..., 3:]).tanh() * ranges).unbind(-1)
+    # The viewpoint's own base turn (90° about x) is taken off again: what is left is the three turns.
+    turn = viewpoint_to_matrix(azimuth, elevation, roll)[..., (0, 2, 1)] * turn_signs(ranges)
+    translation = base.translation + residuals[..., 1:3]
+    return Camera((base.scale + residuals[..., 0]).clamp_min(1e-3), translation, turn @ base.rotation)
+
+
+def turn_signs(like: Tensor) -> Tensor:
+    """Give the signs of the columns that undo the viewpoint's base turn: ``R_x(-90°)`` sends y to -z, z to y."""
+    return like.new_tensor([1.0, -1.0, 1.0])
+
+
+def where_camera(condition: Tensor, first: Camera, second: Camera) -> Camera:
+    """Choose between cameras elementwise."""
+    return Camera(
+        torch.where(condition, first.scale, second.scale),
+        torch.where(condition[..., None], first.translation, second.translation),
+        torch.where(condition[..., None, None], first.rotation, second.rotation),
+    )
+
+
+def distinct_best(
+    rotation: Float[Tensor, "N P 3 3"], losses: Float[Tensor, "N P"], keep: int, min_angle: float
+) -> Int[Tensor, "N keep"]:
+    """Pick cameras by loss, best first; one closer than ``min_angle`` to a picked one comes after all others."""
+    remaining = losses.clone()
+    picked = []
+    for _ in range(keep):
+        choice = remaining.argmin(-1)
+        picked.append(choice)
+        chosen = rotation.gather(1, choice[:, None, None, None].expand(-1, 1, 3, 3))
+        near = geodesic_distance(rotation, chosen) < min_angle
+        # Neighbours are put behind every distinct camera, in their own order; what is taken never comes again.
+        spread = losses.amax(-1, keepdim=True) - losses.amin(-1, keepdim=True) + 1
+        remaining = torch.where(near & (remaining < spread + losses), losses + spread, remaining)
+        remaining = remaining.scatter(1, choice[:, None], torch.inf)
+    return torch.stack(picked, -1)
+
+
+def _mean_by_row(rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    unique, place, counts = rows.unique(return_inverse=True, return_counts=True)
+    total = gradient.new_zeros(len(unique), *gradient.shape[1:]).index_add_(0, place, gradient)
+    return unique, total / counts[:, None, None]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    if not path.exists():
+        raise FileNotFoundError(f"CameraMultiplex needs a file of cameras; there is no {path}. Check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        names = json.loads(metadata["names"])
+        complete = {
+            "scale",
+            "translation",
+            "rotation",
+            "losses",
+            "crop_scale",
+            "crop_translation",
+        } <= tensors.keys()
+    except Exception as error:
+        raise ValueError(
+            f"CameraMultiplex needs a file of cameras; {path} is none ({error}). Replace it."
+        ) from error
+    if not complete or metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"CameraMultiplex needs a file of cameras; {path} lacks entries. Search the cameras again."
+        )
+    return tensors, names
