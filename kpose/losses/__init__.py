@@ -1,7 +1,31 @@
 """Losses: functions of predictions and targets, lower is better."""
 
+from kpose.losses.appearance import (
+    AppearanceDistance,
+    FeatureDistance,
+    LPIPSDistance,
+    PixelDistance,
+    feature_distance,
+    pixel_distance,
+)
 from kpose.losses.heatmap import heatmap_loss
 from kpose.losses.pose import chordal_distance, quaternion_distance
+from kpose.losses.regularization import GraphLaplacianLoss, deformation_loss, laplacian_loss
 from kpose.losses.silhouette import distance_transform, silhouette_loss
 
-__all__ = ["chordal_distance", "distance_transform", "heatmap_loss", "quaternion_distance", "silhouette_loss"]
+__all__ = [
+    "AppearanceDistance",
+    "FeatureDistance",
+    "GraphLaplacianLoss",
+    "LPIPSDistance",
+    "PixelDistance",
+    "chordal_distance",
+    "deformation_loss",
+    "distance_transform",
+    "feature_distance",
+    "heatmap_loss",
+    "laplacian_loss",
+    "pixel_distance",
+    "quaternion_distance",
+    "silhouette_loss",
+]

@@ -1,0 +1,215 @@
+"""How far rendered objects are from photographed ones, within the annotated silhouettes."""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from kpose.backbones import Backbone
+from kpose.structures import Features
+
+__all__ = [
+    "AppearanceDistance",
+    "FeatureDistance",
+    "LPIPSDistance",
+    "PixelDistance",
+    "feature_distance",
+    "pixel_distance",
+]
+
+
+def pixel_distance(
+    rendered: Float[Tensor, "*batch 3 h w"],
+    photo: Float[Tensor, "*#batch 3 h w"],
+    mask: Float[Tensor, "*#batch h w"],
+) -> Float[Tensor, "*batch"]:
+    """Compare colours inside silhouettes: ``mean(|rendered - photo| * mask)`` over pixels and channels.
+
+    Args:
+        rendered: Rendered images, RGB in [0, 1].
+        photo: Photos.
+        mask: Annotated silhouettes in [0, 1].
+
+    Returns:
+        One value for each rendered image; zero where the mask is empty.
+
+    Source:
+        Seed paper, Eq. 1 (L_pixel), with the absolute difference for the distance.
+
+    Example:
+        >>> white, mask = torch.ones(3, 1, 2), torch.tensor([[1.0, 0.0]])
+        >>> pixel_distance(0 * white, white, mask)
+        tensor(0.5000)
+    """
+    return ((rendered - photo).abs() * mask.unsqueeze(-3)).mean((-3, -2, -1))
+
+
+def feature_distance(first: Features, second: Features, *, epsilon: float = 1e-6) -> Float[Tensor, "*batch"]:
+    """Compare feature pyramids: squared distance of features of unit length, mean over the cells and the maps.
+
+    Args:
+        first: Features, with any leading dimensions.
+        second: Features whose leading dimensions broadcast with those of the first.
+        epsilon: Added to the length of a feature, so that cells without features count as equal.
+
+    Returns:
+        One value in [0, 4] for each pyramid.
+
+    Source:
+        Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, Eq. 1,
+        without learned weights of the channels.
+
+    Example:
+        >>> left, right = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+        >>> feature_distance(Features((left,)), Features((right,)))
+        tensor([2.0000])
+    """
+
+    def unit(features: Tensor) -> Tensor:
+        features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+        return features / (torch.linalg.vector_norm(features, dim=-3, keepdim=True) + epsilon)
+
+    pairs = zip(first.maps, second.maps, strict=True)
+    terms = [(unit(a) - unit(b)).square().sum(-3).mean((-2, -1)) for a, b in pairs]
+    return torch.stack(terms).mean(0)
+
+
+class AppearanceDistance(nn.Module, ABC):
+    """Something that says how unlike a rendered and a photographed object are."""
+
+    @abstractmethod
+    def forward(
+        self,
+        rendered: Float[Tensor, "N P 3 h w"],
+        photo: Float[Tensor, "N 3 h w"],
+        mask: Float[Tensor, "N h w"],
+    ) -> Float[Tensor, "N P"]:
+        """Compare each photo with several renderings, all multiplied by the annotated silhouette.
+
+        Args:
+            rendered: Rendered images, RGB in [0, 1]; gradients pass to them.
+            photo: Photos, RGB in [0, 1].
+            mask: Annotated silhouettes in [0, 1].
+
+        Returns:
+            Distances, lower is more alike. That of one rendering does not depend on the others.
+        """
+
+
+class PixelDistance(AppearanceDistance):
+    """Mean absolute difference of colours (see `pixel_distance`)."""
+
+    def forward(
+        self,
+        rendered: Float[Tensor, "N P 3 h w"],
+        photo: Float[Tensor, "N 3 h w"],
+        mask: Float[Tensor, "N h w"],
+    ) -> Float[Tensor, "N P"]:
+        """Compare; see `AppearanceDistance.forward`."""
+        return pixel_distance(rendered, photo[:, None], mask[:, None])
+
+
+class FeatureDistance(AppearanceDistance):
+    """Distance between frozen features of masked images (see `feature_distance`).
+
+    Args:
+        backbone: Where the features come from. A frozen one is shared, one that is trained is copied and the copy
+            frozen.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> distance = FeatureDistance(TinyBackbone(width=8))
+        >>> distance(torch.rand(2, 4, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.ones(2, 32, 32)).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone if backbone.frozen else copy.deepcopy(backbone).freeze()
+
+    def forward(
+        self,
+        rendered: Float[Tensor, "N P 3 h w"],
+        photo: Float[Tensor, "N 3 h w"],
+        mask: Float[Tensor, "N h w"],
+    ) -> Float[Tensor, "N P"]:
+        """Compare; see `AppearanceDistance.forward`."""
+        inside = mask[:, None]
+        with torch.no_grad():
+            wanted = self._features(photo * inside)
+        seen = self._features((rendered * inside[:, None]).flatten(0, 1))
+        pyramid = Features(tuple(m.unflatten(0, rendered.shape[:2]) for m in seen.maps))
+        return feature_distance(pyramid, Features(tuple(m[:, None] for m in wanted.maps)))
+
+    def _features(self, image: Tensor) -> Features:
+        # Calling a frozen backbone would cut the gradient with respect to the image.
+        return Features(self.backbone.pyramid(self.backbone.normalize(image)))
+
+
+class LPIPSDistance(AppearanceDistance):
+    """Learned perceptual distance (LPIPS) as torchmetrics has it, the one of U-CMR's released code.
+
+    Args:
+        network: ``alex``, ``vgg`` or ``squeeze``; torchvision downloads its weights when they are not at hand.
+
+    Raises:
+        ModuleNotFoundError: If torchvision is not installed.
+
+    Source:
+        Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018.
+    """
+
+    MIN_SIZE = 64  # below it the coarsest maps of the networks have no cells
+
+    def __init__(self, network: str = "alex") -> None:
+        super().__init__()
+        self.metric = _lpips(network).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "LPIPSDistance":
+        """Stay in evaluation mode: the networks have dropout.
+
+        Args:
+            mode: Passed over.
+
+        Returns:
+            The distance itself.
+        """
+        return super().train(False)
+
+    def forward(
+        self,
+        rendered: Float[Tensor, "N P 3 h w"],
+        photo: Float[Tensor, "N 3 h w"],
+        mask: Float[Tensor, "N h w"],
+    ) -> Float[Tensor, "N P"]:
+        """Compare; see `AppearanceDistance.forward`."""
+        inside = mask[:, None, None]
+        wanted = (photo[:, None] * inside).expand_as(rendered).flatten(0, 1)
+        seen = (rendered * inside).flatten(0, 1)
+        if min(rendered.shape[-2:]) < self.MIN_SIZE:
+            wanted, seen = (
+                interpolate(m, (self.MIN_SIZE, self.MIN_SIZE), mode="bilinear", align_corners=False)
+                for m in (wanted, seen)
+            )
+        # Rounding may leave [0, 1] by a bit; LPIPS takes [-1, 1].
+        distances: Tensor = self.metric(2 * seen.clamp(0, 1) - 1, 2 * wanted.clamp(0, 1) - 1)
+        return distances.view(rendered.shape[:2])
+
+
+def _lpips(network: str) -> nn.Module:
+    """Build the network of the metric, without the metric's state."""
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        metric: Any = LearnedPerceptualImagePatchSimilarity(net_type=network)  # type: ignore[arg-type]
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "LPIPSDistance needs torchvision, which is not installed. Run `pip install torchvision`, or take "
+            "FeatureDistance."
+        ) from error
+    net: nn.Module = metric.net
+    return net
