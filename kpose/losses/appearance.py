@@ -75,7 +75,8 @@ def feature_distance(first: Features, second: Features, *, epsilon: float = 1e-6
 
     pairs = zip(first.maps, second.maps, strict=True)
     terms = [(unit(a) - unit(b)).square().sum(-3).mean((-2, -1)) for a, b in pairs]
-    return torch.stack(terms).mean(0)
+    distance: Tensor = torch.stack(terms).mean(0)
+    return distance
 
 
 class AppearanceDistance(nn.Module, ABC):
@@ -142,7 +143,7 @@ class FeatureDistance(AppearanceDistance):
         with torch.no_grad():
             wanted = self._features(photo * inside)
         seen = self._features((rendered * inside[:, None]).flatten(0, 1))
-        pyramid = Features(tuple(m.unflatten(0, rendered.shape[:2]) for m in seen.maps))
+        pyramid = Features(tuple(m.reshape(*rendered.shape[:2], *m.shape[1:]) for m in seen.maps))
         return feature_distance(pyramid, Features(tuple(m[:, None] for m in wanted.maps)))
 
     def _features(self, image: Tensor) -> Features:
