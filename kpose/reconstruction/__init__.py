@@ -1,6 +1,8 @@
 """Cameras and shapes learned from silhouettes and pictures, without labels."""
 
-from kpose.reconstruction.camera_multiplex import CameraMultiplex, ViewpointGrid, camera_weights
+from kpose.reconstruction.camera_choice import camera_weights
+from kpose.reconstruction.camera_multiplex import CameraMultiplex
 from kpose.reconstruction.camera_search import SearchLevel, search_cameras
+from kpose.reconstruction.viewpoint_grid import ViewpointGrid
 
 __all__ = ["CameraMultiplex", "SearchLevel", "ViewpointGrid", "camera_weights", "search_cameras"]

@@ -1,79 +1,25 @@
 """Several cameras for each image of a data set, in one table with an optimiser of its own."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from kpose.geometry.camera import flip_camera
-from kpose.geometry.rotation import geodesic_distance, viewpoint_to_matrix
+from kpose.reconstruction.camera_choice import distinct_best
+from kpose.reconstruction.camera_files import read_camera_table, write_camera_table
 from kpose.reconstruction.gathering import gather_rows
+from kpose.reconstruction.viewpoint_grid import ViewpointGrid, turn_cameras
 from kpose.structures import Camera, Crop
 
-__all__ = ["CameraMultiplex", "ViewpointGrid", "camera_weights"]
+__all__ = ["CameraMultiplex"]
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-FORMAT = "1"
-
-
-class ViewpointGrid(NamedTuple):
-    """Cameras that every image starts with, and how far each may turn from where it started.
-
-    The values are those of U-CMR's released code. Neighbours of the grid are 30° apart, so with the ranges every
-    viewpoint from 90° below to 90° above the horizon can be reached, rolled by up to 60°.
-    """
-
-    azimuths: int = 8
-    """Number of azimuths, evenly over the circle."""
-    elevations: int = 5
-    """Number of elevations, evenly within ±90°, the poles left out: -60°, -30°, 0°, 30° and 60° for 5."""
-    scale: float = 0.8
-    """Scale at the start, in normalised units per object unit."""
-    azimuth_range_deg: float = 30.0
-    """Largest turn about the image's vertical axis."""
-    elevation_range_deg: float = 30.0
-    """Largest turn about the image's horizontal axis."""
-    roll_range_deg: float = 60.0
-    """Largest turn in the image plane."""
-
-    def rotations(self) -> Float[Tensor, "P 3 3"]:
-        """Give the rotations of the grid, elevation running fastest."""
-        azimuth = torch.arange(self.azimuths) * (2 * math.pi / self.azimuths)
-        elevation = math.pi * ((1 + torch.arange(self.elevations)) / (self.elevations + 1) - 0.5)
-        azimuth, elevation = torch.meshgrid(azimuth, elevation, indexing="ij")
-        return viewpoint_to_matrix(azimuth, elevation, torch.zeros_like(azimuth)).flatten(0, 1)
-
-
-def camera_weights(losses: Float[Tensor, "*batch P"], temperature: float = 0.05) -> Float[Tensor, "*batch P"]:
-    """Weigh the cameras of each image by their losses.
-
-    Args:
-        losses: Loss of every camera.
-        temperature: Temperature of the soft minimum over losses rescaled to [0, 1] for each image; the released
-            code's factor 20 is its inverse.
-
-    Returns:
-        Positive weights that sum to 1 for each image, without gradient. Equal losses give equal weights.
-
-    Source:
-        Seed paper, Eq. 1 (p_k), with the rescaling of Goel et al., ECCV 2020 (released code): raw losses differ by
-        hundredths, so that a soft minimum of them would be nearly uniform.
-
-    Example:
-        >>> camera_weights(torch.tensor([1.0, 1.1, 2.0])).round(decimals=3)
-        tensor([0.8810, 0.1190, 0.0000])
-    """
-    losses = losses.detach()
-    least, most = losses.amin(-1, keepdim=True), losses.amax(-1, keepdim=True)
-    return torch.softmax((least - losses) / ((most - least + 1e-6) * temperature), -1)
 
 
 class CameraMultiplex(nn.Module):
@@ -81,10 +27,11 @@ class CameraMultiplex(nn.Module):
 
     A camera is that of its image's *reference crop*, the crop in which the image was first seen; the table knows
     that crop and maps cameras into any other crop of the same photo, mirrored or not. During training each camera
-    has six residuals: added to scale and translation, and turned by ``tanh(gain * r) * range`` in azimuth, elevation
-    and roll, which `step` moves by Adam. Moments and step counts belong to rows: images that are not in a batch do
-    not move. All state is buffers, none of it parameters, so that nothing averages the cameras of one process with
-    those of another; `step`, `record` and `refer` gather rows from all processes, which keeps their tables equal.
+    has six residuals: three are added to scale and translation, three turn it by ``tanh(gain * r) * range`` in
+    azimuth, elevation and roll; `step` moves them by Adam. Moments and step counts belong to rows: images that are
+    not in a batch do not move. All state is buffers, none of it parameters, so that nothing averages the cameras of
+    one process with those of another; what changes rows gathers them from all processes, which keeps their tables
+    equal.
 
     Args:
         index: Identity of each image, as in the entry ``index`` of its batches; distinct.
@@ -122,10 +69,10 @@ class CameraMultiplex(nn.Module):
         super().__init__()
         grid = ViewpointGrid() if grid is None else grid
         names = [str(int(i)) for i in index] if names is None else list(names)
-        if len(set(names)) != len(index) or len(index.unique()) != len(index):
+        if len(set(names)) != len(index) or len(set(index.tolist())) != len(index):
             raise ValueError(
                 f"CameraMultiplex needs a distinct index and name for each image; got {len(index)} images, "
-                f"{len(index.unique())} indices and {len(set(names))} names. Leave repeated images out."
+                f"{len(set(index.tolist()))} indices and {len(set(names))} names. Leave repeated images out."
             )
         order = index.argsort()
         self.names = tuple(names[i] for i in order.tolist())
@@ -177,8 +124,8 @@ class CameraMultiplex(nn.Module):
         if not torch.equal(self.index[rows], index):
             unknown = index[self.index[rows] != index][:5].tolist()
             raise ValueError(
-                f"CameraMultiplex needs images that it was made for; it has none with index {unknown}. Make it from "
-                "the data set that is trained on."
+                f"CameraMultiplex needs images that it was made for; it has no index {unknown}. Make it from the "
+                "data set that is trained on."
             )
         return rows
 
@@ -290,7 +237,7 @@ class CameraMultiplex(nn.Module):
         self.steps[rows] += 1
         self.moment[rows] = self.moment[rows].lerp(gradient, 1 - BETAS[0])
         self.square[rows] = self.square[rows].lerp(gradient.square(), 1 - BETAS[1])
-        count = self.steps[rows][:, None, None]
+        count = self.steps[rows][:, None, None].to(gradient)
         moment = self.moment[rows] / (1 - BETAS[0] ** count)
         square = self.square[rows] / (1 - BETAS[1] ** count)
         self.residual[rows] -= lr * moment / (square.sqrt() + EPSILON)
@@ -383,10 +330,7 @@ class CameraMultiplex(nn.Module):
         cameras = self.cameras(rows, gain=gain)._asdict()
         crop = {"crop_scale": self.crop_scale, "crop_translation": self.crop_translation}
         tensors = {**cameras, **crop, "losses": self.losses}
-        metadata = {"format": FORMAT, "names": json.dumps(self.names)}
-        fresh = path.with_name(f".{path.name}.tmp")
-        fresh.write_bytes(save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
-        fresh.replace(path)
+        write_camera_table(path, self.names, tensors)
 
     def load(self, path: Path) -> None:
         """Take the cameras of a file, found by image name, however many they are.
@@ -398,7 +342,7 @@ class CameraMultiplex(nn.Module):
             FileNotFoundError: If there is no such file.
             ValueError: If it is not a file of cameras, or lacks images of the table.
         """
-        tensors, names = _read(path)
+        names, tensors = read_camera_table(path)
         place = {name: row for row, name in enumerate(names)}
         if missing := [name for name in self.names if name not in place]:
             raise ValueError(
@@ -428,20 +372,6 @@ class CameraMultiplex(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -> Camera:
-    """Apply residuals to cameras: ``R_z(roll) R_x(elevation) R_y(azimuth) R_base``."""
-    azimuth, elevation, roll = ((gain * residuals[..., 3:]).tanh() * ranges).unbind(-1)
-    # The viewpoint's own base turn (90° about x) is taken off again: what is left is the three turns.
-    turn = viewpoint_to_matrix(azimuth, elevation, roll)[..., (0, 2, 1)] * turn_signs(ranges)
-    translation = base.translation + residuals[..., 1:3]
-    return Camera((base.scale + residuals[..., 0]).clamp_min(1e-3), translation, turn @ base.rotation)
-
-
-def turn_signs(like: Tensor) -> Tensor:
-    """Give the signs of the columns that undo the viewpoint's base turn: ``R_x(-90°)`` sends y to -z, z to y."""
-    return like.new_tensor([1.0, -1.0, 1.0])
-
-
 def where_camera(condition: Tensor, first: Camera, second: Camera) -> Camera:
     """Choose between cameras elementwise."""
     return Camera(
@@ -451,52 +381,7 @@ def where_camera(condition: Tensor, first: Camera, second: Camera) -> Camera:
     )
 
 
-def distinct_best(
-    rotation: Float[Tensor, "N P 3 3"], losses: Float[Tensor, "N P"], keep: int, min_angle: float
-) -> Int[Tensor, "N keep"]:
-    """Pick cameras by loss, best first; one closer than ``min_angle`` to a picked one comes after all others."""
-    remaining = losses.clone()
-    picked = []
-    for _ in range(keep):
-        choice = remaining.argmin(-1)
-        picked.append(choice)
-        chosen = rotation.gather(1, choice[:, None, None, None].expand(-1, 1, 3, 3))
-        near = geodesic_distance(rotation, chosen) < min_angle
-        # Neighbours are put behind every distinct camera, in their own order; what is taken never comes again.
-        spread = losses.amax(-1, keepdim=True) - losses.amin(-1, keepdim=True) + 1
-        remaining = torch.where(near & (remaining < spread + losses), losses + spread, remaining)
-        remaining = remaining.scatter(1, choice[:, None], torch.inf)
-    return torch.stack(picked, -1)
-
-
 def _mean_by_row(rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    unique, place, counts = rows.unique(return_inverse=True, return_counts=True)
+    unique, place, counts = torch.unique(rows, return_inverse=True, return_counts=True)
     total = gradient.new_zeros(len(unique), *gradient.shape[1:]).index_add_(0, place, gradient)
     return unique, total / counts[:, None, None]
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    if not path.exists():
-        raise FileNotFoundError(f"CameraMultiplex needs a file of cameras; there is no {path}. Check the path.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        names = json.loads(metadata["names"])
-        complete = {
-            "scale",
-            "translation",
-            "rotation",
-            "losses",
-            "crop_scale",
-            "crop_translation",
-        } <= tensors.keys()
-    except Exception as error:
-        raise ValueError(
-            f"CameraMultiplex needs a file of cameras; {path} is none ({error}). Replace it."
-        ) from error
-    if not complete or metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"CameraMultiplex needs a file of cameras; {path} lacks entries. Search the cameras again."
-        )
-    return tensors, names

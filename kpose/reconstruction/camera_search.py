@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kpose.losses import distance_transform, silhouette_loss
-from kpose.reconstruction.camera_multiplex import turn_cameras
+from kpose.reconstruction.viewpoint_grid import turn_cameras
 from kpose.rendering import Renderer
 from kpose.structures import Camera, Mesh
 

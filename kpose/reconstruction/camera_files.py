@@ -1,0 +1,44 @@
+"""Cameras of many images in one small file, found by the names of the images."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+__all__ = ["read_camera_table", "write_camera_table"]
+
+FORMAT = "1"
+ENTRIES = {"scale", "translation", "rotation", "losses", "crop_scale", "crop_translation"}
+
+
+def write_camera_table(path: Path, names: Sequence[str], tensors: dict[str, Tensor]) -> None:
+    """Write a table to a safetensors file, whole or not at all."""
+    metadata = {"format": FORMAT, "names": json.dumps(list(names))}
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fresh.write_bytes(content)
+    fresh.replace(path)
+
+
+def read_camera_table(path: Path) -> tuple[list[str], dict[str, Tensor]]:
+    """Read a table: the names of the images, and tensors with one row each."""
+    if not path.exists():
+        raise FileNotFoundError(f"CameraMultiplex needs a file of cameras; there is no {path}. Check the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise ValueError(
+            f"CameraMultiplex needs a file of cameras; {path} is none: {error}. Replace it."
+        ) from error
+    if metadata.get("format") != FORMAT or not tensors.keys() >= ENTRIES:
+        raise ValueError(
+            f"CameraMultiplex needs a file of cameras, format {FORMAT}; {path} holds {sorted(tensors)}, format "
+            f"{metadata.get('format')}. Search the cameras again."
+        )
+    return json.loads(metadata["names"]), tensors

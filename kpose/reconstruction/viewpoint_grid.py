@@ -1,0 +1,55 @@
+"""The cameras that a search starts from, and how far each may turn."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.structures import Camera
+
+__all__ = ["ViewpointGrid", "turn_cameras"]
+
+
+class ViewpointGrid(NamedTuple):
+    """Cameras that every image starts with, and how far each may turn from where it started.
+
+    The values are those of U-CMR's released code. Neighbours of the grid are 30° apart, so with the ranges every
+    viewpoint from 90° below to 90° above the horizon can be reached, rolled by up to 60°.
+    """
+
+    azimuths: int = 8
+    """Number of azimuths, evenly over the circle."""
+    elevations: int = 5
+    """Number of elevations, evenly within ±90°, the poles left out: -60°, -30°, 0°, 30° and 60° for 5."""
+    scale: float = 0.8
+    """Scale at the start, in normalised units per object unit."""
+    azimuth_range_deg: float = 30.0
+    """Largest turn about the image's vertical axis."""
+    elevation_range_deg: float = 30.0
+    """Largest turn about the image's horizontal axis."""
+    roll_range_deg: float = 60.0
+    """Largest turn in the image plane."""
+
+    def rotations(self) -> Float[Tensor, "P 3 3"]:
+        """Give the rotations of the grid, elevation running fastest."""
+        azimuth = torch.arange(self.azimuths) * (2 * math.pi / self.azimuths)
+        elevation = math.pi * ((1 + torch.arange(self.elevations)) / (self.elevations + 1) - 0.5)
+        azimuth, elevation = torch.meshgrid(azimuth, elevation, indexing="ij")
+        return viewpoint_to_matrix(azimuth, elevation, torch.zeros_like(azimuth)).flatten(0, 1)
+
+
+def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -> Camera:
+    """Apply residuals to cameras: ``R_z(roll) R_x(elevation) R_y(azimuth) R_base``."""
+    azimuth, elevation, roll = ((gain * residuals[..., 3:]).tanh() * ranges).unbind(-1)
+    # The viewpoint's own base turn (90° about x) is taken off again: what is left is the three turns.
+    turn = viewpoint_to_matrix(azimuth, elevation, roll)[..., (0, 2, 1)] * turn_signs(ranges)
+    translation = base.translation + residuals[..., 1:3]
+    return Camera((base.scale + residuals[..., 0]).clamp_min(1e-3), translation, turn @ base.rotation)
+
+
+def turn_signs(like: Tensor) -> Tensor:
+    """Give the signs of the columns that undo the viewpoint's base turn: ``R_x(-90°)`` sends y to -z, z to y."""
+    return like.new_tensor([1.0, -1.0, 1.0])
