@@ -1,5 +1,6 @@
 """Data sets and data modules that yield `kpose.structures.Batch` entries."""
 
+from kpose.data.coco import CocoObject, decode_counts, decode_segmentation, read_coco
 from kpose.data.cub import (
     CUBAnnotations,
     CUBDataset,
@@ -12,6 +13,11 @@ from kpose.data.cub import (
 )
 from kpose.data.cub_datamodule import CUBDataModule
 from kpose.data.feature_cache import AugmentedData, CachedFeaturesDataModule
+from kpose.data.folder import FolderAnnotations, FolderDataset, read_folder
+from kpose.data.folder_datamodule import FolderDataModule
+from kpose.data.folder_files import FolderEntry, read_mask
+from kpose.data.photo_datamodule import PhotoDataModule
+from kpose.data.photo_dataset import PhotoDataset
 from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.data.transforms import (
     RandomColor,
@@ -28,16 +34,28 @@ __all__ = [
     "CUBDataModule",
     "CUBDataset",
     "CachedFeaturesDataModule",
+    "CocoObject",
+    "FolderAnnotations",
+    "FolderDataModule",
+    "FolderDataset",
+    "FolderEntry",
+    "PhotoDataModule",
+    "PhotoDataset",
     "RandomColor",
     "RandomCropJitter",
     "RandomFlip",
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
+    "decode_counts",
+    "decode_segmentation",
     "flip_batch",
     "from_cub_pixels",
     "mirror_names",
     "read_cameras",
+    "read_coco",
     "read_cub",
+    "read_folder",
+    "read_mask",
     "read_mean_parts",
     "recrop_batch",
     "write_cameras",

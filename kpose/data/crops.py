@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["CropCache", "crop_image", "load_crop", "square_box"]
+__all__ = ["CropCache", "crop_image", "crop_pair", "load_crop", "square_box"]
 
 
 def square_box(box: Float[Tensor, "*batch 4"], padding: float = 0.0) -> Float[Tensor, "*batch 4"]:
@@ -95,9 +95,26 @@ def load_crop(
                 f"load_crop needs a mask of the photo's size {photo.size}; got {silhouette.size} in {mask}. "
                 "Replace the mask."
             )
-        colours = crop_image(photo.convert("RGB"), box, size, fill)
-        cover = crop_image(silhouette.convert("L"), box, size, 0)
-    colours.putalpha(cover)
+        return crop_pair(photo, silhouette, box, size, fill)
+
+
+def crop_pair(
+    photo: Image.Image, mask: Image.Image, box: Sequence[float], size: int, fill: tuple[int, int, int]
+) -> UInt8[Tensor, "4 size size"]:
+    """Cut the same square out of a photo and its mask.
+
+    Args:
+        photo: Photo of any mode.
+        mask: Mask of the same size, 0 to 255.
+        box: Square box in pixels of the photo.
+        size: Side of the crop, in pixels.
+        fill: Colour outside the photo, 0 to 255.
+
+    Returns:
+        Red, green, blue and mask, 0 to 255; the mask is zero outside the photo.
+    """
+    colours = crop_image(photo.convert("RGB"), box, size, fill)
+    colours.putalpha(crop_image(mask.convert("L"), box, size, 0))
     pixels = torch.frombuffer(bytearray(colours.tobytes()), dtype=torch.uint8)
     return pixels.reshape(size, size, 4).permute(2, 0, 1).contiguous()
 

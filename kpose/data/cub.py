@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from kpose.data.crops import CropCache, load_crop, square_box
+from kpose.data.crops import load_crop, square_box
+from kpose.data.photo_dataset import PhotoDataset, byte_color
 from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera
 from kpose.geometry.rotation import matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
@@ -232,7 +232,7 @@ def write_mean_parts(path: Path, parts: Float[Tensor, "P 3"]) -> None:
     _write_table(Path(path), ("part_id", "x", "y", "z"), rows)
 
 
-class CUBDataset(Dataset[Batch]):
+class CUBDataset(PhotoDataset):
     """Crops of one split of a folder in CUB's layout.
 
     An item is a `Batch` without the leading dimension: ``image``, ``mask``, ``parts``, ``parts_visible``, ``crop``,
@@ -269,15 +269,15 @@ class CUBDataset(Dataset[Batch]):
         self.annotations = read_cub(Path(root), cameras) if annotations is None else annotations
         self.split = split
         self.image_size = image_size
-        colour = (fill, fill, fill) if isinstance(fill, float | int) else fill
-        self.fill = tuple(round(255 * value) for value in colour)
+        self.fill = byte_color(fill)
         self.rows = [row for row, name in enumerate(self.annotations.splits) if name == split]
         if not self.rows:
             known = sorted({name for name in self.annotations.splits if name})
             raise ValueError(f"CUBDataset needs images in split {split!r} of {root}; there are {known}. Name one.")
         self.boxes = square_box(self.annotations.boxes, padding)
         _check_folder(self.annotations)
-        self.cache = None if cache is False else self._new_cache(cache)
+        files = [self.annotations.files[row] for row in self.rows]
+        self.cache = self.new_cache(cache, f"{self.annotations.root.resolve()} {self.fill}", files)
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -293,15 +293,6 @@ class CUBDataset(Dataset[Batch]):
     def names(self) -> tuple[str, ...]:
         """CUB's numbers of the images as text, in the order of the items."""
         return tuple(str(self.annotations.image_ids[row]) for row in self.rows)
-
-    @property
-    def indices(self) -> Int[Tensor, "N"]:
-        """The ``index`` of each item."""
-        return torch.tensor(self.rows)
-
-    def __len__(self) -> int:
-        """Count the images of the split."""
-        return len(self.rows)
 
     def __getitem__(self, item: int) -> Batch:
         """Give one image with its annotations, in its crop.
@@ -331,14 +322,8 @@ class CUBDataset(Dataset[Batch]):
 
     def _load(self, row: int) -> Tensor:
         photo = self.annotations.root / "images" / self.annotations.files[row]
-        fill = (self.fill[0], self.fill[1], self.fill[2])
-        return load_crop(photo, self.annotations.mask_file(row), self.boxes[row].tolist(), self.image_size, fill)
-
-    def _new_cache(self, cache: bool | Path) -> CropCache:
-        chosen = [(self.annotations.files[row], self.boxes[row].tolist()) for row in self.rows]
-        key = f"{self.annotations.root.resolve()} {self.fill} {chosen}"
-        folder = None if isinstance(cache, bool) else Path(cache)
-        return CropCache(len(self.rows), self.image_size, folder=folder, key=key)
+        mask = self.annotations.mask_file(row)
+        return load_crop(photo, mask, self.boxes[row].tolist(), self.image_size, self.fill)
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,0 +1,265 @@
+"""Photos of a category of one's own: a folder of images with masks of the same name, or with a COCO file.
+
+The batch-wise part (augmentation, loaders) is in ``kpose.data.folder_datamodule``.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kpose.data.crops import crop_pair, square_box
+from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked, one_line
+from kpose.data.photo_dataset import PhotoDataset, byte_color
+from kpose.geometry.camera import box_to_crop
+from kpose.structures import Batch
+
+__all__ = ["FolderAnnotations", "FolderDataset", "read_folder"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderAnnotations:
+    """What is known of the images of a folder, one row for each, sorted by name."""
+
+    root: Path
+    """The folder."""
+    entries: tuple[FolderEntry, ...]
+    """The images with their masks."""
+    splits: tuple[str, ...]
+    """``train``, ``val`` or ``test``; empty for an image that no split holds or that cannot be used."""
+    boxes: Float[Tensor, "N 4"]
+    """Box ``(left, top, right, bottom)`` of each mask in pixels, not a number for an image that cannot be used."""
+    problems: tuple[str, ...]
+    """For each image that cannot be used, one line with its path that says why."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Path of each image without its ending; with a COCO file, one for each object (see `CocoObject`)."""
+        return tuple(entry.name for entry in self.entries)
+
+
+def read_folder(
+    root: Path,
+    annotations: Path | Mapping[str, Path] | None = None,
+    *,
+    category: str | None = None,
+    splits: Path | None = None,
+    val_share: float = 0.1,
+    seed: int = 0,
+    store: Path | None = None,
+) -> FolderAnnotations:
+    """List the images of a folder with their masks, and check them.
+
+    Images are ``images/**`` with masks of the same path, whatever the ending, under ``masks/``; or, with a COCO
+    file, the objects that it annotates, with images under ``images/`` or, if there is no such folder, ``root``. The
+    split of an image is decided by, in this order: the COCO file it is from, if there is one for each split; a file
+    of splits; its top folder (``images/train/...``); chance, where ``train`` and ``val`` are the only ones.
+
+    An image that cannot be used (no mask, an empty one, one of another size, an unreadable file) is left out; one
+    line says so in the log.
+
+    Args:
+        root: Folder.
+        annotations: COCO file, or one for each split.
+        category: Category of the objects, for COCO files with several.
+        splits: Text file with a name and its split, separated by white space, on each line; names with or without
+            ending. ``splits.txt`` of the folder, if there is one, when not given.
+        val_share: Share of the images that chance puts into ``val``, in [0, 1).
+        seed: Decides which.
+        store: Folder where the results of the check are kept for later runs.
+
+    Returns:
+        Annotations of all images.
+
+    Raises:
+        FileNotFoundError: If a folder or file is missing.
+        ValueError: If no image can be used, or if the COCO file or the file of splits is not one.
+    """
+    root = Path(root)
+    if not 0 <= val_share < 1:
+        raise ValueError(f"read_folder needs a share of validation images in [0, 1); got {val_share}. Change it.")
+    found, faults = list_masked(root) if annotations is None else list_coco(root, annotations, category)
+    found.sort(key=lambda entry: entry.name)
+    checked = check_entries(found, store)
+    good = [box is not None for box, _ in checked]
+    chosen = _splits(root, found, good, splits, val_share, seed)
+    faults += [f"{entry.file}: {fault}" for entry, (_, fault) in zip(found, checked, strict=True) if fault]
+    for line in faults:
+        _log.warning("%s", line)
+    if faults:
+        _log.warning("%d of %d images of %s are left out.", len(faults), len(found), root)
+    if not any(good):
+        raise ValueError(
+            f"read_folder needs an image that can be used; got {len(found)} in {root}, and none can. "
+            + (f"The first: {faults[0]}." if faults else "Check the folder.")
+        )
+    nothing = [float("nan")] * 4
+    return FolderAnnotations(
+        root=root,
+        entries=tuple(found),
+        splits=tuple(split if fine else "" for split, fine in zip(chosen, good, strict=True)),
+        boxes=torch.tensor([nothing if box is None else box for box, _ in checked], dtype=torch.float32),
+        problems=tuple(faults),
+    )
+
+
+class FolderDataset(PhotoDataset):
+    """Crops of one split of a folder of images with masks.
+
+    An item is a `Batch` without the leading dimension: ``image``, ``mask``, ``crop``, ``flipped`` (false) and
+    ``index`` (row in ``annotations``, whatever the split). Nothing about an item is random. Crops are decoded once
+    (see `CropCache`). An image that turns out to be damaged when it is decoded is reported once, and the next one
+    of the split takes its place.
+
+    Args:
+        root: Folder (see `read_folder`).
+        split: ``train``, ``val`` or ``test``.
+        image_size: Side of the crops, in pixels.
+        padding: How far the crop's edges lie outside the mask's box, as a share of the box's longer side.
+        fill: Colour outside the photo, in [0, 1].
+        cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
+        annotations: What `read_folder` gave for ``root``, if it has been read already.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If the split is empty.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str = "train",
+        *,
+        image_size: int = 256,
+        padding: float = 0.05,
+        fill: float | tuple[float, float, float] = 1.0,
+        cache: bool | Path = True,
+        annotations: FolderAnnotations | None = None,
+    ) -> None:
+        self.annotations = read_folder(Path(root)) if annotations is None else annotations
+        self.split = split
+        self.image_size = image_size
+        self.fill = byte_color(fill)
+        self.rows = [row for row, name in enumerate(self.annotations.splits) if name == split]
+        if not self.rows:
+            known = sorted({name for name in self.annotations.splits if name})
+            raise ValueError(
+                f"FolderDataset needs images in split {split!r} of {root}; there are {known}. Name one, or see "
+                "read_folder for how images get into splits."
+            )
+        self.boxes = square_box(self.annotations.boxes, padding)
+        stamps = [self.annotations.entries[row].stamp() for row in self.rows]
+        self.cache = self.new_cache(cache, f"{self.annotations.root.resolve()} {self.fill}", stamps)
+        self._broken = torch.zeros(len(self.rows), dtype=torch.bool)
+        self._broken.share_memory_()  # type: ignore[no-untyped-call]  # workers see and set it
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Paths of the images without ending, in the order of the items."""
+        return tuple(self.annotations.entries[row].name for row in self.rows)
+
+    @property
+    def image_files(self) -> list[Path]:
+        """Photos of the split, in the order of the items."""
+        return [self.annotations.entries[row].file for row in self.rows]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line for each image of the folder that was left out, and of the split that could not be decoded."""
+        late = [self.rows[item] for item in self._broken.nonzero().flatten().tolist()]
+        return self.annotations.problems + tuple(
+            f"{self.annotations.entries[row].file}: it cannot be decoded" for row in late
+        )
+
+    def __getitem__(self, item: int) -> Batch:
+        """Give one image with its mask, in its crop.
+
+        Args:
+            item: Position in the split.
+
+        Returns:
+            A batch without the leading dimension.
+
+        Raises:
+            ValueError: If no image of the split can be decoded.
+        """
+        start = range(len(self.rows))[item]
+        for place in (*range(start, len(self.rows)), *range(start)):
+            pixels = self._pixels(place)
+            if pixels is None:
+                continue
+            row = self.rows[place]
+            return Batch(
+                image=pixels[:3].float() / 255,
+                mask=pixels[3] > 127,
+                crop=box_to_crop(self.boxes[row]),
+                flipped=torch.tensor(False),
+                index=torch.tensor(row),
+            )
+        raise ValueError(f"FolderDataset cannot decode any image of split {self.split!r}; see the log for each.")
+
+    def _pixels(self, item: int) -> Tensor | None:
+        """Decode a crop, or report its file, once."""
+        if self._broken[item]:
+            return None
+        try:
+            return self._load(item) if self.cache is None else self.cache.get(item, lambda: self._load(item))
+        except Exception as error:  # Pillow's readers raise whatever their parsers do
+            self._broken[item] = True
+            file = self.annotations.entries[self.rows[item]].file
+            _log.warning("%s: it cannot be decoded (%s); the next image takes its place.", file, one_line(error))
+            return None
+
+    def _load(self, item: int) -> Tensor:
+        row = self.rows[item]
+        photo, mask = self.annotations.entries[row].open()
+        return crop_pair(photo, mask, self.boxes[row].tolist(), self.image_size, self.fill)
+
+
+def _splits(
+    root: Path, entries: Sequence[FolderEntry], good: Sequence[bool], file: Path | None, share: float, seed: int
+) -> list[str]:
+    """Decide the split of each image."""
+    if any(entry.split for entry in entries):
+        return [entry.split for entry in entries]
+    if file is not None or (root / "splits.txt").is_file():
+        table = _read_splits(root / "splits.txt" if file is None else Path(file))
+        # A name that an image of a COCO file shares with others has a number behind it.
+        keys = [(entry.name, entry.name.partition("#")[0]) for entry in entries]
+        return [table.get(name, table.get(image, "")) for name, image in keys]
+    tops = [entry.name.split("/")[0] if "/" in entry.name else "" for entry in entries]
+    if any(top in SPLITS for top in tops):
+        return [top if top in SPLITS else "" for top in tops]
+    # The order is each image's own: others that come or go do not change it. Objects of one image stay together.
+    images = sorted(
+        {str(entry.file) for entry, fine in zip(entries, good, strict=True) if fine},
+        key=lambda path: hashlib.sha256(f"{seed} {Path(path).relative_to(root).as_posix()}".encode()).digest(),
+    )
+    count = max(1, round(share * len(images))) if share and len(images) > 1 else 0
+    held_out = set(images[:count])
+    return ["val" if str(entry.file) in held_out else "train" for entry in entries]
+
+
+def _read_splits(path: Path) -> dict[str, str]:
+    """Read a file of splits: names without ending."""
+    if not path.is_file():
+        raise FileNotFoundError(f"read_folder needs the file of splits {path}; there is none. Correct the path.")
+    table = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, split = line.strip().replace("\t", " ").rpartition(" ")
+        if split not in SPLITS or not name:
+            raise ValueError(
+                f"read_folder needs a name and one of {SPLITS} on each line of {path}; line {number} is {line!r}."
+            )
+        stem = Path(name.strip())
+        table[stem.with_suffix("").as_posix() if stem.suffix.lower() in SUFFIXES else stem.as_posix()] = split
+    return table

@@ -1,0 +1,280 @@
+"""Images and masks of a folder: which there are, reading them, and checking that they fit each other."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from kpose.data.coco import CocoObject, read_coco
+
+__all__ = [
+    "SPLITS",
+    "SUFFIXES",
+    "FolderEntry",
+    "check_entries",
+    "list_coco",
+    "list_masked",
+    "one_line",
+    "read_mask",
+]
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+EXIF_ORIENTATION = 0x0112
+THREADS = 8
+
+Box = tuple[int, int, int, int]
+
+
+def read_mask(path: Path) -> Image.Image:
+    """Read a mask of any usual kind: black and white, 0 and 1, 0 and 255, coloured, or an alpha channel.
+
+    Args:
+        path: File.
+
+    Returns:
+        Mask in mode ``L``: 255 where the file is brighter than half of its brightest value (or, in a file with
+        transparency, more opaque), else 0.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with Image.open(path) as picture:
+        if picture.mode in ("RGBA", "LA", "PA"):
+            alpha = picture.getchannel("A")
+            if alpha.getextrema() != (255, 255):
+                return _bright(np.asarray(alpha))
+        if picture.mode in ("1", "L", "F") or picture.mode.startswith("I"):
+            return _bright(np.asarray(picture))
+        return _bright(np.asarray(picture.convert("RGB")).max(-1))
+
+
+def _bright(values: npt.NDArray[Any]) -> Image.Image:
+    top = values.max(initial=0)
+    return Image.fromarray(np.where(values > top / 2, 255, 0).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class FolderEntry:
+    """An image before it is checked."""
+
+    name: str
+    """Path without ending."""
+    file: Path
+    """The image."""
+    mask: Path | CocoObject | None
+    """Its mask, if it has one."""
+    split: str = ""
+    """Split that the COCO file stands for."""
+
+    def stamp(self) -> tuple[str | int, ...]:
+        """Say what would have changed if the image or its mask had: names, times and sizes of the files."""
+        if isinstance(self.mask, CocoObject):
+            drawn = hashlib.sha256(json.dumps([self.mask.segmentation, self.mask.size]).encode()).hexdigest()[:16]
+            return (*_file_stamp(self.file), drawn)
+        return (*_file_stamp(self.file), *(() if self.mask is None else _file_stamp(self.mask)))
+
+    def open(self) -> tuple[Image.Image, Image.Image]:
+        """Read the photo and its mask.
+
+        Returns:
+            The photo, turned upright as its EXIF orientation says if the mask is a file (COCO's refer to the
+            stored pixels), and the mask, 0 or 255.
+
+        Raises:
+            Exception: Whatever Pillow's readers raise.
+            ValueError: If they do not fit each other.
+        """
+        with Image.open(self.file) as picture:
+            picture.load()
+            photo = ImageOps.exif_transpose(picture) if isinstance(self.mask, Path) else picture.copy()
+        mask = self.open_mask()
+        if photo.size != mask.size:
+            raise ValueError(f"its mask is {_by(mask.size)}, the image {_by(photo.size)} pixels")
+        return photo, mask
+
+    def open_mask(self) -> Image.Image:
+        """Read the mask.
+
+        Returns:
+            The mask, 0 or 255.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.mask is None:
+            raise ValueError("it has no mask")
+        if isinstance(self.mask, CocoObject):
+            return Image.fromarray(self.mask.mask().numpy().astype(np.uint8) * 255)
+        return read_mask(self.mask)
+
+    def check(self) -> tuple[Box | None, str]:
+        """Check the mask, and the header of the photo.
+
+        Returns:
+            Box of the mask and an empty text, or ``None`` and what is wrong.
+        """
+        try:
+            with Image.open(self.file) as picture:
+                size = picture.size
+                if isinstance(self.mask, Path) and picture.getexif().get(EXIF_ORIENTATION, 1) > 4:
+                    size = size[::-1]
+        except Exception as error:  # Pillow's readers raise whatever their parsers do
+            return None, f"it cannot be read ({one_line(error)})"
+        if self.mask is None:
+            return None, "it has no mask"
+        try:
+            mask = self.open_mask()
+        except Exception as error:
+            return None, f"its mask cannot be read ({one_line(error)})"
+        if mask.size != size:
+            return None, f"its mask is {_by(mask.size)}, the image {_by(size)} pixels"
+        box = mask.getbbox()
+        return (None, "its mask is empty") if box is None else (box, "")
+
+
+def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
+    """List the images of a folder with masks of the same name.
+
+    Args:
+        root: Folder with ``images`` and ``masks``.
+
+    Returns:
+        Images, and a line for each that is left out.
+
+    Raises:
+        FileNotFoundError: If one of the folders is missing.
+    """
+    for name in ("images", "masks"):
+        if not (root / name).is_dir():
+            raise FileNotFoundError(
+                f"read_folder needs the folder {root / name}; there is none. Put images under images/ and their "
+                "masks, with the same names, under masks/, or give a COCO file."
+            )
+    masks: dict[str, Path] = {}
+    for path in _pictures(root / "masks"):
+        masks.setdefault(_stem(path, root / "masks"), path)
+    entries: dict[str, FolderEntry] = {}
+    faults = []
+    for path in _pictures(root / "images"):
+        name = _stem(path, root / "images")
+        if name in entries:
+            faults.append(f"{path}: it has the name of {entries[name].file.name}, which is used")
+            continue
+        entries[name] = FolderEntry(name, path, masks.get(name))
+    return list(entries.values()), faults
+
+
+def list_coco(
+    root: Path, annotations: Path | Mapping[str, Path], category: str | None
+) -> tuple[list[FolderEntry], list[str]]:
+    """List the objects of COCO files.
+
+    Args:
+        root: Folder of the images, or of ``images``.
+        annotations: COCO file, or one for each split.
+        category: Category of the objects.
+
+    Returns:
+        Objects, and a line for each that is left out.
+
+    Raises:
+        ValueError: If a split is unknown.
+    """
+    files = annotations if isinstance(annotations, Mapping) else {"": annotations}
+    if unknown := sorted(files.keys() - {*SPLITS, ""}):
+        raise ValueError(f"read_folder needs COCO files for {SPLITS}; got {unknown}. Rename the splits.")
+    folder = root / "images" if (root / "images").is_dir() else root
+    entries: dict[str, FolderEntry] = {}
+    faults = []
+    for split, path in files.items():
+        for thing in read_coco(Path(path), category):
+            if thing.name in entries:
+                faults.append(f"{folder / thing.file_name}: a second object has the name {thing.name}")
+                continue
+            entries[thing.name] = FolderEntry(thing.name, folder / thing.file_name, thing, split)
+    return list(entries.values()), faults
+
+
+def _pictures(folder: Path) -> list[Path]:
+    paths = (Path(base) / name for base, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
+def _stem(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def check_entries(entries: Sequence[FolderEntry], store: Path | None = None) -> list[tuple[Box | None, str]]:
+    """Check images and masks, several at a time.
+
+    Args:
+        entries: Images with their masks.
+        store: Folder where the results are kept, for later calls with the same files.
+
+    Returns:
+        For each, the box of its mask and an empty text, or ``None`` and what is wrong.
+    """
+    stamps = [json.dumps(entry.stamp()) for entry in entries]
+    path = None
+    known: dict[str, tuple[Box | None, str]] = {}
+    if store is not None:
+        place = json.dumps(sorted(str(entry.file.resolve()) for entry in entries))
+        path = Path(store) / f"checks-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
+        known = _read_checks(path)
+    fresh = [(stamp, entry) for stamp, entry in zip(stamps, entries, strict=True) if stamp not in known]
+    if fresh:
+        with ThreadPool(min(THREADS, len(fresh))) as pool:
+            results = pool.map(lambda pair: pair[1].check(), fresh)
+        known |= {stamp: result for (stamp, _), result in zip(fresh, results, strict=True)}
+        if path is not None:
+            _write_checks(path, {stamp: known[stamp] for stamp in stamps})
+    return [known[stamp] for stamp in stamps]
+
+
+def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {stamp: (None if box is None else (*box,), fault) for stamp, (box, fault) in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # nothing there, or damaged: all is checked again
+
+
+def _write_checks(path: Path, checks: Mapping[str, tuple[Box | None, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    fresh.write_text(json.dumps(checks), encoding="utf-8")
+    fresh.replace(path)
+
+
+def _file_stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        state = path.stat()
+    except OSError:
+        return str(path), 0, 0
+    return str(path), state.st_mtime_ns, state.st_size
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+def one_line(error: BaseException) -> str:
+    """Give the text of an error on one line.
+
+    Args:
+        error: Error.
+
+    Returns:
+        Its text, or its kind if it has none.
+    """
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,262 @@
+import json
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from kpose.data import FolderDataModule, FolderDataset, read_folder, read_mask
+from kpose.geometry.camera import apply_crop
+
+SIZE = (40, 30)  # width, height
+BOX = (10, 5, 26, 13)
+
+
+def write_pair(root, name, *, suffix=".png", mask_suffix=".png", box=BOX, size=SIZE, mask_size=None):
+    """Write a grey image with a coloured box, and the box's mask."""
+    photo = Image.new("RGB", size, (90, 90, 90))
+    photo.paste((200, 40, 10), box)
+    mask = Image.new("L", mask_size or size, 0)
+    if box[2] > box[0]:
+        mask.paste(255, box)
+    for folder, picture, ending in (("images", photo, suffix), ("masks", mask, mask_suffix)):
+        path = root / folder / f"{name}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, quality=95)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("b/one", "b/two", "a/three", "four.v2"):
+        write_pair(tmp_path, name, suffix=".jpg" if name == "b/one" else ".png")
+    return tmp_path
+
+
+def test_items_are_crops_of_the_mask(root):
+    dataset = FolderDataset(
+        root, "train", image_size=16, padding=0.25, annotations=read_folder(root, val_share=0.0)
+    )
+    assert dataset.names == ("a/three", "b/one", "b/two", "four.v2")
+    assert dataset.indices.tolist() == [0, 1, 2, 3]
+    assert [path.name for path in dataset.image_files] == ["three.png", "one.jpg", "two.png", "four.v2.png"]
+    for item, batch in enumerate(dataset):
+        assert batch.keys() == {"image", "mask", "crop", "flipped", "index"}
+        assert batch["index"] == item
+        # The box of 16 × 8 pixels grows to a square of 24 about its centre, (18, 9).
+        assert torch.allclose(apply_crop(torch.tensor([[18.0, 9.0]]), batch["crop"]), torch.zeros(1, 2), atol=1e-6)
+        rows, columns = batch["mask"].nonzero().unbind(-1)
+        assert abs(rows.min() - 16 * 8 / 24) <= 1
+        assert abs(columns.max() + 1 - 16 * 20 / 24) <= 1
+        assert batch["image"][:, 8, 8].sub(torch.tensor([200, 40, 10]) / 255).abs().max() < 0.05
+
+
+def test_kinds_of_masks(tmp_path):
+    cover = np.zeros((6, 8), dtype=bool)
+    cover[1:4, 2:7] = True
+    rgba = Image.new("RGBA", (8, 6), (255, 255, 255, 0))
+    rgba.putalpha(Image.fromarray(cover.astype(np.uint8) * 255))
+    palette = Image.fromarray(cover.astype(np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    kinds = {
+        "bool.png": Image.fromarray(cover),
+        "ones.png": Image.fromarray(cover.astype(np.uint8)),
+        "bytes.png": Image.fromarray(cover.astype(np.uint8) * 255),
+        "lossy.jpg": Image.fromarray(cover.astype(np.uint8) * 255),
+        "colour.png": Image.fromarray(cover[..., None].astype(np.uint8) * np.array([0, 0, 255], dtype=np.uint8)),
+        "wide.png": Image.fromarray(cover.astype(np.uint16) * 65535),
+        "alpha.png": rgba,
+        "opaque.png": Image.fromarray(cover.astype(np.uint8) * 255).convert("RGBA"),
+        "palette.png": palette,
+    }
+    for name, picture in kinds.items():
+        picture.save(tmp_path / name, quality=95)
+        assert np.array_equal(np.asarray(read_mask(tmp_path / name)) > 0, cover), name
+
+
+def test_split_by_chance_is_seeded_and_stable(tmp_path):
+    for number in range(12):
+        write_pair(tmp_path, f"{number:02}")
+    first = read_folder(tmp_path, val_share=0.25)
+    assert first.splits.count("val") == 3
+    assert first.splits == read_folder(tmp_path, val_share=0.25).splits
+    assert first.splits != read_folder(tmp_path, val_share=0.25, seed=1).splits
+    assert set(read_folder(tmp_path, val_share=0.0).splits) == {"train"}
+    write_pair(tmp_path, "00b")
+    more = read_folder(tmp_path, val_share=0.25)
+    before = {n for n, s in zip(first.names, first.splits, strict=True) if s == "val"}
+    after = {n for n, s in zip(more.names, more.splits, strict=True) if s == "val"}
+    assert len(before - after) <= 1
+    with pytest.raises(ValueError, match=r"share of validation images in \[0, 1\)"):
+        read_folder(tmp_path, val_share=1.0)
+
+
+def test_splits_by_folder_and_by_file(tmp_path):
+    for name in ("train/x", "train/sub/y", "val/x", "test/z", "spare/w"):
+        write_pair(tmp_path, name)
+    notes = read_folder(tmp_path)
+    assert dict(zip(notes.names, notes.splits, strict=True)) == {
+        "spare/w": "", "test/z": "test", "train/sub/y": "train", "train/x": "train", "val/x": "val",
+    }  # fmt: skip
+    assert FolderDataset(tmp_path, "val", annotations=notes).indices.tolist() == [4]
+    (tmp_path / "splits.txt").write_text("train/x.png val\n\nspare/w\ttrain\n")
+    assert read_folder(tmp_path).splits == ("train", "", "", "val", "")
+    other = tmp_path / "other.txt"
+    other.write_text("train/x test\n")
+    assert read_folder(tmp_path, splits=other).splits == ("", "", "", "test", "")
+    with pytest.raises(ValueError, match="split 'val'"):
+        FolderDataset(tmp_path, "val", annotations=read_folder(tmp_path, splits=other))
+    other.write_text("train/x tset\n")
+    with pytest.raises(ValueError, match="line 1"):
+        read_folder(tmp_path, splits=other)
+    with pytest.raises(FileNotFoundError, match="file of splits"):
+        read_folder(tmp_path, splits=tmp_path / "none.txt")
+
+
+def spoil(root):
+    """Add one image of each kind of fault."""
+    write_pair(root, "no_mask")
+    (root / "masks/no_mask.png").unlink()
+    write_pair(root, "empty", box=(0, 0, 0, 0))
+    write_pair(root, "small", mask_size=(20, 15))
+    write_pair(root, "text")
+    (root / "images/text.png").write_text("not a picture")
+    write_pair(root, "bad_mask")
+    (root / "masks/bad_mask.png").write_bytes((root / "masks/bad_mask.png").read_bytes()[:60])
+    write_pair(root, "b/one", suffix=".png")  # beside one.jpg
+
+
+FAULTS = {
+    "images/bad_mask.png": "its mask cannot be read",
+    "images/empty.png": "its mask is empty",
+    "images/no_mask.png": "it has no mask",
+    "images/small.png": "its mask is 20 × 15, the image 40 × 30 pixels",
+    "images/text.png": "it cannot be read",
+    "images/b/one.png": "it has the name of one.jpg",
+}
+
+
+def test_bad_images_are_listed_and_the_others_used(root, caplog):
+    spoil(root)
+    with caplog.at_level(logging.WARNING):
+        notes = read_folder(root)
+    assert len(notes.problems) == len(FAULTS)
+    for path, fault in FAULTS.items():
+        [line] = [line for line in notes.problems if line.startswith(f"{root / path}: ")]
+        assert fault in line
+        assert "\n" not in line
+        assert line in caplog.messages
+    assert caplog.messages[-1] == f"6 of 9 images of {root} are left out."
+    used = [name for name, split in zip(notes.names, notes.splits, strict=True) if split]
+    assert used == ["a/three", "b/one", "b/two", "four.v2"]
+    assert notes.boxes[list(notes.names).index("empty")].isnan().all()
+    assert FolderDataset(root, "train", annotations=notes).problems == notes.problems
+
+
+def test_nothing_usable_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="images"):
+        read_folder(tmp_path)
+    write_pair(tmp_path, "empty", box=(0, 0, 0, 0))
+    with pytest.raises(ValueError, match=r"none can\. The first: .*empty\.png: its mask is empty"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache", [False, True])
+def test_an_image_that_breaks_when_decoded_does_not_stop_a_run(root, caplog, workers, cache):
+    notes = read_folder(root, val_share=0.0)
+    path = root / "images/b/one.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    dataset = FolderDataset(root, "train", image_size=8, cache=cache, annotations=notes)
+    for _ in range(2):
+        seen = torch.cat([batch["index"] for batch in DataLoader(dataset, 2, num_workers=workers)])
+        assert seen.tolist() == [0, 2, 2, 3]
+    assert dataset.problems == (f"{path}: it cannot be decoded",)
+    if not workers:
+        assert len(caplog.messages) == 1
+    assert pickle.loads(pickle.dumps(dataset))[3]["index"] == 3
+
+
+def test_split_that_cannot_be_decoded_says_so(root):
+    notes = read_folder(root, val_share=0.0)
+    for path in (root / "images").rglob("*.*"):
+        path.write_bytes(b"gone")
+    with pytest.raises(ValueError, match="cannot decode any image"):
+        FolderDataset(root, "train", annotations=notes)[2]
+
+
+def test_phone_photos_are_turned_upright(tmp_path):
+    write_pair(tmp_path, "phone", suffix=".jpg")
+    upright = Image.open(tmp_path / "images/phone.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 8  # to be turned by a quarter, counter-clockwise
+    upright.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "images/phone.jpg", exif=exif, quality=95)
+    dataset = FolderDataset(tmp_path, "train", image_size=16, padding=0.0)
+    inside = dataset[0]["image"].permute(1, 2, 0)[dataset[0]["mask"]]
+    assert inside.sub(torch.tensor([200, 40, 10]) / 255).abs().mean() < 0.1
+
+
+def test_check_is_stored(root, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    first = read_folder(root, store=store)
+    monkeypatch.setattr("kpose.data.folder_files.FolderEntry.check", lambda _: (None, "it was checked again"))
+    again = read_folder(root, store=store)
+    assert torch.equal(first.boxes, again.boxes)
+    write_pair(root, "b/two", size=(44, 30))
+    assert [line.split(": ")[1] for line in read_folder(root, store=store).problems] == ["it was checked again"]
+    next(store.glob("*.json")).write_text("damaged")
+    with pytest.raises(ValueError, match="checked again"):
+        read_folder(root, store=store)
+
+
+def coco(root, names, **changes):
+    square = [[10, 5, 26, 5, 26, 13, 10, 13]]
+    content = {
+        "images": [
+            {"id": k, "file_name": f"{name}.png", "width": 40, "height": 30} for k, name in enumerate(names)
+        ],
+        "annotations": [{"id": 7 + k, "image_id": k, "segmentation": square} for k in range(len(names))],
+    }
+    path = root / f"{names[0]}.json"
+    path.write_text(json.dumps({**content, **changes}))
+    return path
+
+
+def test_coco_gives_the_same_crops(tmp_path):
+    for name in ("x", "y", "z"):
+        write_pair(tmp_path, name)
+    masked = FolderDataModule(tmp_path, image_size=16, val_share=0.4)
+    drawn = FolderDataModule(tmp_path, annotations=coco(tmp_path, ["z", "x", "y"]), image_size=16, val_share=0.4)
+    assert masked.dataset("val").names == drawn.dataset("val").names
+    for one, other in zip(masked.dataset("train"), drawn.dataset("train"), strict=True):
+        assert one["index"] == other["index"]
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["mask"], other["mask"])
+
+
+def test_coco_file_for_each_split_and_bad_entries(tmp_path):
+    for name in ("x", "y"):
+        write_pair(tmp_path, name)
+    size = [{"id": 0, "file_name": "y.png", "width": 41, "height": 30}]
+    files = {"train": coco(tmp_path, ["x", "gone"]), "val": coco(tmp_path, ["y"])}
+    notes = read_folder(tmp_path, files)
+    assert dict(zip(notes.names, notes.splits, strict=True)) == {"gone": "", "x": "train", "y": "val"}
+    assert "gone.png: it cannot be read" in notes.problems[0]
+    coco(tmp_path, ["y"], images=size)
+    assert "its mask is 41 × 30, the image 40 × 30 pixels" in read_folder(tmp_path, files).problems[1]
+    with pytest.raises(ValueError, match=r"got \['dev'\]"):
+        read_folder(tmp_path, {"dev": files["train"]})
+
+
+def test_data_module_batches(root):
+    data = FolderDataModule(root, image_size=16, batch_size=2, val_share=0.25, color=0.1)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape[-1] > 16
+    augmented = data.augment(batch, seed=0)
+    assert augmented["image"].shape == (2, 3, 16, 16)
+    assert augmented["mask"].shape == (2, 16, 16)
+    assert torch.equal(augmented["image"], data.augment(batch, seed=0)["image"])
+    assert next(iter(data.val_dataloader()))["image"].shape == (1, 3, 16, 16)
