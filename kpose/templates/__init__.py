@@ -4,6 +4,7 @@ from kpose.templates.bird import bird
 from kpose.templates.body import Body, Relief, Section
 from kpose.templates.build import build_template
 from kpose.templates.check import check_template
+from kpose.templates.coarsen import coarsen_template
 from kpose.templates.files import load_template, save_template
 from kpose.templates.mesh import template_mesh
 
@@ -14,6 +15,7 @@ __all__ = [
     "bird",
     "build_template",
     "check_template",
+    "coarsen_template",
     "load_template",
     "save_template",
     "template_mesh",
