@@ -20,6 +20,7 @@ __all__ = [
     "Mesh",
     "PerspectiveCamera",
     "PosePrediction",
+    "Reconstruction",
     "Rendering",
     "Template",
 ]
@@ -97,6 +98,17 @@ class Template(NamedTuple):
     """Names of the parts."""
     part_vertices: Int[Tensor, "P"]
     """For each part, the vertex that stands for it."""
+
+
+class Reconstruction(NamedTuple):
+    """Shape and appearance predicted for a batch of images, in the vertex order of the template."""
+
+    vertices: Float[Tensor, "batch V 3"]
+    """Mean shape plus deformation, symmetric about ``x = 0``."""
+    deformation: Float[Tensor, "batch V 3"]
+    """Offsets from the mean shape."""
+    texture: Float[Tensor, "batch 3 h w"]
+    """RGB texture image in [0, 1] (see `Mesh.texture`)."""
 
 
 class Rendering(NamedTuple):

@@ -71,7 +71,8 @@ def feature_distance(first: Features, second: Features, *, epsilon: float = 1e-6
 
     def unit(features: Tensor) -> Tensor:
         features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
-        return features / (torch.linalg.vector_norm(features, dim=-3, keepdim=True) + epsilon)
+        length: Tensor = torch.linalg.vector_norm(features, dim=-3, keepdim=True)
+        return features / (length + epsilon)
 
     pairs = zip(first.maps, second.maps, strict=True)
     terms = [(unit(a) - unit(b)).square().sum(-3).mean((-2, -1)) for a, b in pairs]

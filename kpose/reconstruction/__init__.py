@@ -3,6 +3,23 @@
 from kpose.reconstruction.camera_choice import camera_weights
 from kpose.reconstruction.camera_multiplex import CameraMultiplex
 from kpose.reconstruction.camera_search import SearchLevel, search_cameras
+from kpose.reconstruction.objective import Comparison, MultiplexObjective
+from kpose.reconstruction.reconstructor import MeshReconstructor
+from kpose.reconstruction.shape import MeanShape, MirrorSymmetry, ShapeHead
+from kpose.reconstruction.texture import TextureHead
 from kpose.reconstruction.viewpoint_grid import ViewpointGrid
 
-__all__ = ["CameraMultiplex", "SearchLevel", "ViewpointGrid", "camera_weights", "search_cameras"]
+__all__ = [
+    "CameraMultiplex",
+    "Comparison",
+    "MeanShape",
+    "MeshReconstructor",
+    "MirrorSymmetry",
+    "MultiplexObjective",
+    "SearchLevel",
+    "ShapeHead",
+    "TextureHead",
+    "ViewpointGrid",
+    "camera_weights",
+    "search_cameras",
+]

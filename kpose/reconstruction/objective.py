@@ -1,0 +1,209 @@
+"""The losses of network and cameras, and how their gradients share one rendering."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kpose.losses import (
+    AppearanceDistance,
+    GraphLaplacianLoss,
+    deformation_loss,
+    distance_transform,
+    silhouette_loss,
+)
+from kpose.reconstruction.camera_choice import camera_weights
+from kpose.rendering import CompositeRenderer, Renderer
+from kpose.structures import Camera, Mesh, Reconstruction, Template
+
+__all__ = ["Comparison", "MultiplexObjective"]
+
+
+class Comparison(NamedTuple):
+    """Images of a batch beside what is rendered with every camera of theirs."""
+
+    reconstruction: Reconstruction
+    """Shapes and textures."""
+    cameras: Camera
+    """Cameras of the batch's crops, ``(batch, P)``."""
+    silhouettes: Float[Tensor, "batch P h w"]
+    """Rendered silhouettes."""
+    pictures: Float[Tensor, "batch P 3 h w"]
+    """Rendered colours on black."""
+    covered: Bool[Tensor, "batch P h w"]
+    """Where the hard silhouettes are."""
+    mask_loss: Float[Tensor, "batch P"]
+    """Loss of each silhouette."""
+    appearance_loss: Float[Tensor, "batch P"]
+    """Distance of each picture to the photo."""
+    score: Float[Tensor, "batch P"]
+    """Both losses, each rescaled to [0, 1] within its image, averaged; lower is better."""
+    weights: Float[Tensor, "batch P"]
+    """Share of each camera in the loss of its image."""
+
+    def detach(self) -> "Comparison":
+        """Give the same without gradients."""
+        return Comparison(
+            Reconstruction(*(part.detach() for part in self.reconstruction)),
+            Camera(*(part.detach() for part in self.cameras)),
+            *(part.detach() for part in self[2:]),
+        )
+
+
+class MultiplexObjective(nn.Module):
+    """Compare images with what is rendered with several cameras each, and give the losses of network and cameras.
+
+    The network's loss weighs the cameras of an image by how well they explain it; every camera's own loss is not
+    weighed.
+
+    Args:
+        template: Tells the faces.
+        distance: How unlike rendered and photographed objects are.
+        renderer: What renders; a soft silhouette over z-buffered colours when None.
+        temperature: Of the cameras' weights (see `camera_weights`).
+        mask_weight: Weight of the silhouettes.
+        appearance_weight: Weight of the appearance.
+        deformation_weight: Weight of the deformation's size.
+        laplacian_weight: Weight of the graph Laplacian.
+        paper_terms: Deformation and Laplacian as the paper writes them (squared lengths, the Laplacian divided by
+            the vertices' degrees) rather than as the released code has them.
+
+    Source:
+        Seed paper, Eq. 1; Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released code: weights,
+        and scores that are rescaled for each image).
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        distance: AppearanceDistance,
+        *,
+        renderer: Renderer | None = None,
+        temperature: float = 0.05,
+        mask_weight: float = 10.0,
+        appearance_weight: float = 1.0,
+        deformation_weight: float = 1.0,
+        laplacian_weight: float = 0.5,
+        paper_terms: bool = False,
+    ) -> None:
+        super().__init__()
+        self.distance = distance
+        self.renderer = CompositeRenderer() if renderer is None else renderer
+        self.laplacian = GraphLaplacianLoss(
+            template.faces, len(template.vertices), normalized=paper_terms, squared=paper_terms
+        )
+        self.temperature = temperature
+        self.mask_weight = mask_weight
+        self.appearance_weight = appearance_weight
+        self.deformation_weight = deformation_weight
+        self.laplacian_weight = laplacian_weight
+        self.paper_terms = paper_terms
+
+    def forward(
+        self,
+        reconstruction: Reconstruction,
+        mesh: Mesh,
+        cameras: Camera,
+        image: Float[Tensor, "batch 3 h w"],
+        mask: Bool[Tensor, "batch h w"],
+    ) -> Comparison:
+        """Render every object with all its cameras, and compare.
+
+        Args:
+            reconstruction: Shapes and textures.
+            mesh: The same as textured meshes.
+            cameras: Cameras of the crops, ``(batch, P)``.
+            image: Crops, RGB in [0, 1].
+            mask: Their silhouettes.
+
+        Returns:
+            The comparison, differentiable in meshes and cameras.
+        """
+        assert mesh.texture is not None
+        mesh = mesh._replace(vertices=mesh.vertices[:, None], texture=mesh.texture[:, None])
+        rendering = self.renderer.render(mesh, cameras, (mask.shape[-2], mask.shape[-1]))
+        assert rendering.rgb is not None
+        # Clones, so that neither of the two depends on the other (see `gradients`).
+        silhouettes, pictures = rendering.mask.clone(), rendering.rgb.clone()
+        inside = mask.to(silhouettes)
+        mask_loss = silhouette_loss(silhouettes, inside[:, None], distance_transform(mask)[:, None])
+        appearance_loss = self.distance(pictures, image, inside).float()
+        score = (_rescale(mask_loss.detach()) + _rescale(appearance_loss.detach())) / 2
+        return Comparison(
+            reconstruction=reconstruction,
+            cameras=cameras,
+            silhouettes=silhouettes,
+            pictures=pictures,
+            covered=rendering.face_index >= 0,
+            mask_loss=mask_loss,
+            appearance_loss=appearance_loss,
+            score=score,
+            weights=camera_weights(score, self.temperature),
+        )
+
+    def camera_loss(self, comparison: Comparison) -> Float[Tensor, "batch P"]:
+        """Give the loss of each camera on its own.
+
+        Args:
+            comparison: What `forward` gave.
+
+        Returns:
+            Weighted sum of silhouette and appearance.
+        """
+        return self.mask_weight * comparison.mask_loss + self.appearance_weight * comparison.appearance_loss
+
+    def terms(self, comparison: Comparison) -> dict[str, Float[Tensor, ""]]:
+        """Give the terms of the network's loss, weighted.
+
+        Args:
+            comparison: What `forward` gave.
+
+        Returns:
+            Scalars by name; the loss is their sum.
+        """
+        weights = comparison.weights
+        return {
+            "mask": self.mask_weight * (weights * comparison.mask_loss).sum(-1).mean(),
+            "appearance": self.appearance_weight * (weights * comparison.appearance_loss).sum(-1).mean(),
+            **self._regularizers(comparison.reconstruction),
+        }
+
+    def _regularizers(self, reconstruction: Reconstruction) -> dict[str, Tensor]:
+        deformation = deformation_loss(reconstruction.deformation, squared=self.paper_terms).mean()
+        roughness = self.laplacian(reconstruction.vertices).mean()
+        return {
+            "deformation": self.deformation_weight * deformation,
+            "laplacian": self.laplacian_weight * roughness,
+        }
+
+    def gradients(
+        self, comparison: Comparison, residuals: Float[Tensor, "batch P 6"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch P 6"]]:
+        """Take the gradient of the cameras, and prepare that of the network.
+
+        Both losses weigh the same comparisons, only differently. So the gradient with respect to the rendered
+        images is computed once, and goes back through the renderer with either weights.
+
+        Args:
+            comparison: What `forward` gave for these residuals; its losses cannot be differentiated again.
+            residuals: Leaf that the cameras depend on.
+
+        Returns:
+            A scalar whose gradient is that of the network's loss (its value means nothing), and the gradient of the
+            sum over all images and cameras of `camera_loss`: that of a row does not depend on its batch.
+        """
+        images = (comparison.silhouettes, comparison.pictures)
+        by_image = torch.autograd.grad(self.camera_loss(comparison).sum(), images)
+        (gradient,) = torch.autograd.grad(images, residuals, by_image, retain_graph=True)
+        weights = comparison.weights / len(comparison.weights)
+        weighted = [torch.einsum("np,np...->np...", weights, part) for part in by_image]
+        through = [(image * part).sum() for image, part in zip(images, weighted, strict=True)]
+        regularizers = self._regularizers(comparison.reconstruction)
+        return torch.stack([*through, *regularizers.values()]).sum(), gradient
+
+
+def _rescale(losses: Float[Tensor, "batch P"]) -> Float[Tensor, "batch P"]:
+    """Bring the losses of each image's cameras to [0, 1]."""
+    least, most = losses.amin(-1, keepdim=True), losses.amax(-1, keepdim=True)
+    return (losses - least) / (most - least + 1e-4)

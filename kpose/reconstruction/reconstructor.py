@@ -1,0 +1,80 @@
+"""The mesh reconstructor: features of one photo to the shape and the texture of what it shows."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from kpose.reconstruction.shape import MeanShape, ShapeHead
+from kpose.reconstruction.texture import TextureHead
+from kpose.structures import Features, FeatureSpec, Mesh, Reconstruction, Template
+from kpose.templates import bird
+
+__all__ = ["MeshReconstructor"]
+
+
+class MeshReconstructor(nn.Module):
+    """Predict shape and texture: the learned mean shape plus a predicted deformation, and a decoded texture image.
+
+    Args:
+        spec: What the backbone gives.
+        template: Mean shape at the start, faces and texture coordinates; the built-in bird when None.
+        shape: Builds the head of deformations from the spec and the template.
+        texture: Builds the head of textures from the spec and the template.
+
+    Attributes:
+        mean_shape: Module that gives the learned mean shape.
+        template: The template, as it was given.
+
+    Source:
+        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020.
+
+    Example:
+        >>> import torch
+        >>> reconstructor = MeshReconstructor(FeatureSpec((8,), (32,)))
+        >>> reconstruction = reconstructor(Features((torch.zeros(2, 8, 2, 2),)))
+        >>> reconstructor.mesh(reconstruction).texture.shape
+        torch.Size([2, 3, 128, 256])
+    """
+
+    faces: Tensor
+    uv: Tensor
+    uv_faces: Tensor
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        template: Template | None = None,
+        *,
+        shape: Callable[[FeatureSpec, Template], nn.Module] = ShapeHead,
+        texture: Callable[[FeatureSpec, Template], nn.Module] = TextureHead,
+    ) -> None:
+        super().__init__()
+        self.template = bird() if template is None else template
+        self.mean_shape = MeanShape(self.template)
+        self.shape = shape(spec, self.template)
+        self.texture = texture(spec, self.template)
+        for name in ("faces", "uv", "uv_faces"):
+            self.register_buffer(name, getattr(self.template, name), persistent=False)
+
+    def forward(self, features: Features) -> Reconstruction:
+        """Reconstruct the object of every image.
+
+        Args:
+            features: What the backbone gives.
+
+        Returns:
+            Shapes and textures.
+        """
+        deformation = self.shape(features)
+        return Reconstruction(self.mean_shape() + deformation, deformation, self.texture(features))
+
+    def mesh(self, reconstruction: Reconstruction) -> Mesh:
+        """Make textured meshes.
+
+        Args:
+            reconstruction: What `forward` gave.
+
+        Returns:
+            Meshes with the batch as leading dimension.
+        """
+        return Mesh(reconstruction.vertices, self.faces, self.uv, self.uv_faces, reconstruction.texture)
