@@ -2,6 +2,7 @@
 
 from kpose.metrics.angular_error import AngularError, angular_error, frame_alignment
 from kpose.metrics.mask_iou import MaskIoU, mask_iou
+from kpose.metrics.multiplex_error import multiplex_error
 from kpose.metrics.viewpoint import ViewpointWasserstein, wasserstein_circular, wasserstein_linear
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "angular_error",
     "frame_alignment",
     "mask_iou",
+    "multiplex_error",
     "wasserstein_circular",
     "wasserstein_linear",
 ]

@@ -61,6 +61,6 @@ class Task(pl.LightningModule):
 def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(v) for key, v in value.items())
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):  # a named tuple needs its class
         return all(_is_plain(v) for v in value)
     return type(value) in PLAIN

@@ -1,0 +1,158 @@
+"""Stage 1: fit many cameras to the silhouette of every image, the template's shape being fixed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from kpose.geometry.camera import flip_camera
+from kpose.metrics import multiplex_error
+from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid, search_cameras
+from kpose.rendering import CompositeRenderer, Renderer
+from kpose.structures import Batch, Camera, Mesh
+from kpose.tasks.base import Task
+from kpose.templates import bird, coarsen_template, load_template
+
+__all__ = ["CameraSearch"]
+
+
+def culling_renderer(sigma: float) -> Renderer:
+    """Build the renderer of a search: silhouettes of closed meshes, a face that looks away being left out."""
+    return CompositeRenderer(sigma, cull_back_faces=True)
+
+
+class CameraSearch(Task):
+    """Search the cameras of a data set by silhouette, one pass over the images, each of them on its own.
+
+    A batch is searched in one training step: its cameras start from the grid, are rendered together and moved by
+    an optimiser of their own. Images whose losses are in the table already are passed over: a search that was
+    stopped goes on with the others. The crop in which an image is searched becomes its reference crop.
+
+    Data modules give ``mask``, ``crop`` and ``index``; ``camera``, where there is one, is only compared with.
+
+    Args:
+        multiplex: Table of the images' cameras; when None, made for the training set at the start.
+        template: File of the category's mean shape; the built-in bird when None.
+        num_vertices: Vertices of the template that the search renders (see `coarsen_template`); all when None.
+        levels: Resolutions, coarse to fine.
+        grid: Cameras that every image starts with.
+        gain: Factor of the angular residuals within the tanh that bounds them; the released code's 0.1 needs its
+            150 steps to turn a camera by half its range.
+        renderer: Builds the renderer of a level from its blur.
+
+    Source:
+        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020, section 3.1; defaults of the released code,
+        but for the renderer.
+
+    Example:
+        >>> task = CameraSearch(CameraMultiplex(torch.arange(1211)), num_vertices=160)
+        >>> task.vertices.shape
+        torch.Size([160, 3])
+    """
+
+    vertices: Tensor
+    faces: Tensor
+
+    def __init__(
+        self,
+        multiplex: CameraMultiplex | None = None,
+        *,
+        template: Path | None = None,
+        num_vertices: int | None = None,
+        levels: Sequence[SearchLevel] = (SearchLevel(),),
+        grid: ViewpointGrid | None = None,
+        gain: float = 0.1,
+        renderer: Callable[[float], Renderer] = culling_renderer,
+    ) -> None:
+        super().__init__()
+        self.record_hyperparameters()
+        self.automatic_optimization = False
+        self.multiplex = multiplex
+        shape = bird() if template is None else load_template(template)
+        if num_vertices is not None:
+            shape = coarsen_template(shape, num_vertices)
+        self.register_buffer("vertices", shape.vertices, persistent=False)
+        self.register_buffer("faces", shape.faces, persistent=False)
+        self.levels = tuple(levels)
+        self.grid = grid
+        self.gain = gain
+        self.renderer = renderer
+
+    @property
+    def table(self) -> CameraMultiplex:
+        """The multiplex, which exists once training is set up.
+
+        Raises:
+            RuntimeError: If it does not yet.
+        """
+        if self.multiplex is None:
+            raise RuntimeError("CameraSearch needs a multiplex; got none. Give one, or fit with a data module.")
+        return self.multiplex
+
+    def setup(self, stage: str) -> None:
+        """Make the multiplex for the training set.
+
+        Args:
+            stage: Lightning's stage.
+        """
+        if self.multiplex is None and stage == "fit":
+            self.multiplex = multiplex_of(getattr(self.trainer, "datamodule", None), self.grid)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the cameras of a checkpoint; see `Task.on_load_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)
+        index = checkpoint["state_dict"].get("multiplex.index")
+        if self.multiplex is None and index is not None:
+            self.multiplex = CameraMultiplex(index)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Search the cameras of the images that have none yet."""
+        table = self.table
+        rows = table.rows(batch["index"])
+        new = (~table.seen[rows]).nonzero()[:, 0]
+        mask = batch["mask"].float()
+        if "flipped" in batch:  # the table's cameras are those of crops that are not mirrored
+            mask = torch.where(batch["flipped"][:, None, None], mask.flip(-1), mask)
+        start = table.cameras(rows[new])
+        cameras, losses = search_cameras(
+            Mesh(self.vertices, self.faces),
+            start,
+            mask[new],
+            ranges=table.ranges,
+            renderer=self.renderer,
+            levels=self.levels,
+            gain=self.gain,
+        )
+        table.refer(rows[new], type(batch["crop"])(*(part[new] for part in batch["crop"])))
+        table.replace(rows[new], cameras, losses)
+        if len(new):
+            self._log_cameras(batch, new, cameras, losses)
+
+    def _log_cameras(self, batch: Batch, new: Tensor, cameras: Camera, losses: Tensor) -> None:
+        self.log("train/loss", losses.amin(-1).mean(), prog_bar=True, batch_size=len(new))
+        if "camera" not in batch:
+            return
+        truth = batch["camera"]
+        if "flipped" in batch:
+            mirrored = flip_camera(truth).rotation
+            truth = truth._replace(rotation=torch.where(batch["flipped"][:, None, None], mirrored, truth.rotation))
+        errors = multiplex_error(cameras.rotation, losses, truth.rotation[new])
+        self.log_dict({f"train/{k}": v.mean() for k, v in errors.items()}, prog_bar=True, batch_size=len(new))
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Leave nothing to Lightning's optimisers."""
+        return []
+
+
+def multiplex_of(data: Any, grid: ViewpointGrid | None = None) -> CameraMultiplex:  # noqa: ANN401
+    """Make a multiplex for the training set of a data module."""
+    images: Any = None if data is None else data.train_dataloader().dataset
+    if not hasattr(images, "indices") or not hasattr(images, "names"):
+        raise ValueError(
+            "The camera multiplex needs a data module whose training set has `indices` and `names`; got "
+            f"{'none' if images is None else type(images).__name__}. Take one, or give a CameraMultiplex."
+        )
+    return CameraMultiplex(images.indices, names=images.names, grid=grid)
