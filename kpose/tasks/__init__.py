@@ -1,6 +1,8 @@
 """Training stages, each a LightningModule."""
 
 from kpose.tasks.base import Task
+from kpose.tasks.camera_search import CameraSearch
 from kpose.tasks.pose import PoseEstimator
+from kpose.tasks.reconstruction import Reconstructor
 
-__all__ = ["PoseEstimator", "Task"]
+__all__ = ["CameraSearch", "PoseEstimator", "Reconstructor", "Task"]

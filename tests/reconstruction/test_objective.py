@@ -108,9 +108,10 @@ def test_scores_and_weights_equal_loops():
     scene = Scene()
     _, comparison = scene.compare()
     for image in range(4):
-        both = []
-        for losses in (comparison.mask_loss[image].tolist(), comparison.appearance_loss[image].tolist()):
-            both.append([(x - min(losses)) / (max(losses) - min(losses) + 1e-4) for x in losses])
+        both = [
+            [(x - min(losses)) / (max(losses) - min(losses) + 1e-4) for x in losses]
+            for losses in (comparison.mask_loss[image].tolist(), comparison.appearance_loss[image].tolist())
+        ]
         score = [(a + b) / 2 for a, b in zip(*both, strict=True)]
         again = [(x - min(score)) / (max(score) - min(score) + 1e-6) for x in score]
         odds = [math.exp(-20 * x) for x in again]

@@ -1,0 +1,273 @@
+"""Stage 2: learn shape and texture of a category, while the cameras of every image go on being optimised."""
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from kpose.backbones import Backbone
+from kpose.geometry.rotation import geodesic_distance
+from kpose.losses import AppearanceDistance, FeatureDistance
+from kpose.metrics import mask_iou
+from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
+from kpose.rendering import Renderer
+from kpose.structures import Batch, FeatureSpec, Reconstruction, Template
+from kpose.tasks.base import Task
+from kpose.templates import bird, load_template
+
+__all__ = ["Reconstructor"]
+
+NEEDED = ("crop", "image", "index", "mask")
+
+
+def adam(parameters: Iterable[Any]) -> Adam:
+    """Build the optimizer of the released code: Adam with a learning rate of 1e-4."""
+    return Adam(parameters, lr=1e-4)
+
+
+class Reconstructor(Task):
+    """Train shape, texture and mean shape on images and masks, seen by several cameras an image.
+
+    Each step renders the predicted mesh once with all cameras of the batch's images. The network's loss weighs the
+    cameras of an image by how well they explain it; every camera's own loss is not weighed. Both gradients are
+    taken before anything is stepped: the network's by the optimizer, the cameras' by the multiplex, row by row.
+
+    Data modules give ``image``, ``mask``, ``crop`` and ``index``. ``features`` replaces the image for the network
+    where it has been computed before; ``camera``, where there is one, is only compared with (``train/best_deg``).
+
+    Args:
+        backbone: Where the features come from.
+        reconstructor: Builds the network from the backbone's `FeatureSpec` and the template.
+        multiplex: Cameras of the training images; when None, made for the data module's training set at the start.
+        cameras: File of cameras that the multiplex starts with.
+        distance: How unlike rendered and photographed objects are; features of the backbone when None.
+        train_backbone: Whether the backbone is trained; otherwise it is frozen, as in the released code.
+        optimizer: Builds the optimizer of the network from the trained parameters.
+        lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run, advanced at
+            every step; None keeps the learning rate.
+        template: File of the category's mean shape; the built-in bird when None.
+        renderer: What renders; a soft silhouette over z-buffered colours when None.
+        camera_lr: Learning rate of the cameras.
+        camera_gain: Factor of the cameras' angular residuals (see `CameraMultiplex.cameras`).
+        temperature: Of the cameras' weights (see `camera_weights`).
+        mask_weight: Weight of the silhouettes.
+        appearance_weight: Weight of the appearance.
+        deformation_weight: Weight of the deformation's size.
+        laplacian_weight: Weight of the graph Laplacian.
+        paper_terms: Deformation and Laplacian as the paper writes them (squared lengths, the Laplacian divided by
+            the vertices' degrees) rather than as the released code has them; its weights are not the paper's.
+        clip_norm: Largest norm of the network's gradient; None does not clip.
+        accumulate: Batches whose gradients are averaged for one step of the network. Cameras step every batch.
+
+    Raises:
+        ValueError: If ``train_backbone`` is set for a frozen backbone.
+
+    Source:
+        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020; seed paper, Eq. 1. Defaults are those of the
+        released code; it takes LPIPS for the distance.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> task = Reconstructor(TinyBackbone(width=8), multiplex=CameraMultiplex(torch.arange(4)))
+        >>> task(torch.zeros(2, 3, 64, 64)).vertices.shape
+        torch.Size([2, 642, 3])
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
+        multiplex: CameraMultiplex | None = None,
+        cameras: Path | None = None,
+        distance: AppearanceDistance | None = None,
+        train_backbone: bool = False,
+        optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
+        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        template: Path | None = None,
+        renderer: Renderer | None = None,
+        camera_lr: float = 1e-4,
+        camera_gain: float = 1.0,
+        temperature: float = 0.05,
+        mask_weight: float = 10.0,
+        appearance_weight: float = 1.0,
+        deformation_weight: float = 1.0,
+        laplacian_weight: float = 0.5,
+        paper_terms: bool = False,
+        clip_norm: float | None = 100.0,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__()
+        self.record_hyperparameters()
+        self.automatic_optimization = False
+        if train_backbone and backbone.frozen:
+            raise ValueError("Reconstructor needs a backbone that is not frozen to train it; got a frozen one.")
+        self.backbone = backbone if train_backbone else backbone.freeze()
+        shape = bird() if template is None else load_template(template)
+        self.reconstructor = reconstructor(backbone.spec, shape)
+        self.multiplex = multiplex
+        self.camera_file = cameras
+        self.objective = MultiplexObjective(
+            shape,
+            FeatureDistance(backbone) if distance is None else distance,
+            renderer=renderer,
+            temperature=temperature,
+            mask_weight=mask_weight,
+            appearance_weight=appearance_weight,
+            deformation_weight=deformation_weight,
+            laplacian_weight=laplacian_weight,
+            paper_terms=paper_terms,
+        )
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.camera_lr = camera_lr
+        self.camera_gain = camera_gain
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
+
+    @property
+    def table(self) -> CameraMultiplex:
+        """The multiplex, which exists once training is set up.
+
+        Raises:
+            RuntimeError: If it does not yet.
+        """
+        if self.multiplex is None:
+            raise RuntimeError("Reconstructor needs cameras; got no multiplex. Give one or fit with a data module.")
+        return self.multiplex
+
+    def setup(self, stage: str) -> None:
+        """Make the multiplex for the training set, and read the cameras it starts with.
+
+        Args:
+            stage: Lightning's stage.
+        """
+        if self.multiplex is None and stage == "fit":
+            self.multiplex = _multiplex_of(getattr(self.trainer, "datamodule", None))
+        if self.camera_file is not None and stage == "fit":
+            # A checkpoint that is resumed is read after this and wins.
+            self.table.load(self.camera_file)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the cameras of a checkpoint; see `Task.on_load_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)
+        index = checkpoint["state_dict"].get("multiplex.index")
+        if self.multiplex is None and index is not None:
+            self.multiplex = CameraMultiplex(index)
+
+    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> Reconstruction:
+        """Reconstruct the object of every image.
+
+        Args:
+            image: RGB crops in [0, 1].
+
+        Returns:
+            Shapes and textures.
+        """
+        return self._reconstruct(Batch(image=image))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Reconstruction:
+        """Reconstruct only."""
+        return self._reconstruct(batch)
+
+    def compare(
+        self, batch: Batch, rows: Int[Tensor, "batch"], residuals: Float[Tensor, "batch P 6"] | None = None
+    ) -> Comparison:
+        """Reconstruct the objects of a batch, render them with all their cameras and compare.
+
+        Args:
+            batch: At least image, mask, crop and index.
+            rows: Rows of the images in the multiplex.
+            residuals: Residuals of the cameras that gradients are taken by; those of the table when None.
+
+        Returns:
+            The comparison, differentiable in network and residuals.
+        """
+        reconstruction = self._reconstruct(batch)
+        cameras = self.table.cameras(rows, residuals, gain=self.camera_gain)
+        cameras = self.table.in_crop(cameras, rows, batch["crop"], batch.get("flipped"))
+        mesh = self.reconstructor.mesh(reconstruction)
+        comparison: Comparison = self.objective(reconstruction, mesh, cameras, batch["image"], batch["mask"])
+        return comparison
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Compare, take both gradients, then step the network and the cameras."""
+        missing = [name for name in NEEDED if name not in batch]
+        if missing:
+            raise KeyError(
+                f"Reconstructor needs batch entries {list(NEEDED)}; this batch has {sorted(batch)}. Take a data "
+                f"module that gives {missing}."
+            )
+        table = self.table
+        rows = table.rows(batch["index"])
+        residuals = table.residuals(rows)
+        comparison = self.compare(batch, rows, residuals)
+        terms = {name: value.detach() for name, value in self.objective.terms(comparison).items()}
+        loss, gradient = self.objective.gradients(comparison, residuals)
+        self.manual_backward(loss / self.accumulate)
+        if (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch:
+            self._step_network()
+        table.step(rows, gradient, self.camera_lr)
+        table.record(rows, comparison.score)
+        comparison = comparison.detach()
+        self._log_step(comparison, terms, batch)
+        return {"loss": torch.stack(list(terms.values())).sum(), "comparison": comparison}
+
+    def _step_network(self) -> None:
+        optimizer = cast(Optimizer, self.optimizers())
+        if self.clip_norm is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.lr_scheduler is not None:
+            cast(LRScheduler, self.lr_schedulers()).step()
+
+    @torch.no_grad()
+    def _log_step(self, comparison: Comparison, terms: dict[str, Tensor], batch: Batch) -> None:
+        count = len(comparison.weights)
+        images = torch.arange(count, device=comparison.score.device)
+        best = comparison.score.argmin(-1)
+        soft = mask_iou(comparison.silhouettes[images, best], batch["mask"])
+        hard = mask_iou(comparison.covered[images, best], batch["mask"], soft=False)
+        values = {
+            **terms,
+            "camera_loss": self.objective.camera_loss(comparison).mean(),
+            "iou": hard.mean(),
+            "iou_soft": soft.mean(),
+        }
+        if "camera" in batch:
+            rotation = comparison.cameras.rotation[images, best]
+            values["best_deg"] = geodesic_distance(rotation, batch["camera"].rotation).rad2deg().mean()
+        self.log("train/loss", torch.stack(list(terms.values())).sum(), batch_size=count, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=count)
+
+    def _reconstruct(self, batch: Batch) -> Reconstruction:
+        features = batch["features"] if "features" in batch else self.backbone(batch["image"])
+        reconstruction: Reconstruction = self.reconstructor(features)
+        return reconstruction
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Build the optimizer over everything of the network that is trained, and its schedule."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.lr_scheduler is None:
+            return optimizer
+        batches = self.trainer.estimated_stepping_batches  # of the whole run; Lightning knows no other
+        schedule = self.lr_scheduler(optimizer, math.ceil(batches / self.accumulate))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _multiplex_of(data: Any) -> CameraMultiplex:  # noqa: ANN401
+    """Make a multiplex for the training set of a data module."""
+    dataset: Any = None if data is None else data.train_dataloader().dataset
+    if not hasattr(dataset, "indices") or not hasattr(dataset, "names"):
+        raise ValueError(
+            "Reconstructor needs a data module whose training set has `indices` and `names` to make its cameras; "
+            f"got {'none' if dataset is None else type(dataset).__name__}. Take one, or give it a multiplex."
+        )
+    return CameraMultiplex(dataset.indices, names=dataset.names)
