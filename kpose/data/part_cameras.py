@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kpose.geometry.rotation import viewpoint_to_matrix
-from kpose.pnp.model import Kernel, Pose, Problem, squared_residuals
+from kpose.pnp.model import Kernel, Pose, Problem, select, squared_residuals
 from kpose.pnp.refinement import refine
 from kpose.structures import Camera
 
@@ -61,9 +61,12 @@ def solve_part_cameras(
     for _ in range(2):
         unlikely = _visibility_cost(weight, facing, facing[rows, choice], part_names)
         choice = (cost + unlikely).argmin(1)
+    # Of candidates on their way to one optimum, the visibility may have preferred one that was still far from it.
+    pose = select(poses, choice[:, None])
+    problem = Problem(image, shape.double().expand(len(image), -1, -1), weight)
+    scale, translation, rotation = (f[:, 0] for f in refine(problem, pose, part_kernel(pose.scale), steps=20))
     half = sizes.double() / 2
-    translation = poses.translation[rows, choice] * half[:, None] + centre
-    camera = Camera(poses.scale[rows, choice] * half, translation, poses.rotation[rows, choice])
+    camera = Camera(scale * half, translation * half[:, None] + centre, rotation)
     return Camera(*(value.to(points.dtype) for value in camera))
 
 

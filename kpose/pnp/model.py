@@ -78,11 +78,6 @@ def select(pose: Pose, index: Int[Tensor, "P K"]) -> Pose:
     return Pose(*(field[rows, index] for field in pose))
 
 
-def join(*poses: Pose) -> Pose:
-    """Put the candidates of several sets side by side."""
-    return Pose(*(torch.cat(fields, 1) for fields in zip(*poses, strict=True)))
-
-
 def move(pose: Pose, step: Float[Tensor, "P K 6"]) -> Pose:
     """Move poses by steps of the six parameters."""
     return Pose(
@@ -90,6 +85,28 @@ def move(pose: Pose, step: Float[Tensor, "P K 6"]) -> Pose:
         pose.translation + step[..., 1:3],
         axis_angle_to_matrix(step[..., 3:]) @ pose.rotation,
     )
+
+
+def turn(rotation: Float[Tensor, "3 3 P K"], vector: Float[Tensor, "3 P K"]) -> Float[Tensor, "3 3 P K"]:
+    """Turn rotations by rotation vectors, with Cayley's map for the exponential.
+
+    It is a rotation for any vector and agrees with the exponential to second order, all that a Newton step asks.
+    """
+    skew = (_skews(vector.dtype, vector.device) @ vector.flatten(1)).reshape(rotation.shape)
+    first = multiply(skew, rotation)
+    return rotation + (first + multiply(skew, first) / 2) / (1 + vector.square().sum(0) / 4)
+
+
+def multiply(left: Float[Tensor, "I J *batch"], right: Float[Tensor, "J L *batch"]) -> Float[Tensor, "I L *batch"]:
+    """Multiply matrices whose rows and columns come first."""
+    return (left[:, :, None] * right).sum(1)
+
+
+@functools.cache
+def _skews(dtype: torch.dtype, device: torch.device) -> Tensor:
+    eye = torch.eye(3, dtype=dtype, device=device)
+    skews: Tensor = torch.linalg.cross(eye[:, None], eye[None]).mT.reshape(3, 9).mT
+    return skews
 
 
 def view(problem: Problem, pose: Pose) -> tuple[Float[Tensor, "P K N 4"], Float[Tensor, "P K N 2"]]:
@@ -104,42 +121,81 @@ def squared_residuals(problem: Problem, pose: Pose) -> Float[Tensor, "P K N"]:
     return view(problem, pose)[1].square().sum(-1)
 
 
+class PoseStack(NamedTuple):
+    """Candidate poses, components first: long runs in memory instead of many small matrices."""
+
+    scale: Float[Tensor, "P K"]
+    translation: Float[Tensor, "2 P K"]
+    rotation: Float[Tensor, "3 3 P K"]
+
+    def pose(self) -> Pose:
+        """Give the same poses one by one."""
+        return Pose(self.scale, self.translation.permute(1, 2, 0), self.rotation.permute(2, 3, 0, 1).contiguous())
+
+    def pick(self, index: Int[Tensor, "P L"]) -> "PoseStack":
+        """Pick candidates of each problem by index."""
+        return PoseStack(*(field.gather(-1, index.expand(*field.shape[:-2], *index.shape)) for field in self))
+
+
+def stack(pose: Pose) -> PoseStack:
+    """Put the components first."""
+    return PoseStack(pose.scale, pose.translation.permute(2, 0, 1), pose.rotation.permute(2, 3, 0, 1))
+
+
+def join(*poses: PoseStack) -> PoseStack:
+    """Put the candidates of several sets side by side."""
+    return PoseStack(*(torch.cat(fields, -1) for fields in zip(*poses, strict=True)))
+
+
 class Products(NamedTuple):
     """Products of each point's coordinates: residuals and normal equations of any pose are linear in them.
 
     One matrix product evaluates many poses at once; rounding relative to the image's extent is the price.
     """
 
-    terms: Float[Tensor, "P N 18"]
+    terms: Float[Tensor, "P 18 N"]
     """The ten products of ``(1, X)`` with itself, then ``x`` times ``(1, X)``."""
-    lengths: Float[Tensor, "P N"]
+    lengths: Float[Tensor, "P 1 N"]
     """``|x|²``."""
 
-    def squared_residuals(self, pose: Pose) -> Float[Tensor, "P K N"]:
+    def squared_residuals(self, pose: PoseStack) -> Float[Tensor, "P K N"]:
         """Give the squared distance of every point from its projection."""
-        # Components first: long runs in memory instead of many small matrices.
-        rows = (pose.scale[..., None, None] * pose.rotation[..., :2, :]).permute(2, 3, 0, 1)
-        rows = torch.cat((pose.translation.permute(2, 0, 1)[:, None], rows), 1)
-        square = [(1 if i == j else 2) * (rows[0, i] * rows[0, j] + rows[1, i] * rows[1, j]) for i, j in _PAIRS]
-        factors = torch.cat((torch.stack(square), -2 * rows.flatten(0, 1)))
-        return torch.baddbmm(self.lengths[:, None], factors.permute(1, 2, 0), self.terms.mT).clamp_(min=0)
+        return self.squared_distances(torch.cat((pose.translation[:, None], pose.scale * pose.rotation[:2]), 1))
 
-    def sums(self, weights: Float[Tensor, "P K N"]) -> Float[Tensor, "P K 6 4"]:
-        """Give the weighted sums of ``(1, X, x) (1, X)ᵀ``."""
-        return (weights @ self.terms)[..., _SYMMETRIC].reshape(*weights.shape[:2], 6, 4)
+    def squared_distances(self, cameras: Float[Tensor, "2 4 P K"]) -> Float[Tensor, "P K N"]:
+        """Give the same for affine cameras: translation and rows."""
+        first, second, times = _pairs(cameras.dtype, cameras.device)
+        square = (cameras.index_select(1, first) * cameras.index_select(1, second)).sum(0).mul_(times)
+        factors = torch.cat((square, -2 * cameras.flatten(0, 1)))
+        return torch.baddbmm(self.lengths, factors.permute(1, 2, 0), self.terms).clamp_(min=0)
+
+    def means(self, weights: Float[Tensor, "P K N"]) -> Float[Tensor, "18 P K"]:
+        """Give the weighted means of the products."""
+        sums = (weights @ self.terms.mT).permute(2, 0, 1).contiguous()
+        return sums / sums[:1].clamp_min(torch.finfo(sums.dtype).tiny)
 
 
 _PAIRS = [(i, j) for i in range(4) for j in range(i, 4)]
-# Where each entry of the 6 × 4 matrix of products stands among the 18.
-_SYMMETRIC = [_PAIRS.index((min(i, j), max(i, j))) for i in range(4) for j in range(4)] + list(range(10, 18))
+SPREAD = [_PAIRS.index((min(i, j), max(i, j))) for i in range(1, 4) for j in range(1, 4)]
+"""Where each entry of ``X Xᵀ`` stands among the 18 products."""
+
+
+@functools.cache
+def _pairs(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the two members of each pair, and how often the pair occurs in a full square."""
+    pairs = torch.tensor(_PAIRS, device=device)
+    times = 1 + (pairs[:, 0] != pairs[:, 1]).to(dtype)
+    return pairs[:, 0], pairs[:, 1], times[:, None, None]
 
 
 def products(problem: Problem) -> Products:
     """Multiply each point's coordinates."""
-    terms = torch.nn.functional.pad(problem.object, (1, 0), value=1.0).unbind(-1)
-    square = [terms[i] * terms[j] for i, j in _PAIRS]
-    mixed = [x * term for x in problem.image.unbind(-1) for term in terms]
-    return Products(torch.stack((*square, *mixed), -1), problem.image.square().sum(-1))
+    image = problem.image.mT.contiguous()
+    terms = torch.cat((torch.ones_like(image[:, :1]), problem.object.mT), 1)
+    first, second, _ = _pairs(terms.dtype, terms.device)
+    mixed = (image[:, :, None] * terms[:, None]).flatten(1, 2)
+    lengths = image.square().sum(1, keepdim=True)
+    return Products(torch.cat((terms.index_select(1, first) * terms.index_select(1, second), mixed), 1), lengths)
 
 
 def jacobian_maps(like: Tensor) -> tuple[Float[Tensor, "6 4"], Float[Tensor, "6 4"]]:
@@ -187,18 +243,21 @@ def gradient(terms: Tensor, residual: Tensor, weights: Tensor) -> Float[Tensor, 
 
 def linearize(problem: Problem, pose: Pose, kernel: Kernel) -> Linearization:
     """Evaluate cost and derivatives."""
-    terms, residual = view(problem, pose)
-    squared = residual.square().sum(-1)
+    # Points come last, which makes long runs in memory.
+    offset = (pose.scale[..., None, None] * pose.rotation) @ problem.object.mT[:, None]
+    residual = offset[..., :2, :] + (pose.translation[..., None] - problem.image.mT[:, None])
+    squared = residual.square().sum(-2)
     probability = kernel.probability(squared)
     weights = problem.weights[:, None]
-    trusted = (weights * probability)[..., None]
+    trusted = weights * probability
+    terms = torch.cat((torch.ones_like(offset[..., :1, :]), offset), -2)
     maps = _maps(terms.dtype, terms.device)
-    first = ((trusted * residual).mT @ terms).flatten(-2)
-    second = ((trusted * terms).mT @ terms).flatten(-2)
+    first = ((trusted[..., None, :] * residual) @ terms.mT).flatten(-2)
+    second = ((trusted[..., None, :] * terms) @ terms.mT).flatten(-2)
     matrix = (second @ maps.matrix).reshape(*second.shape[:2], 6, 6)
     # The kernel's curvature: -w p (1 - p) / σ² (Jᵀ r)(Jᵀ r)ᵀ.
-    pull = (residual[..., :, None] * terms[..., None, :]).flatten(-2) @ maps.slope
-    bend = trusted * (probability - 1)[..., None] / kernel.sigma.square()[..., None, None]
-    hessian = matrix + (first @ maps.bend).reshape(matrix.shape) + (bend * pull).mT @ pull
+    pull = maps.slope.mT @ (residual[..., :, None, :] * terms[..., None, :, :]).flatten(-3, -2)
+    bend = trusted * (probability - 1) / kernel.sigma.square()[..., None]
+    hessian = matrix + (first @ maps.bend).reshape(matrix.shape) + (bend[..., None, :] * pull) @ pull.mT
     cost = (weights * kernel.cost(squared)).sum(-1)
     return Linearization(squared, probability, cost, first @ maps.slope, matrix, hessian)

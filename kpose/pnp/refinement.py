@@ -23,6 +23,13 @@ def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, damping:
     quadratically also where residuals are large. There, rounding hides the decrease of the cost, and a step must
     lower the Newton decrement ``gᵀ H⁻¹ g`` instead, the one measure of the gradient that units do not change.
     """
+    return descend(problem, pose, kernel, steps=steps, damping=damping)[0]
+
+
+def descend(
+    problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, damping: float = 1e-3
+) -> tuple[Pose, Linearization]:
+    """Do what `refine` does, and give also the derivatives where it ends."""
     ridge = torch.full_like(pose.scale, damping)
     eps = torch.finfo(ridge.dtype).eps
     now = linearize(problem, pose, kernel)
@@ -36,7 +43,7 @@ def refine(problem: Problem, pose: Pose, kernel: Kernel, *, steps: int, damping:
         better = (then.cost < now.cost - rounding) | ((then.cost <= now.cost + rounding) & nearer)
         ridge = torch.where(better, ridge * 0.01, ridge * 10).clamp(0.1 * eps, 1e6)
         pose, now = _choose(better, trial, pose), _choose(better, then, now)
-    return pose
+    return pose, now
 
 
 def _choose(condition: Tensor, yes: _Fields, no: _Fields) -> _Fields:

@@ -1,14 +1,14 @@
 """Search for the pose and the noise level among outliers, batched over problems and hypotheses."""
 
+import functools
 import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import axis_angle_to_matrix
-from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, sample_poses
-from kpose.pnp.model import Kernel, Pose, Problem, Products, join, products, select
+from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, pick_poses, sample_cameras
+from kpose.pnp.model import SPREAD, Kernel, Pose, PoseStack, Problem, Products, join, multiply, products, turn
 from kpose.pnp.refinement import REACH
 
 __all__: list[str] = []
@@ -20,7 +20,7 @@ _FINEST, _COARSEST, _RATIO = 1 / 32, 2.0, math.sqrt(2)
 
 # Truncation of the score in thresholds, hypotheses refined, and Gauss-Newton steps before and after the mirror
 # twins join. With 800 samples, 32 hypotheses and 8 steps each, no error on the grid of docs/pnp.md is lower.
-_BOUND, _KEEP, _ROUNDS = 1.5, 6, (3, 4)
+_BOUND, _KEEP, _ROUNDS = 1.5, 4, (2, 3)
 _DAMPING = 1.001
 
 
@@ -32,77 +32,124 @@ def make_kernel(sigma: Float[Tensor, "P K"], threshold: float) -> Kernel:
 def search(problem: Problem, threshold: float, draws: Float[Tensor, "H 4"]) -> tuple[Pose, Kernel]:
     """Find the likeliest pose and noise, from minimal samples that the uniform numbers ``draws`` choose."""
     points = products(problem)
-    pose = sample_poses(problem, draw_samples(problem.weights, draws))
-    squared = points.squared_residuals(pose)
-    score = (squared.clamp_max((_BOUND * threshold) ** 2) @ problem.weights[..., None])[..., 0]
-    best = score.topk(min(_KEEP, len(draws)), largest=False).indices
-    pose = join(closed_form(problem), select(pose, best))
+    weights = problem.weights[:, None]
+    cameras = sample_cameras(problem, draw_samples(problem.weights, draws))
+    cost = truncated_cost(points, weights, cameras, (_BOUND * threshold) ** 2)
+    best = cost.topk(min(_KEEP, len(draws)), largest=False).indices
+    pose = join(closed_form(problem), pick_poses(cameras, best))
     sigma = torch.full_like(pose.scale, threshold / 2)
-    pose, sigma = settle(points, problem.weights, pose, sigma, threshold, _ROUNDS[0])
-    best = evidence(points, problem.weights, pose, sigma, threshold).topk(2).indices
-    pose, sigma = select(pose, best), sigma.gather(1, best)
+    pose, sigma = settle(points, weights, pose, sigma, threshold, _ROUNDS[0])
+    best = evidence(points, weights, pose, sigma, threshold).topk(2).indices
+    pose, sigma = pose.pick(best), sigma.gather(1, best)
     probability = make_kernel(sigma, threshold).probability(points.squared_residuals(pose))
     # A doubtful point can be outlier at low noise or inlier at higher noise: each pose settles from both sides.
-    pose = join(pose, mirror_twins(problem, pose, problem.weights[:, None] * probability), pose)
+    pose = join(pose, mirror_twins(points, pose, weights * probability), pose)
     sigma = torch.cat((sigma, sigma, sigma / 2), 1)
-    pose, sigma = settle(points, problem.weights, pose, sigma, threshold, _ROUNDS[1])
-    best = evidence(points, problem.weights, pose, sigma, threshold).argmax(-1, keepdim=True)
+    pose, sigma = settle(points, weights, pose, sigma, threshold, _ROUNDS[1])
+    best = evidence(points, weights, pose, sigma, threshold).argmax(-1, keepdim=True)
     # On a ladder of levels the final noise does not change with small changes of the points, so that the
     # gradient at the optimum is exact.
     level = (sigma.gather(1, best) / threshold).log2().div(math.log2(_RATIO)).round()
-    return select(pose, best), make_kernel(threshold * _RATIO**level, threshold)
+    return pose.pick(best).pose(), make_kernel(threshold * _RATIO**level, threshold)
+
+
+def truncated_cost(
+    points: Products,
+    weights: Float[Tensor, "P 1 N"],
+    cameras: Float[Tensor, "2 4 P H"],
+    bound: float,
+    cache: int = 1 << 18,
+) -> Float[Tensor, "P H"]:
+    """Give the weighted sum of truncated squared residuals, with ``cache`` of them in memory at a time."""
+    block = max(1, cache // (cameras.shape[-1] * weights.shape[-1]))
+    fields = [torch.split(field, block) for field in (*points, weights)]
+    parts = zip(*fields, torch.split(cameras, block, 2), strict=True)
+    return torch.cat(
+        [
+            Products(terms, lengths).squared_distances(part).clamp_(max=bound).mul_(weight).sum(-1)
+            for terms, lengths, weight, part in parts
+        ]
+    )
 
 
 def settle(
-    points: Products, weights: Float[Tensor, "P N"], pose: Pose, sigma: Tensor, threshold: float, rounds: int
-) -> tuple[Pose, Float[Tensor, "P K"]]:
+    points: Products,
+    weights: Float[Tensor, "P 1 N"],
+    pose: PoseStack,
+    sigma: Float[Tensor, "P K"],
+    threshold: float,
+    rounds: int,
+) -> tuple[PoseStack, Float[Tensor, "P K"]]:
     """Alternate one Gauss-Newton step on the probable inliers and the estimate of their noise."""
     for _ in range(rounds):
         squared = points.squared_residuals(pose)
-        trusted = weights[:, None] * make_kernel(sigma, threshold).probability(squared)
+        trusted = make_kernel(sigma, threshold).probability(squared).mul_(weights)
         # Six degrees of freedom are spent on the pose.
         variance = (trusted * squared).sum(-1) / (2 * trusted.sum(-1) - 6).clamp_min(1)
         sigma = variance.sqrt().clamp(_FINEST * threshold, _COARSEST * threshold)
-        pose = step(pose, points.sums(trusted))
+        pose = step(pose, points.means(trusted))
     return pose, sigma
 
 
-def step(pose: Pose, moments: Float[Tensor, "P K 6 4"]) -> Pose:
-    """Take a Gauss-Newton step in closed form, from the weighted sums of ``(1, X, x) (1, X)ᵀ`` alone.
+def step(pose: PoseStack, means: Float[Tensor, "18 P K"]) -> PoseStack:
+    """Take a Gauss-Newton step in closed form, from the weighted means of the products alone.
 
     With the translation eliminated (points relative to their centroid), the normal equations of ``(δ, ω_z)`` and
     ``(ω_x, ω_y)`` have scaled unit matrices on their diagonal and a scaled rotation beside it.
     """
-    tiny = torch.finfo(moments.dtype).tiny
-    moments = moments / moments[..., :1, :1].clamp_min(tiny)
-    centre, image_centre = moments[..., 1:4, 0], moments[..., 4:, 0]
-    spread = moments[..., 1:4, 1:] - centre[..., :, None] * centre[..., None, :]
-    cross = moments[..., 4:, 1:] - image_centre[..., :, None] * centre[..., None, :]
-    turn = pose.scale[..., None, None] * pose.rotation
-    square, cross = turn @ spread @ turn.mT, cross @ turn.mT  # of Y = s R X with itself, of x with Y
-    xx, xz, yy, yz, zz = (square[..., i, j] for i, j in ((0, 0), (0, 2), (1, 1), (1, 2), (2, 2)))
-    near, far = (xx + yy) * _DAMPING, zz * _DAMPING
-    grow, spin = xx + yy - cross[..., 0, 0] - cross[..., 1, 1], cross[..., 0, 1] - cross[..., 1, 0]
-    nod, shake = cross[..., 1, 2] - yz, xz - cross[..., 0, 2]
-    scale = -1 / (near * far - xz.square() - yz.square()).clamp_min(tiny)
-    moved = torch.stack(
-        (
-            scale * (far * grow + yz * nod - xz * shake),
-            scale * (near * nod + yz * grow + xz * spin),
-            scale * (near * shake - xz * grow + yz * spin),
-            scale * (far * spin + xz * nod + yz * shake),
-        ),
-        -1,
-    ).clamp(-REACH, REACH)
-    rotation = axis_angle_to_matrix(moved[..., 1:]) @ pose.rotation
-    size = pose.scale * moved[..., 0].exp()
-    shift = size[..., None] * (rotation[..., :2, :] @ centre[..., None])[..., 0]
-    return Pose(size, image_centre - shift, rotation)
+    centre, image_centre = means[1:4], means[10::4]
+    spread = torch.unflatten(means[SPREAD], 0, (3, 3)) - centre[:, None] * centre
+    cross = torch.unflatten(means[10:], 0, (2, 4))[:, 1:] - image_centre[:, None] * centre
+    rows = pose.scale * pose.rotation
+    # Products of Y = s R X with itself, and of x with Y.
+    square = (torch.cat((multiply(rows, spread), cross))[:, None] * rows).sum(2)
+    terms = _terms(means.dtype, means.device) @ square.reshape(15, -1)
+    right, left, other = terms.reshape(3, 4, *pose.scale.shape)
+    volume = (left * other).sum(0).clamp_min(torch.finfo(means.dtype).tiny)
+    moved = _solution(means.dtype, means.device) @ (left[:, None] * right).reshape(16, -1)
+    moved = (moved.reshape(4, *volume.shape) / volume).clamp(-REACH, REACH)
+    rotation = turn(pose.rotation, moved[1:])
+    size = pose.scale * moved[0].exp()
+    return PoseStack(size, image_centre - size * (rotation[:2] * centre).sum(1), rotation)
+
+
+@functools.cache
+def _terms(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "12 15"]:
+    """Give the map from the products of a step to the terms of its equations."""
+    xx, yy, zz, xz, yz = (0, 0), (1, 1), (2, 2), (0, 2), (1, 2)
+    near, far = {xx: _DAMPING, yy: _DAMPING}, {zz: _DAMPING}
+    # The last two rows of the products are those of the image's x and y.
+    grow = {xx: 1.0, yy: 1.0, (3, 0): -1.0, (4, 1): -1.0}
+    nod, shake, spin = {(4, 2): 1.0, yz: -1.0}, {xz: 1.0, (3, 2): -1.0}, {(3, 1): 1.0, (4, 0): -1.0}
+    halves = [{key: value / 2 for key, value in term.items()} for term in (near, far)]
+    groups = [grow, nod, shake, spin, far, near, {xz: 1.0}, {yz: 1.0}, *halves, {xz: -1.0}, {yz: -1.0}]
+    terms = torch.zeros(12, 5, 3, dtype=dtype, device=device)
+    for row, group in enumerate(groups):
+        for (i, j), factor in group.items():
+            terms[row, i, j] = factor
+    return terms.reshape(12, 15)
+
+
+@functools.cache
+def _solution(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "4 16"]:
+    """Give the map from products of the terms to the step, times the determinant."""
+    grow, nod, shake, spin = far, near, xz, yz = range(4)
+    rows = (
+        ((far, grow, 1), (yz, nod, 1), (xz, shake, -1)),
+        ((near, nod, 1), (yz, grow, 1), (xz, spin, 1)),
+        ((near, shake, 1), (xz, grow, -1), (yz, spin, 1)),
+        ((far, spin, 1), (xz, nod, 1), (yz, shake, 1)),
+    )
+    solution = torch.zeros(4, 4, 4, dtype=dtype, device=device)
+    for row, group in enumerate(rows):
+        for left, right, sign in group:
+            solution[row, left, right] = -sign
+    return solution.reshape(4, 16)
 
 
 def evidence(
-    points: Products, weights: Float[Tensor, "P N"], pose: Pose, sigma: Tensor, threshold: float
+    points: Products, weights: Float[Tensor, "P 1 N"], pose: PoseStack, sigma: Tensor, threshold: float
 ) -> Float[Tensor, "P K"]:
     """Give the log likelihood of the points, the six pose parameters marginalised (they cost σ^6)."""
     cost = make_kernel(sigma, threshold).cost(points.squared_residuals(pose))
-    return -(weights[:, None] * (cost + 2 * sigma.log()[..., None])).sum(-1) + 6 * sigma.log()
+    return -(weights * (cost + 2 * sigma.log()[..., None])).sum(-1) + 6 * sigma.log()

@@ -17,12 +17,11 @@ from kpose.pnp.model import (
     gradient,
     jacobian_maps,
     least_squares_kernel,
-    linearize,
     select,
     squared_residuals,
     view,
 )
-from kpose.pnp.refinement import invert, refine
+from kpose.pnp.refinement import descend, invert, refine
 from kpose.pnp.search import search
 from kpose.structures import Camera
 
@@ -52,7 +51,7 @@ def solve_pnp(
     weights: Float[Tensor, "*batch N"] | None = None,
     *,
     threshold: float | None = 0.1,
-    hypotheses: int = 128,
+    hypotheses: int = 64,
     generator: torch.Generator | None = None,
 ) -> PnPSolution:
     """Find the weak-perspective cameras that project 3D points onto 2D points, among outliers.
@@ -126,10 +125,10 @@ class WeakPerspectivePnP(nn.Module):
 
     Example:
         >>> WeakPerspectivePnP()
-        WeakPerspectivePnP(threshold=0.1, hypotheses=128)
+        WeakPerspectivePnP(threshold=0.1, hypotheses=64)
     """
 
-    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 128) -> None:
+    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 64) -> None:
         super().__init__()
         self.threshold = threshold
         self.hypotheses = hypotheses
@@ -186,8 +185,7 @@ def _solve(
         image_centre, centre = (share * image).sum(1), (share * points).sum(1)
     problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
     with torch.no_grad():
-        pose, kernel = _optimum(problem, threshold, hypotheses, generator)
-        optimum = linearize(problem, pose, kernel)
+        pose, kernel, optimum = _optimum(problem, threshold, hypotheses, generator)
         inliers = (optimum.probability[:, 0] > 0.5) & (problem.weights > 0)
         inverse, sound = invert(optimum.hessian)
         valid = _determined(problem, pose, inliers, image_centre) & sound[:, 0]
@@ -195,7 +193,9 @@ def _solve(
         valid = valid & sound
         eye = torch.eye(6, dtype=covariance.dtype, device=covariance.device)
         covariance = torch.where(valid[:, None, None], covariance, eye)
-    camera = _attach(problem, pose, kernel, inverse, valid)
+    camera = Camera(*(field[:, 0] for field in pose))
+    if torch.is_grad_enabled() and any(field.requires_grad for field in problem):
+        camera = _attach(problem, pose, kernel, inverse, valid)
     rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
     translation = camera.translation + image_centre - camera.scale[:, None] * rotated
     return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
@@ -203,9 +203,9 @@ def _solve(
 
 def _optimum(
     problem: Problem, threshold: float | None, hypotheses: int, generator: torch.Generator | None
-) -> tuple[Pose, Kernel]:
+) -> tuple[Pose, Kernel, Linearization]:
     if threshold is None:
-        pose = closed_form(problem)
+        pose = closed_form(problem).pose()
         pose = refine(problem, pose, least_squares_kernel(pose), steps=10)
         cost = (problem.weights[:, None] * squared_residuals(problem, pose)).sum(-1)
         pose = select(pose, cost.argmin(-1, keepdim=True))
@@ -216,15 +216,19 @@ def _optimum(
         pose, kernel = search(problem, threshold, draws.to(problem.weights))
     # From where the search ends, three steps reach the precision of float32 and five that of float64.
     steps = 3 if problem.weights.dtype == torch.float32 else 5
-    pose = refine(problem, pose, kernel, steps=steps, damping=1e-4)
+    pose, optimum = descend(problem, pose, kernel, steps=steps, damping=1e-4)
     # Without a usable point any camera will do, but it must be one.
     lost = (problem.weights.sum(-1) == 0) | ~torch.stack([f.flatten(1).isfinite().all(1) for f in pose]).all(0)
     eye = torch.eye(3, dtype=pose.rotation.dtype, device=pose.rotation.device)
-    return Pose(
-        torch.where(lost[:, None], 1.0, pose.scale),
-        torch.where(lost[:, None, None], 0.0, pose.translation),
-        torch.where(lost[:, None, None, None], eye, pose.rotation),
-    ), kernel
+    return (
+        Pose(
+            torch.where(lost[:, None], 1.0, pose.scale),
+            torch.where(lost[:, None, None], 0.0, pose.translation),
+            torch.where(lost[:, None, None, None], eye, pose.rotation),
+        ),
+        kernel,
+        optimum,
+    )
 
 
 def _determined(problem: Problem, pose: Pose, inliers: Tensor, image_centre: Tensor) -> Bool[Tensor, "P"]:

@@ -19,8 +19,9 @@ def observe(count: int, noise: float = 0.0, seed: int = 0):
     return torch.where(visible[..., None], points, torch.nan), visible, sizes, camera
 
 
-def test_exact_observations_give_the_exact_shape_and_cameras():
-    points, visible, sizes, camera = observe(80)
+@pytest.mark.parametrize("seed", [0, 5, 12])  # of forty, the last two have the images slowest to converge
+def test_exact_observations_give_the_exact_shape_and_cameras(seed: int):
+    points, visible, sizes, camera = observe(80, seed=seed)
     result = structure_from_motion(points, visible, PART_NAMES, sizes=sizes)
     solved = result.camera.scale.isfinite()
     assert torch.equal(solved, visible.sum(1) >= 6)
@@ -34,7 +35,7 @@ def test_exact_observations_give_the_exact_shape_and_cameras():
     assert (result.shape - (PARTS - PARTS.mean(0)) @ turn.mT).abs().max() < 2e-3
     angle = geodesic_distance(result.camera.rotation, camera.rotation @ turn.mT)[solved]
     assert angle.median() < 2e-3
-    assert angle.rad2deg().max() < 1
+    assert angle.rad2deg().max() < 0.1
     assert result.error[solved].median() < 0.02
     assert result.error[~solved].isnan().all()
 

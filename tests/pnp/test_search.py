@@ -2,8 +2,8 @@ import torch
 from torch import Tensor
 
 from kpose.geometry.camera import project
-from kpose.geometry.rotation import random_rotation
-from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, orthogonalize, sample_poses
+from kpose.geometry.rotation import axis_angle_to_matrix, random_rotation
+from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, orthogonalize, pick_poses, sample_cameras
 from kpose.pnp.model import (
     Kernel,
     Pose,
@@ -13,9 +13,11 @@ from kpose.pnp.model import (
     move,
     products,
     squared_residuals,
+    stack,
+    turn,
 )
 from kpose.pnp.refinement import solve
-from kpose.pnp.search import step
+from kpose.pnp.search import step, truncated_cost
 from kpose.structures import Camera
 
 DOUBLE = torch.float64
@@ -64,7 +66,7 @@ def test_gradient_and_hessian_are_those_of_the_cost():
 
 def test_closed_form_step_is_the_gauss_newton_step():
     problem, pose = problem_and_pose()
-    actual = step(pose, products(problem).sums(problem.weights[:, None].expand(-1, 3, -1)))
+    actual = step(stack(pose), products(problem).means(problem.weights[:, None].expand(-1, 3, -1))).pose()
     # The closed form eliminates the translation: it starts, as it were, from the best one.
     pose = pose._replace(translation=best_translation(problem, pose))
     now = linearize(problem, pose, least_squares_kernel(pose))
@@ -85,13 +87,14 @@ def best_translation(problem: Problem, pose: Pose) -> Tensor:
 
 def test_products_give_the_residuals():
     problem, pose = problem_and_pose()
-    torch.testing.assert_close(products(problem).squared_residuals(pose), squared_residuals(problem, pose))
+    torch.testing.assert_close(products(problem).squared_residuals(stack(pose)), squared_residuals(problem, pose))
 
 
 def test_orthogonalize_is_the_polar_factor():
     generator = torch.Generator().manual_seed(0)
     affine = torch.randn(50, 2, 3, generator=generator, dtype=DOUBLE)
     scale, rotation = orthogonalize(affine.movedim((-2, -1), (0, 1)))
+    rotation = rotation.movedim((0, 1), (-2, -1))
     left, values, right = torch.linalg.svd(affine, full_matrices=False)
     polar = left @ right
     torch.testing.assert_close(scale, values.mean(-1))
@@ -106,6 +109,7 @@ def test_orthogonalize_of_flat_matrices_is_a_rotation():
         [torch.stack((a * row, b * row)) for a, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 2.0))]
     )
     _, rotation = orthogonalize(affine.movedim((-2, -1), (0, 1)))
+    rotation = rotation.movedim((0, 1), (-2, -1))
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand(4, 3, 3), atol=1e-5, rtol=0)
 
 
@@ -126,12 +130,23 @@ def test_samples_are_distinct_and_follow_the_weights():
 def test_samples_of_exact_points_give_the_exact_pose():
     problem, pose = problem_and_pose(noise=0.0)
     draws = torch.rand(30, 4, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
-    found = sample_poses(problem, draw_samples(problem.weights, draws))
+    cameras = sample_cameras(problem, draw_samples(problem.weights, draws))
+    found = pick_poses(cameras, torch.arange(30).expand(5, 30)).pose()
     error = (found.rotation - pose.rotation[:, :1]).abs().amax((-2, -1))
     assert error.median() < 1e-4
-    closed = closed_form(problem)
+    closed = closed_form(problem).pose()
     torch.testing.assert_close(closed.rotation[:, 0], pose.rotation[:, 0])
     torch.testing.assert_close(closed.translation[:, 0], pose.translation[:, 0])
+
+
+def test_samples_are_scored_in_blocks_as_the_poses_they_give():
+    problem, _ = problem_and_pose(noise=0.02)
+    draws = torch.rand(30, 4, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    cameras = sample_cameras(problem, draw_samples(problem.weights, draws))
+    cost = truncated_cost(products(problem), problem.weights[:, None], cameras, 0.05, cache=800)
+    poses = pick_poses(cameras, torch.arange(30).expand(5, 30)).pose()
+    expected = (problem.weights[:, None] * squared_residuals(problem, poses).clamp_max(0.05)).sum(-1)
+    torch.testing.assert_close(cost, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_closed_form_of_a_plane_has_both_answers():
@@ -141,7 +156,7 @@ def test_closed_form_of_a_plane_has_both_answers():
     true = Pose(*(field[:, :1] for field in pose))
     image = project(flat, Camera(*(field[:, 0] for field in pose)))
     plane = Problem(image, flat, problem.weights)
-    found = closed_form(plane)
+    found = closed_form(plane).pose()
     assert squared_residuals(plane, found)[:, 1:].max() < 1e-12
     nearest = (found.rotation[:, 1:] - true.rotation).abs().amax((-2, -1)).amin(1)
     assert nearest.max() < 1e-6
@@ -152,8 +167,20 @@ def test_mirror_twin_of_a_plane_shows_the_same_image_and_its_twin_is_itself():
     flat = problem.object.clone()
     flat[..., 2] = 0.3 * flat[..., 0] + 1
     plane = Problem(problem.image, flat, problem.weights)
-    weights = problem.weights[:, None].expand(-1, 3, -1)
-    twin = mirror_twins(plane, pose, weights)
-    torch.testing.assert_close(squared_residuals(plane, twin), squared_residuals(plane, pose))
-    assert (twin.rotation - pose.rotation).abs().amax((-2, -1)).min() > 0.1
-    torch.testing.assert_close(mirror_twins(plane, twin, weights).rotation, pose.rotation)
+    points, weights = products(plane), problem.weights[:, None].expand(-1, 3, -1)
+    twin = mirror_twins(points, stack(pose), weights)
+    shown = squared_residuals(plane, twin.pose())
+    torch.testing.assert_close(shown, squared_residuals(plane, pose))
+    assert (twin.pose().rotation - pose.rotation).abs().amax((-2, -1)).min() > 0.1
+    torch.testing.assert_close(mirror_twins(points, twin, weights).pose().rotation, pose.rotation)
+
+
+def test_turn_is_a_rotation_and_the_exponential_to_second_order():
+    generator = torch.Generator().manual_seed(0)
+    rotation = random_rotation((4, 5), generator=generator, dtype=DOUBLE)
+    vector = torch.randn(4, 5, 3, generator=generator, dtype=DOUBLE)
+    for size in (1.0, 1e-3):
+        turned = turn(rotation.permute(2, 3, 0, 1), size * vector.permute(2, 0, 1)).permute(2, 3, 0, 1)
+        torch.testing.assert_close(turned @ turned.mT, torch.eye(3, dtype=DOUBLE).expand(4, 5, 3, 3))
+    expected = axis_angle_to_matrix(1e-3 * vector) @ rotation
+    torch.testing.assert_close(turned, expected, atol=1e-8, rtol=0)
