@@ -12,13 +12,13 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kpose.backbones import Backbone
-from kpose.geometry.rotation import geodesic_distance
 from kpose.losses import AppearanceDistance, FeatureDistance
-from kpose.metrics import mask_iou
+from kpose.metrics import mask_iou, multiplex_error
 from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, Reconstruction, Template
 from kpose.tasks.base import Task
+from kpose.tasks.camera_search import multiplex_of
 from kpose.templates import bird, load_template
 
 __all__ = ["Reconstructor"]
@@ -39,7 +39,8 @@ class Reconstructor(Task):
     taken before anything is stepped: the network's by the optimizer, the cameras' by the multiplex, row by row.
 
     Data modules give ``image``, ``mask``, ``crop`` and ``index``. ``features`` replaces the image for the network
-    where it has been computed before; ``camera``, where there is one, is only compared with (``train/best_deg``).
+    where it has been computed before; ``camera``, where there is one, is only compared with (``train/best_deg`` and
+    the others of `multiplex_error`).
 
     Args:
         backbone: Where the features come from.
@@ -149,7 +150,7 @@ class Reconstructor(Task):
             stage: Lightning's stage.
         """
         if self.multiplex is None and stage == "fit":
-            self.multiplex = _multiplex_of(getattr(self.trainer, "datamodule", None))
+            self.multiplex = multiplex_of(getattr(self.trainer, "datamodule", None))
         if self.camera_file is not None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
             self.table.load(self.camera_file)
@@ -242,8 +243,8 @@ class Reconstructor(Task):
             "iou_soft": soft.mean(),
         }
         if "camera" in batch:
-            rotation = comparison.cameras.rotation[images, best]
-            values["best_deg"] = geodesic_distance(rotation, batch["camera"].rotation).rad2deg().mean()
+            errors = multiplex_error(comparison.cameras.rotation, comparison.score, batch["camera"].rotation)
+            values |= {name: value.mean() for name, value in errors.items()}
         self.log("train/loss", torch.stack(list(terms.values())).sum(), batch_size=count, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=count)
 
@@ -260,14 +261,3 @@ class Reconstructor(Task):
         batches = self.trainer.estimated_stepping_batches  # of the whole run; Lightning knows no other
         schedule = self.lr_scheduler(optimizer, math.ceil(batches / self.accumulate))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def _multiplex_of(data: Any) -> CameraMultiplex:  # noqa: ANN401
-    """Make a multiplex for the training set of a data module."""
-    dataset: Any = None if data is None else data.train_dataloader().dataset
-    if not hasattr(dataset, "indices") or not hasattr(dataset, "names"):
-        raise ValueError(
-            "Reconstructor needs a data module whose training set has `indices` and `names` to make its cameras; "
-            f"got {'none' if dataset is None else type(dataset).__name__}. Take one, or give it a multiplex."
-        )
-    return CameraMultiplex(dataset.indices, names=dataset.names)

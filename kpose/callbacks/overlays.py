@@ -1,18 +1,18 @@
-"""Callbacks: pictures of predictions in the logger."""
+"""Pictures of predicted poses in the logger."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from kpose.callbacks.loggers import log_image, picture_loggers
 from kpose.geometry.camera import box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.heads import KeypointPrediction
 from kpose.structures import Batch, Camera, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator
-from kpose.visualization import draw_keypoints, heatmap_image, image_grid, overlay_mesh, to_pillow
+from kpose.visualization import draw_keypoints, heatmap_image, image_grid, overlay_mesh
 
 __all__ = ["LogOverlays", "picture_prediction"]
 
@@ -43,10 +43,10 @@ class LogOverlays(Callback):
     ) -> None:
         """Draw and log the first batch."""
         due = batch_idx == 0 and dataloader_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
-        loggers = [logger for logger in trainer.loggers if _takes_images(logger)]
+        loggers = picture_loggers(trainer)
         if not due or trainer.sanity_checking or not loggers or "image" not in batch:
             return
-        if not isinstance(pl_module, PoseEstimator) or not trainer.is_global_zero:
+        if not isinstance(pl_module, PoseEstimator):
             return
         mesh = Mesh(pl_module.vertices, pl_module.faces)
         images = batch["image"][: self.num_images].float()
@@ -55,7 +55,7 @@ class LogOverlays(Callback):
             columns=2,
         )
         for logger in loggers:
-            _log_image(logger, "val/overlays", sheet, trainer.global_step)
+            log_image(logger, "val/overlays", sheet, trainer.global_step)
 
 
 def picture_prediction(
@@ -84,15 +84,3 @@ def picture_prediction(
             pictures += [heat, draw_keypoints(image, keypoints, prediction.confidence[row], inliers=inliers)]
         pictures.append(overlay_mesh(image, mesh, uncrop_camera(camera, frame)))
     return torch.cat(pictures, -1)
-
-
-def _takes_images(logger: Logger) -> bool:
-    return hasattr(logger, "log_image") or hasattr(getattr(logger, "experiment", None), "add_image")
-
-
-def _log_image(logger: Logger, name: str, image: Tensor, step: int) -> None:
-    """Log to Weights & Biases (``log_image``) or TensorBoard (``add_image``)."""
-    if hasattr(logger, "log_image"):
-        logger.log_image(key=name, images=[to_pillow(image)], step=step)
-    else:
-        cast(Any, logger).experiment.add_image(name, image.cpu(), step)

@@ -1,0 +1,45 @@
+"""Loggers that take pictures."""
+
+from typing import Any, cast
+
+from jaxtyping import Float
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from kpose.visualization import to_pillow
+
+__all__ = ["log_image", "picture_loggers"]
+
+
+def picture_loggers(trainer: Trainer) -> list[Logger]:
+    """List a trainer's loggers that take pictures: Weights & Biases and TensorBoard.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        Loggers, none on processes that do not log.
+    """
+    if not trainer.is_global_zero:
+        return []
+    return [
+        logger
+        for logger in trainer.loggers
+        if hasattr(logger, "log_image") or hasattr(getattr(logger, "experiment", None), "add_image")
+    ]
+
+
+def log_image(logger: Logger, name: str, image: Float[Tensor, "3 H W"], step: int) -> None:
+    """Log a picture.
+
+    Args:
+        logger: One of `picture_loggers`.
+        name: Name of the picture.
+        image: RGB in [0, 1].
+        step: Step that it belongs to.
+    """
+    if hasattr(logger, "log_image"):
+        logger.log_image(key=name, images=[to_pillow(image)], step=step)
+    else:
+        cast(Any, logger).experiment.add_image(name, image.cpu(), step)

@@ -1,0 +1,81 @@
+"""From many cameras an image to a few, within one run."""
+
+import logging
+import math
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from kpose.geometry.rotation import geodesic_distance
+from kpose.reconstruction import CameraMultiplex
+from kpose.tasks import Reconstructor
+
+__all__ = ["PruneCameras"]
+
+_log = logging.getLogger(__name__)
+
+
+class PruneCameras(Callback):
+    """Keep the best cameras of every image from a set epoch on.
+
+    What was there before and after is logged as ``cameras/before_<name>`` and ``cameras/after_<name>``, and in one
+    line of text: how many cameras an image has (``count``), the mean over images of their mean loss (``loss``) and
+    of their least (``best_loss``), and their mean angle to the best one (``spread_deg``). A run that is resumed
+    from the end of an epoch prunes when one that was not interrupted does.
+
+    Args:
+        epoch: Epoch at whose start cameras are pruned, counted from 0: every image's losses are known by then.
+        keep: Cameras that each image keeps; images that have no more keep what they have.
+        min_angle_deg: Least angle between kept cameras, in degrees (see `CameraMultiplex.prune`); 0 is the paper's.
+        camera_lr: Learning rate of the cameras from then on; as before when None.
+
+    Raises:
+        ValueError: If ``epoch`` is negative.
+    """
+
+    def __init__(
+        self, epoch: int, *, keep: int = 4, min_angle_deg: float = 0.0, camera_lr: float | None = None
+    ) -> None:
+        if epoch < 0:
+            raise ValueError(f"PruneCameras needs an epoch from 0; got {epoch}. Raise it.")
+        self.epoch = epoch
+        self.keep = keep
+        self.min_angle_deg = min_angle_deg
+        self.camera_lr = camera_lr
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prune when it is time."""
+        if not isinstance(pl_module, Reconstructor) or trainer.current_epoch < self.epoch:
+            return
+        if self.camera_lr is not None:
+            pl_module.camera_lr = self.camera_lr
+        table, gain = pl_module.table, pl_module.camera_gain
+        if trainer.current_epoch > self.epoch or table.num_cameras <= self.keep:
+            return
+        before = _describe(table, gain)
+        table.prune(self.keep, min_angle_deg=self.min_angle_deg, gain=gain)
+        after = _describe(table, gain)
+        for name, found in (("before", before), ("after", after)):
+            pl_module.log_dict({f"cameras/{name}_{key}": value for key, value in found.items()})
+        _log.info(
+            "Epoch %d: pruned %d cameras an image to %d. Mean loss %.3f to %.3f (best %.3f), mean angle to the "
+            "best camera %.0f° to %.0f°.",
+            *(trainer.current_epoch, before["count"], after["count"], before["loss"], after["loss"]),
+            *(after["best_loss"], before["spread_deg"], after["spread_deg"]),
+        )
+
+
+@torch.no_grad()
+def _describe(table: CameraMultiplex, gain: float) -> dict[str, float]:
+    rows = torch.arange(table.num_images, device=table.losses.device)
+    rotation: Tensor = table.cameras(rows, gain=gain).rotation
+    best = rotation[rows, table.losses.argmin(-1)]
+    angles = geodesic_distance(rotation, best[:, None].expand_as(rotation))
+    others = max(1, table.num_cameras - 1)
+    return {
+        "count": float(table.num_cameras),
+        "loss": float(table.losses.mean()),
+        "best_loss": float(table.losses.amin(-1).mean()),
+        "spread_deg": math.degrees(float(angles.sum(-1).mean()) / others),
+    }
