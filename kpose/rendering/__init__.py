@@ -4,5 +4,13 @@ from kpose.rendering.hard import HardRenderer
 from kpose.rendering.renderer import Renderer
 from kpose.rendering.soft import CompositeRenderer, SoftRenderer
 from kpose.rendering.visibility import vertex_visibility
+from kpose.rendering.warp import fast_renderer
 
-__all__ = ["CompositeRenderer", "HardRenderer", "Renderer", "SoftRenderer", "vertex_visibility"]
+__all__ = [
+    "CompositeRenderer",
+    "HardRenderer",
+    "Renderer",
+    "SoftRenderer",
+    "fast_renderer",
+    "vertex_visibility",
+]

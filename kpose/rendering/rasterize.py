@@ -20,6 +20,12 @@ __all__: list[str] = []
 _MAX_COORDINATE = 1e6
 """Largest coordinate, in image units: beyond it, float32 does not tell pixels apart."""
 
+NOT_FINITE = (
+    f"Rendering needs finite vertices and cameras, within {_MAX_COORDINATE:g} image units; got NaN, infinity or "
+    "more. Look for what computed them."
+)
+"""What the error says when one is."""
+
 _MIN_AREA = 1e-16
 """Twice the area, in normalised units, under which a face is not drawn: squares of lengths stay above zero."""
 
@@ -155,10 +161,7 @@ def find_boxes(corners: Tensor, num_meshes: int, size: tuple[int, int], *, radiu
     sums = [part.view(num_meshes, -1).sum(1) if num_meshes else part for part in (rows, pixels)]
     is_valid, *counts = torch.cat((valid.to(rows).view(1), *sums)).tolist()
     if not is_valid:
-        raise ValueError(
-            f"Rendering needs finite vertices and cameras, within {_MAX_COORDINATE:g} image units; got NaN, "
-            "infinity or more. Look for what computed them."
-        )
+        raise ValueError(NOT_FINITE)
     return Boxes(first, rows, pixels, counts[:num_meshes], counts[num_meshes:])
 
 

@@ -8,6 +8,7 @@ from rendering.scenes import IDENTITY, cameras, colored, lumpy, sphere, textured
 
 from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer
 from kpose.rendering.pytorch3d import PyTorch3DRenderer
+from kpose.rendering.warp import WarpRenderer
 from kpose.structures import Mesh
 
 SIGMA = 1e-4
@@ -15,6 +16,9 @@ HAS_PYTORCH3D = importlib.util.find_spec("pytorch3d") is not None
 needs_pytorch3d = pytest.mark.skipif(
     not HAS_PYTORCH3D,
     reason="PyTorch3D is not installed; the message of PyTorch3DRenderer() says how to install it",
+)
+needs_warp = pytest.mark.skipif(
+    importlib.util.find_spec("warp") is None, reason="NVIDIA Warp is not installed: pip install warp-lang"
 )
 MAKERS = [
     pytest.param(HardRenderer, id="hard"),
@@ -25,6 +29,7 @@ MAKERS = [
         id="pytorch3d",
         marks=[needs_pytorch3d, pytest.mark.filterwarnings("ignore")],
     ),
+    pytest.param(lambda **settings: WarpRenderer(SIGMA, **settings), id="warp", marks=needs_warp),
 ]
 every_renderer = pytest.mark.parametrize("maker", MAKERS)
 

@@ -6,11 +6,11 @@ import torch
 from rendering.scenes import IDENTITY, cameras, colored, lumpy, sphere, textured
 
 from kpose.geometry.camera import to_image_frame
-from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer
+from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer, fast_renderer
 from kpose.structures import Camera, Mesh
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pytorch3d_renders.npz"
-RENDERERS = [HardRenderer(), CompositeRenderer(1e-3), SoftRenderer(1e-3, 1e-2)]
+RENDERERS = [HardRenderer(), CompositeRenderer(1e-3), SoftRenderer(1e-3, 1e-2), fast_renderer(1e-3)]
 
 
 def centres(size):
