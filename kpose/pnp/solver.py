@@ -1,6 +1,8 @@
 """Weak-perspective PnP: correspondences to camera, as a function and as a layer."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -29,6 +31,9 @@ __all__ = ["PnPSolution", "WeakPerspectivePnP", "solve_pnp"]
 
 # A point set thinner than this share of its length is flat: its pose has a mirror twin that shows the same image.
 _FLAT = 1e-3
+
+# Image coordinates up to which one thread solves: a thousand images of 128 points.
+_SMALL = 1 << 18
 
 
 class PnPSolution(NamedTuple):
@@ -184,7 +189,7 @@ def _solve(
         share = (weights / total.clamp_min(tiny))[..., None]
         image_centre, centre = (share * image).sum(1), (share * points).sum(1)
     problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread(image):
         pose, kernel, optimum = _optimum(problem, threshold, hypotheses, generator)
         inliers = (optimum.probability[:, 0] > 0.5) & (problem.weights > 0)
         inverse, sound = invert(optimum.hessian)
@@ -199,6 +204,20 @@ def _solve(
     rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
     translation = camera.translation + image_centre - camera.scale[:, None] * rotated
     return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
+
+
+@contextmanager
+def _one_thread(image: Tensor) -> Iterator[None]:
+    """Keep small operations in one thread: sharing them out saves little, and much is lost when cores are busy."""
+    threads = torch.get_num_threads()
+    if threads == 1 or image.device.type != "cpu" or image.numel() > _SMALL:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _optimum(

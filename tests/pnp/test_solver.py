@@ -155,6 +155,20 @@ def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch():
     assert_same_camera(Camera(*(field[7] for field in together)), alone, 1e-5)
 
 
+def test_an_answer_does_not_depend_on_the_number_of_threads():
+    image, points, _ = scene((300,), 64, noise=0.05, outliers=8, dtype=torch.float32)
+    before = torch.get_num_threads()
+    answers = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            answers.append(solve_pnp(image, points).camera)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*answers, strict=True))
+
+
 def test_same_answer_twice_and_a_generator_changes_only_the_samples():
     image, points, _ = scene(noise=0.05, outliers=3)
     state = torch.get_rng_state()
