@@ -1,5 +1,6 @@
-"""The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's) and ``predict`` (photos to poses)."""
+"""The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's), ``predict`` and ``template``."""
 
+import importlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,11 @@ from kpose.tasks import Task
 __all__ = ["main"]
 
 DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here;
-`kpose predict --help` tells how to predict the poses of photo files."""
+`kpose predict --help` tells how to predict the poses of photo files, `kpose template --help` how to make the mean
+shape of another category."""
+
+# Commands that are not Lightning's, with their modules; each has `main(args) -> exit code`.
+OWN = {"predict": "kpose.inference.command", "template": "kpose.inference.template_command"}
 
 
 class CommandLine(LightningCLI):
@@ -35,7 +40,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command and arguments, those of the process when None.
 
     Raises:
-        SystemExit: If the arguments are wrong, or ``predict`` could not predict every photo.
+        SystemExit: If the arguments are wrong, or ``predict`` or ``template`` failed.
 
     Example:
         Train a head on a data set, both named by layered configuration files::
@@ -46,10 +51,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     arguments = list(sys.argv[1:] if args is None else args)
-    if arguments[:1] == ["predict"]:
-        from kpose.inference.command import main as predict
-
-        if code := predict(arguments[1:]):
+    if arguments and arguments[0] in OWN:
+        code: int = importlib.import_module(OWN[arguments[0]]).main(arguments[1:])
+        if code:
             sys.exit(code)
         return
     # Lightning warns about arguments given in Python beside those of the process, so the latter are left to it.

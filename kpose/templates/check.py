@@ -7,7 +7,7 @@ from torch import Tensor
 from kpose.geometry.mesh import edges, is_closed, volume
 from kpose.structures import Template
 
-__all__ = ["check_template"]
+__all__ = ["check_template", "label_pieces"]
 
 
 def check_template(template: Template) -> None:
@@ -36,7 +36,7 @@ def check_template(template: Template) -> None:
     )
     used = torch.bincount(faces.flatten(), minlength=count) > 0
     _require(bool(used.all()), "vertices that faces use", f"{int((~used).sum())} loose ones", "Remove them")
-    pieces = _count_pieces(edges(faces), count)
+    pieces = len(set(label_pieces(edges(faces), count).tolist()))
     _require(pieces == 1, "a mesh in one piece", f"{pieces} pieces", "Join them or keep one")
     euler = count - len(edges(faces)) + len(faces)
     _require(euler == 2, "a mesh of genus 0 (like a sphere)", f"genus {(2 - euler) // 2}", "Close its handles")
@@ -85,13 +85,25 @@ def _require(good: bool, needs: str, got: str, hint: str) -> None:
         raise ValueError(f"Template needs {needs}; got {got}. {hint}.")
 
 
-def _count_pieces(pairs: Int[Tensor, "E 2"], count: int) -> int:
-    """Count connected pieces: each vertex takes the smallest index it can reach."""
+def label_pieces(pairs: Int[Tensor, "E 2"], count: int) -> Int[Tensor, "count"]:
+    """Find the connected pieces of a mesh: each vertex takes the smallest index it can reach.
+
+    Args:
+        pairs: Edges.
+        count: Number of vertices.
+
+    Returns:
+        For each vertex, the smallest vertex of its piece.
+
+    Example:
+        >>> label_pieces(torch.tensor([[0, 2], [1, 3]]), 5).tolist()
+        [0, 1, 0, 1, 4]
+    """
     label = torch.arange(count, device=pairs.device)
     while True:
         least = label[pairs].amin(-1)
         fresh = label.scatter_reduce(0, pairs.flatten(), least.repeat_interleave(2), "amin")
         fresh = fresh[fresh]
         if torch.equal(fresh, label):
-            return len(set(label.tolist()))
+            return label
         label = fresh

@@ -17,7 +17,7 @@ from kpose.structures import Template
 from kpose.templates.check import check_template
 from kpose.templates.uv import spherical_uv
 
-__all__ = ["load_template", "save_template"]
+__all__ = ["load_template", "merge_vertices", "read_surface", "save_template"]
 
 _FORMAT = "kpose.template"
 _OWN = ".safetensors"
@@ -121,37 +121,70 @@ def _read_own(path: Path) -> Template:
 
 
 def _from_mesh(path: Path, parts: Mapping[str, tuple[float, float, float]], tolerance: float) -> Template:
-    try:
-        mesh = trimesh.load_mesh(path, process=False)
-    except Exception as error:  # trimesh's readers raise whatever their parsers do
-        raise ValueError(f"load_template cannot read {path}: {error}. Export the mesh again.") from error
-    if not len(mesh.faces):
-        raise ValueError(f"load_template needs a mesh with faces; got none in {path}. Export the surface.")
-    positions = torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float64).copy())
-    corners = torch.from_numpy(np.asarray(mesh.faces, dtype=np.int64).copy())
+    positions, corners, coordinates = read_surface(path)
     extent = float((positions.amax(0) - positions.amin(0)).max())
     # Files repeat vertices along texture seams, STL at every face.
-    first, merged = _merge(positions, 1e-6 * extent)
+    first, merged = merge_vertices(positions, 1e-6 * extent)
     vertices, faces = positions[first], merged[corners]
     try:
         mirror = mirror_pairs(vertices, tolerance)
     except ValueError as error:
         raise ValueError(f"load_template cannot use {path}: {error}") from error
     vertices = _symmetrise(vertices, mirror).float()
-    coordinates = getattr(mesh.visual, "uv", None)
     uv, uv_faces = spherical_uv(vertices, faces)
-    if coordinates is not None and len(coordinates) == len(positions):
-        # trimesh's v points up.
-        uv = torch.from_numpy(np.asarray(coordinates)[:, :2] * [1.0, -1.0] + [0.0, 1.0]).float()
-        uv_faces = corners
+    if coordinates is not None:
+        uv, uv_faces = coordinates.float(), corners
     if volume(vertices, faces) < 0:
         faces, uv_faces = faces.flip(-1), uv_faces.flip(-1)
     index = torch.tensor([_nearest(vertices, mirror, place) for place in parts.values()], dtype=torch.long)
     return Template(vertices, faces, uv, uv_faces, mirror, tuple(parts), index)
 
 
-def _merge(positions: Tensor, length: float) -> tuple[Tensor, Tensor]:
-    """Find vertices at equal places: which to keep, in their order, and where each goes."""
+def read_surface(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Read the triangles of a mesh file.
+
+    Args:
+        path: GLB, OBJ, OFF, PLY or STL file.
+
+    Returns:
+        Positions and vertex indices as the file has them, and texture coordinates of the vertices, v down, or
+        ``None`` if it has none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind or damaged, or has no faces or positions that are not finite.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"A template needs {path}; there is no such file. Check the path.")
+    if path.suffix.lower() not in _MESHES:
+        raise ValueError(f"A mesh file ends in one of {', '.join(_MESHES)}; got {path.name!r}. Convert it.")
+    try:
+        mesh = trimesh.load_mesh(path, process=False)
+        positions = torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float64).copy())
+        corners = torch.from_numpy(np.asarray(mesh.faces, dtype=np.int64).copy()).reshape(-1, 3)
+    except Exception as error:  # trimesh's readers raise whatever their parsers do
+        raise ValueError(f"load_template cannot read {path}: {error}. Export the mesh again.") from error
+    if not len(corners):
+        raise ValueError(f"load_template needs a mesh with faces; got none in {path}. Export the surface.")
+    if not positions.isfinite().all():
+        raise ValueError(f"load_template needs finite vertices; {path} has others. Export the mesh again.")
+    coordinates = getattr(mesh.visual, "uv", None)
+    if coordinates is None or len(coordinates) != len(positions):
+        return positions, corners, None
+    # trimesh's v points up.
+    return positions, corners, torch.from_numpy(np.asarray(coordinates)[:, :2] * [1.0, -1.0] + [0.0, 1.0])
+
+
+def merge_vertices(positions: Tensor, length: float) -> tuple[Tensor, Tensor]:
+    """Find vertices at equal places.
+
+    Args:
+        positions: Positions.
+        length: How far apart places are that count as equal.
+
+    Returns:
+        Which vertices to keep, in their order, and for each vertex its place among those.
+    """
     cells = (positions / (length or 1.0)).round().numpy()
     _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)

@@ -1,0 +1,165 @@
+"""Wrapping a sphere around a solid: a closed, symmetric template of any shape, its skin spread out as texture."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kpose.geometry.mesh import face_normals, vertex_normals, volume
+from kpose.structures import Template
+from kpose.templates.remesh import SphereMap, collapse_short_edges, geodesic_sphere, split_long_edges
+from kpose.templates.uv import spherical_uv
+
+__all__ = ["Solid", "wrap_solid"]
+
+STAGES = 80  # from ellipsoid to solid
+LATER = 8  # at the solid
+FINISH = 30  # after vertices have been taken away
+FINER = 1.2  # times as many faces on the way as in the end
+MOST_VERTICES = 12  # on the way, times as many as in the end
+MOST_OFF = 0.1  # of the surface from the solid, as a share of its longest side
+_DIGITS = 5  # vertices are rounded, so that they do not depend on the machine's last bits
+
+
+class Solid(NamedTuple):
+    """Solid as a grid of signed distances, symmetric about ``x = 0``."""
+
+    distance: Float[Tensor, "nx ny nz"]
+    """About the distance to the surface, negative inside; positive at the grid's border."""
+    low: Float[Tensor, "3"]
+    """Position of the first value."""
+    cell: float
+    """Distance between neighbouring values."""
+
+    def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+        """Give the corners of the box around the inside.
+
+        Returns:
+            Lowest and highest position.
+        """
+        inside = (self.distance < 0).nonzero()
+        return self.low + self.cell * inside.amin(0), self.low + self.cell * inside.amax(0)
+
+
+def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> Template:
+    """Wrap a sphere around a solid.
+
+    The sphere starts as the ellipsoid in the solid's bounding box and follows the zero set of a distance that goes
+    from the ellipsoid's to the solid's, while its vertices spread along the surface and long edges are halved, so
+    that limbs get vertices as they grow. In the end short edges are drawn together until as many vertices are left
+    as asked for. Texture coordinates are those of the sphere: no two points of the surface share texture. Their
+    layout is that of `build_template`.
+
+    Args:
+        solid: Solid in one piece, without handles and cavities.
+        num_vertices: Number of vertices, at least 50; it may be one less.
+        size: Longest side of the template's bounding box, in object units.
+
+    Returns:
+        Template without parts, its bounding box about the origin; float32.
+
+    Raises:
+        ValueError: If there are too few vertices, or if the surface does not get close to the solid.
+
+    Example:
+        >>> axis = torch.linspace(-1.5, 1.5, 16, dtype=torch.float64)
+        >>> ball = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0) - 1
+        >>> template = wrap_solid(Solid(ball, torch.full((3,), -1.5, dtype=torch.float64), 0.2), num_vertices=100)
+        >>> 95 < len(template.vertices) <= 100
+        True
+    """
+    if num_vertices < 50:
+        raise ValueError(f"wrap_solid needs at least 50 vertices; got {num_vertices}. Ask for more.")
+    if not (solid.distance < 0).any():
+        raise ValueError("wrap_solid needs a solid with an inside; got none. Ask for a finer grid.")
+    low, high = solid.box()
+    pull = _Pull(solid, (low + high) / 2, ((high - low) / 2).clamp_min(solid.cell))
+    surface = geodesic_sphere(math.ceil(math.sqrt((num_vertices - 2) / 10)))
+    surface = surface._replace(vertices=pull.centre + pull.half * surface.vertices)
+    faces = FINER * 2 * num_vertices
+    for stage in range(STAGES + LATER):
+        # Of equilateral faces that cover the surface.
+        side = math.sqrt(4 / math.sqrt(3) * _area(surface) / faces)
+        if len(surface.vertices) < MOST_VERTICES * num_vertices:
+            surface = split_long_edges(surface, 1.4 * side)
+        surface = pull(surface, min(1.0, (stage + 1) / STAGES), rounds=2)
+    surface = collapse_short_edges(surface, num_vertices)
+    surface = pull(surface, 1.0, rounds=FINISH)
+    centres = surface.vertices[surface.faces].mean(1)
+    off = torch.maximum(low - surface.vertices.amin(0), surface.vertices.amax(0) - high).abs().max()
+    off = torch.maximum(off, pull.distance(centres).abs().max())
+    if len(surface.vertices) > 1.1 * num_vertices or off > MOST_OFF * (high - low).max():
+        raise ValueError(
+            f"wrap_solid cannot wrap this solid: {len(surface.vertices)} of {num_vertices} vertices stay up "
+            f"to {float(off / (high - low).max()):.0%} of its size away. Close its handles and hollows, thicken "
+            "its thin parts, or ask for more vertices."
+        )
+    return _template(surface, size)
+
+
+class _Pull:
+    """Pull a surface onto a solid, or onto something between it and the ellipsoid in its bounding box."""
+
+    def __init__(self, solid: Solid, centre: Tensor, half: Tensor) -> None:
+        slopes = torch.gradient(solid.distance, spacing=solid.cell)
+        self.volume = torch.stack((solid.distance, *slopes))[None]
+        self.solid, self.centre, self.half = solid, centre, half
+        self.shape = centre.new_tensor(solid.distance.shape)
+
+    def __call__(self, surface: SphereMap, share: float, *, rounds: int) -> SphereMap:
+        # Each edge of a closed surface is that of two faces, once in each direction.
+        ends = torch.stack((surface.faces, surface.faces.roll(-1, 1)), -1).reshape(-1, 2)
+        degree = torch.bincount(ends[:, 0], minlength=len(surface.vertices))[:, None]
+        sign = surface.vertices.new_tensor([-1.0, 1.0, 1.0])
+        vertices = surface.vertices
+        for _ in range(rounds):
+            # Along the surface each vertex goes towards the middle of its neighbours.
+            middle = torch.zeros_like(vertices).index_add(0, ends[:, 0], vertices[ends[:, 1]]) / degree
+            normal = vertex_normals(vertices, surface.faces)
+            move = middle - vertices
+            vertices = vertices + 0.5 * (move - (move * normal).sum(-1, keepdim=True) * normal)
+            for _ in range(2):
+                vertices = vertices - self._step(vertices, share)
+            vertices = (vertices + vertices[surface.mirror] * sign) / 2 + 0.0
+        return surface._replace(vertices=vertices)
+
+    def distance(self, points: Tensor) -> Tensor:
+        """Give the signed distance of points from the solid."""
+        return self._read(points)[0]
+
+    def _read(self, points: Tensor) -> Tensor:
+        place = ((points - self.solid.low) / self.solid.cell + 0.5) / self.shape * 2 - 1
+        grid = place.flip(-1)[None, None, None]
+        found = torch.nn.functional.grid_sample(self.volume, grid, padding_mode="border", align_corners=False)
+        return found[0, :, 0, 0]
+
+    def _step(self, points: Tensor, share: float) -> Tensor:
+        """Give Newton's step to the zero set, no longer than a tenth of the solid."""
+        found = self._read(points)
+        value, slope = found[0], found[1:].mT
+        scaled = (points - self.centre) / self.half
+        radius = scaled.norm(dim=-1).clamp_min(1e-9)
+        value = share * value + (1 - share) * (radius - 1) * self.half.min()
+        slope = share * slope + (1 - share) * scaled / self.half / radius[:, None] * self.half.min()
+        step = value[:, None] * slope / (slope.square().sum(-1, keepdim=True) + 1e-6)
+        limit: Tensor = 0.1 * self.half.max() / step.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        short: Tensor = step * limit.clamp_max(1.0)
+        return short
+
+
+def _area(surface: SphereMap) -> float:
+    return float(face_normals(surface.vertices, surface.faces, unit=False).norm(dim=-1).sum() / 2)
+
+
+def _template(surface: SphereMap, size: float) -> Template:
+    vertices = surface.vertices
+    low, high = vertices.amin(0), vertices.amax(0)
+    centre = (low + high) / 2 * vertices.new_tensor([0.0, 1.0, 1.0])
+    vertices = (vertices - centre) * (size / (high - low).max())
+    vertices = (vertices * 10**_DIGITS).round().div(10**_DIGITS).float() + 0.0
+    faces = surface.faces if volume(vertices, surface.faces) > 0 else surface.faces.flip(-1)
+    uv, uv_faces = spherical_uv(surface.sphere, faces)
+    nothing = torch.zeros(0, dtype=torch.long)
+    return Template(vertices, faces, uv.float(), uv_faces, surface.mirror, (), nothing)
