@@ -99,6 +99,18 @@ class CachedFeaturesDataModule(LightningDataModule):
             views = range(self.views) if split == "train" and stage == "fit" else (None,)
             self._passes[split] = [self._pass(split, view) for view in views]
 
+    def dataset(self, split: str, *, train: bool = False) -> Dataset[Batch]:
+        """Give the data set of the images of a split, as the other data module does.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            train: Whether its crops have the room that augmentation needs.
+
+        Returns:
+            The data set.
+        """
+        return self.data.dataset(split, train=train)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Give the loader of the training split: a random view of each image, in random order."""
         dataset = CachedFeatures(self._passes["train"])

@@ -250,6 +250,7 @@ class SyntheticBirdsDataModule(LightningDataModule):
         self.image_size = image_size
         self.flip = flip
         self.color = color
+        self.test_split = "test"
         counts = {"train": (num_train, 0), "val": (num_val, _VAL_START), "test": (num_test, _TEST_START)}
         self.datasets = {
             split: SyntheticBirdsDataset(count, image_size, seed=seed, start=start, cache_dir=cache_dir)
@@ -257,6 +258,18 @@ class SyntheticBirdsDataModule(LightningDataModule):
         }
         self._augmentation: nn.Module | None = None
         self._seed = 0
+
+    def dataset(self, split: str, *, train: bool = False) -> SyntheticBirdsDataset:
+        """Give the data set of a split, the same object every time.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            train: Whether it is for training; its pictures are those of an evaluation all the same.
+
+        Returns:
+            The data set.
+        """
+        return self.datasets[split]
 
     def prepare_data(self) -> None:
         """Render the pictures that are not stored yet, with a progress bar."""

@@ -13,8 +13,8 @@ from kpose.geometry.camera import flip_camera
 from kpose.reconstruction.camera_choice import distinct_best
 from kpose.reconstruction.camera_files import read_camera_table, write_camera_table
 from kpose.reconstruction.gathering import gather_rows
-from kpose.reconstruction.viewpoint_grid import ViewpointGrid, turn_cameras
-from kpose.structures import Camera, Crop
+from kpose.reconstruction.viewpoint_grid import ViewpointGrid, turn_cameras, where_camera
+from kpose.structures import Batch, Camera, Crop
 
 __all__ = ["CameraMultiplex"]
 
@@ -292,6 +292,21 @@ class CameraMultiplex(nn.Module):
         return Camera(*(part[rows, choice] for part in cameras))
 
     @torch.no_grad()
+    def labels(self, batch: Batch) -> Camera:
+        """Give the camera of least loss of each image of a batch, as a camera of the batch's crop.
+
+        Args:
+            batch: Batch with ``index`` and ``crop``, and ``flipped`` where crops may be mirrored.
+
+        Returns:
+            Cameras, ``(batch,)``.
+        """
+        rows = self.rows(batch["index"])
+        best = self.losses[rows].argmin(-1)
+        cameras = self.in_crop(self.cameras(rows), rows, batch["crop"], batch.get("flipped"))
+        return Camera(*(part[torch.arange(len(rows)), best] for part in cameras))
+
+    @torch.no_grad()
     def prune(self, keep: int, *, min_angle_deg: float = 0.0, gain: float = 1.0) -> None:
         """Keep the cameras of least loss of every image.
 
@@ -370,15 +385,6 @@ class CameraMultiplex(nn.Module):
             if isinstance(saved, Tensor) and buffer is not None and saved.shape != buffer.shape:
                 setattr(self, name, torch.empty_like(saved, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def where_camera(condition: Tensor, first: Camera, second: Camera) -> Camera:
-    """Choose between cameras elementwise."""
-    return Camera(
-        torch.where(condition, first.scale, second.scale),
-        torch.where(condition[..., None], first.translation, second.translation),
-        torch.where(condition[..., None, None], first.rotation, second.rotation),
-    )
 
 
 def _mean_by_row(rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from kpose.geometry.rotation import viewpoint_to_matrix
 from kpose.structures import Camera
 
-__all__ = ["ViewpointGrid", "turn_cameras"]
+__all__ = ["ViewpointGrid", "turn_cameras", "where_camera"]
 
 
 class ViewpointGrid(NamedTuple):
@@ -53,3 +53,12 @@ def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -
 def turn_signs(like: Tensor) -> Tensor:
     """Give the signs of the columns that undo the viewpoint's base turn: ``R_x(-90°)`` sends y to -z, z to y."""
     return like.new_tensor([1.0, -1.0, 1.0])
+
+
+def where_camera(condition: Tensor, first: Camera, second: Camera) -> Camera:
+    """Choose between cameras elementwise."""
+    return Camera(
+        torch.where(condition, first.scale, second.scale),
+        torch.where(condition[..., None], first.translation, second.translation),
+        torch.where(condition[..., None, None], first.rotation, second.rotation),
+    )

@@ -14,6 +14,7 @@ from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid, se
 from kpose.rendering import CompositeRenderer, Renderer
 from kpose.structures import Batch, Camera, Mesh
 from kpose.tasks.base import Task
+from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, coarsen_template, load_template
 
 __all__ = ["CameraSearch"]
@@ -99,7 +100,7 @@ class CameraSearch(Task):
             stage: Lightning's stage.
         """
         if self.multiplex is None and stage == "fit":
-            self.multiplex = multiplex_of(getattr(self.trainer, "datamodule", None), self.grid)
+            self.multiplex = multiplex_of(getattr(self.trainer, "datamodule", None), grid=self.grid)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the cameras of a checkpoint; see `Task.on_load_checkpoint`."""
@@ -145,14 +146,3 @@ class CameraSearch(Task):
     def configure_optimizers(self) -> list[Optimizer]:
         """Leave nothing to Lightning's optimisers."""
         return []
-
-
-def multiplex_of(data: Any, grid: ViewpointGrid | None = None) -> CameraMultiplex:  # noqa: ANN401
-    """Make a multiplex for the training set of a data module."""
-    images: Any = None if data is None else data.train_dataloader().dataset
-    if not hasattr(images, "indices") or not hasattr(images, "names"):
-        raise ValueError(
-            "The camera multiplex needs a data module whose training set has `indices` and `names`; got "
-            f"{'none' if images is None else type(images).__name__}. Take one, or give a CameraMultiplex."
-        )
-    return CameraMultiplex(images.indices, names=images.names, grid=grid)

@@ -15,8 +15,9 @@ from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.rendering import HardRenderer, SoftRenderer
-from kpose.structures import Batch, Features, FeatureSpec, Mesh, PosePrediction
+from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction
 from kpose.tasks.base import Task
+from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
 
 __all__ = ["PoseEstimator"]
@@ -40,6 +41,8 @@ class PoseEstimator(Task):
             advanced at every step. None keeps the learning rate.
         template: File of the category's mean shape; when None, that of the head if it is built on one, else the
             built-in bird.
+        cameras: File of cameras (see `CameraMultiplex.save`): the best one of each training image is its label, in
+            place of the batch's ``camera``, which then is only compared with. None takes the batch's.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps a
             head on frozen features from learning few images by heart.
 
@@ -66,6 +69,7 @@ class PoseEstimator(Task):
         optimizer: Callable[[Iterable[Any]], Optimizer] = AdamW,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         template: Path | None = None,
+        cameras: Path | None = None,
         feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -78,6 +82,8 @@ class PoseEstimator(Task):
         shape = (self.head.template or bird()) if template is None else load_template(template)
         self.register_buffer("vertices", shape.vertices, persistent=False)
         self.register_buffer("faces", shape.faces, persistent=False)
+        self.camera_file = cameras
+        self._labels: Callable[[Batch], Camera] | None = None
         self.renderer = HardRenderer()
         self.soft_renderer = SoftRenderer()
         self.scores = nn.ModuleDict({stage: _scores() for stage in ("val", "test")})
@@ -97,8 +103,21 @@ class PoseEstimator(Task):
         prediction: PosePrediction = self.head(self.backbone(image), vertices)
         return prediction
 
+    def setup(self, stage: str) -> None:
+        """Read the cameras that label the training images.
+
+        Args:
+            stage: Lightning's stage.
+        """
+        if self.camera_file is not None and stage == "fit":
+            table = multiplex_of(getattr(self.trainer, "datamodule", None), file=self.camera_file)
+            # The method alone is kept: the table is no part of the network or of its checkpoints.
+            self._labels = table.to(self.device).labels
+
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         """Predict, score against the head's own losses and log them."""
+        if self._labels is not None:
+            batch = Batch(**{**batch, "camera": self._labels(batch)})
         return self._step(batch, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
@@ -119,17 +138,22 @@ class PoseEstimator(Task):
         return prediction
 
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
+        evaluating = stage != "train"
         missing = sorted(self.head.supervision - batch.keys())
-        if missing:
+        # Images that were never labelled can still be scored by their silhouettes.
+        unlabelled = evaluating and self.camera_file is not None
+        if missing and not unlabelled:
             raise KeyError(
                 f"{type(self.head).__name__} needs batch entries {sorted(self.head.supervision)}; this batch has "
                 f"{sorted(batch)}. Take a data module that gives {missing}."
             )
         prediction = self._predict(batch)
+        if missing:
+            self._score(prediction, batch, stage)
+            return {"prediction": prediction}
         terms = self.head.losses(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
         size = len(prediction.camera.scale)
-        evaluating = stage != "train"
         self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=evaluating, prog_bar=not evaluating)
         named = {f"{stage}/{name}": value for name, value in terms.items()}
         self.log_dict(named, batch_size=size, sync_dist=evaluating)

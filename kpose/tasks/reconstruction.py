@@ -18,7 +18,7 @@ from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor,
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, Reconstruction, Template
 from kpose.tasks.base import Task
-from kpose.tasks.camera_search import multiplex_of
+from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
 
 __all__ = ["Reconstructor"]
