@@ -1,4 +1,4 @@
-"""Time the soft silhouette beside a dense rasteriser and, where it is installed, PyTorch3D.
+"""Time the soft silhouette beside a dense rasteriser and, where they are installed, NVIDIA Warp and PyTorch3D.
 
 Forward and backward, one thread, batch 8, an icosphere of 642 vertices and 1,280 faces, sigma 1e-4: milliseconds an
 image, the fastest of several runs. The last line is one JSON object.
@@ -115,6 +115,15 @@ def pytorch3d_renderer() -> Renderer | None:
     return PyTorch3DRenderer(SIGMA, faces_per_pixel=50)
 
 
+def warp_renderer() -> Renderer | None:
+    """Give the renderer on Warp, None where it is not installed."""
+    if importlib.util.find_spec("warp") is None:
+        return None
+    from kpose.rendering.warp import WarpRenderer
+
+    return WarpRenderer(SIGMA)
+
+
 def main() -> None:
     """Print the table and the JSON line."""
     torch.set_num_threads(1)
@@ -122,7 +131,7 @@ def main() -> None:
     bare = mesh._replace(texture=None, vertex_colors=None)
     textured, colored = mesh._replace(vertex_colors=None), mesh._replace(texture=None)
     soft, composite, hard = SoftRenderer(SIGMA), CompositeRenderer(SIGMA), HardRenderer()
-    peer = pytorch3d_renderer()
+    peer, compiled = pytorch3d_renderer(), warp_renderer()
     rows: list[tuple[str, int, Callable[[int], Callable[[], None]] | None]] = [
         ("soft silhouette, kpose", BATCH, lambda size: silhouette(soft, bare, camera, size)),
         ("soft silhouette, every face x every pixel", 1, lambda size: dense(mesh, camera, size)),
@@ -131,7 +140,12 @@ def main() -> None:
         ("texture, composite, kpose", BATCH, lambda size: picture(composite, textured, camera, size)),
         ("vertex colours, softmax, kpose", BATCH, lambda size: picture(soft, colored, camera, size)),
         ("texture, hard, kpose", BATCH, lambda size: picture(hard, textured, camera, size)),
+        ("soft silhouette, Warp", BATCH, None),
+        ("texture, composite, Warp", BATCH, None),
     ]
+    if compiled is not None:
+        rows[7] = (rows[7][0], BATCH, lambda size: silhouette(compiled, bare, camera, size))
+        rows[8] = (rows[8][0], BATCH, lambda size: picture(compiled, textured, camera, size))
     if peer is not None:
         rows[2] = (rows[2][0], BATCH, lambda size: silhouette(peer, bare, camera, size))
     print(f"{'ms an image, forward + backward, one thread':<46}" + "".join(f"{size:>7} px" for size in SIZES))
@@ -146,6 +160,8 @@ def main() -> None:
         "soft_ms_128": round(times[0][1], 3),
         "dense_over_soft_64": round(times[1][0] / times[0][0], 1),
         "pytorch3d_over_soft_64": None if math.isnan(ratio) else round(ratio, 1),
+        "warp_ms_64": None if compiled is None else round(times[7][0], 3),
+        "warp_ms_128": None if compiled is None else round(times[7][1], 3),
     }
     print(json.dumps(result))
 
