@@ -67,7 +67,7 @@ class Reconstructor(Task):
         accumulate: Batches whose gradients are averaged for one step of the network. Cameras step every batch.
 
     Raises:
-        ValueError: If ``train_backbone`` is set for a frozen backbone.
+        ValueError: If ``train_backbone`` is set for a frozen backbone, or ``accumulate`` is not positive.
 
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020; seed paper, Eq. 1. Defaults are those of the
@@ -107,6 +107,8 @@ class Reconstructor(Task):
         super().__init__()
         self.record_hyperparameters()
         self.automatic_optimization = False
+        if accumulate < 1:
+            raise ValueError(f"Reconstructor needs accumulate from 1; got {accumulate}. Raise it.")
         if train_backbone and backbone.frozen:
             raise ValueError("Reconstructor needs a backbone that is not frozen to train it; got a frozen one.")
         self.backbone = backbone if train_backbone else backbone.freeze()

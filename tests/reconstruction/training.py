@@ -35,10 +35,14 @@ class Birds(torch.utils.data.Dataset):
 class Data(pl.LightningDataModule):
     def __init__(self, batch_size=2, shuffle=False, count=4):
         super().__init__()
-        self.batch_size, self.shuffle, self.dataset = batch_size, shuffle, Birds(birds(count))
+        self.batch_size, self.shuffle, self.birds = batch_size, shuffle, Birds(birds(count))
+
+    def dataset(self, split):
+        assert split == "train"
+        return self.birds
 
     def train_dataloader(self):
-        return DataLoader(self.dataset, batch_size=self.batch_size, shuffle=self.shuffle)
+        return DataLoader(self.birds, batch_size=self.batch_size, shuffle=self.shuffle)
 
 
 def task(seed=0, own_cameras=True, **settings):

@@ -168,10 +168,15 @@ def test_cameras_are_made_for_the_data_and_read_from_a_file(tmp_path):
 
 
 def test_cameras_of_nothing_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="multiplex needs a data module whose training set has"):
+    with pytest.raises(TypeError, match="multiplex needs a data module with a method `dataset`"):
         trainer(tmp_path).fit(task(own_cameras=False), DataLoader(items(birds()), batch_size=2))
     with pytest.raises(RuntimeError, match="Give one or fit with a data module"):
         _ = task(own_cameras=False).table
+
+
+def test_no_batch_is_no_accumulation():
+    with pytest.raises(ValueError, match="needs accumulate from 1; got 0"):
+        task(accumulate=0)
 
 
 def test_missing_entry_is_named(tmp_path):
