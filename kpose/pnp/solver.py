@@ -102,7 +102,7 @@ def solve_pnp(
         raise ValueError(f"solve_pnp needs a positive threshold; got {threshold}. Give None for least squares.")
     if hypotheses < 1:
         raise ValueError(f"solve_pnp needs at least one hypothesis; got {hypotheses}.")
-    with torch.autocast(points_2d.device.type, enabled=False):
+    with torch.autocast(points_2d.device.type, enabled=False), _one_thread(points_2d):
         batch, count = points_2d.shape[:-2], points_2d.shape[-2]
         weights = torch.ones_like(points_2d[..., 0]) if weights is None else weights
         dtype = torch.promote_types(torch.promote_types(points_2d.dtype, points_3d.dtype), torch.float32)
@@ -189,7 +189,7 @@ def _solve(
         share = (weights / total.clamp_min(tiny))[..., None]
         image_centre, centre = (share * image).sum(1), (share * points).sum(1)
     problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
-    with torch.no_grad(), _one_thread(image):
+    with torch.no_grad():
         pose, kernel, optimum = _optimum(problem, threshold, hypotheses, generator)
         inliers = (optimum.probability[:, 0] > 0.5) & (problem.weights > 0)
         inverse, sound = invert(optimum.hessian)
