@@ -82,8 +82,9 @@ def picture_reconstruction(batch: Batch, comparison: Comparison, faces: Tensor, 
     """
     image = batch["image"][row].float()
     best = int(comparison.score[row].argmin())
-    cover = comparison.silhouettes[row, best]
-    rendering = comparison.pictures[row, best] + GREY * (1 - cover)
+    # The blur of the outline is left out: where it is outside, colours are black.
+    color = comparison.pictures[row, best] / comparison.silhouettes[row, best].clamp_min(0.5)
+    rendering = torch.where(comparison.covered[row, best], color.clamp(0, 1), GREY)
     views = mesh_views(Mesh(comparison.reconstruction.vertices[row], faces), image.shape[-2])
     mask = batch["mask"][row].to(image).expand(3, -1, -1)
     return torch.cat((image, mask, rendering.to(image), views.to(image)), -1)

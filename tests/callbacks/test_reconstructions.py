@@ -22,8 +22,10 @@ def test_a_row_shows_photo_mask_rendering_and_three_views():
     parts = picture.split(SIZE, -1)[2:]
     assert all(part.std() > 0.01 for part in parts)
     best = int(comparison.score[1].argmin())
-    grey = comparison.covered[1, best].logical_not() & (comparison.silhouettes[1, best] == 0)
-    assert torch.allclose(parts[0][:, grey], torch.tensor(0.85))
+    covered = comparison.covered[1, best]
+    assert torch.allclose(parts[0][:, ~covered], torch.tensor(0.85))
+    # A texture that has learned nothing is grey too, but darker; no black rim is left around it.
+    assert parts[0][:, covered].min() > 0.2
 
 
 def test_bars_stand_at_the_azimuths():
