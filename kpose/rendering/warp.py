@@ -28,7 +28,7 @@ from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["WarpRenderer", "fast_renderer"]
 
-_CHUNKS_PER_THREAD = 4
+_CHUNKS_PER_THREAD = 2
 """A thread that is done early takes another chunk of the images."""
 
 
