@@ -14,7 +14,7 @@ from kpose.losses import (
     silhouette_loss,
 )
 from kpose.reconstruction.camera_choice import camera_weights
-from kpose.rendering import CompositeRenderer, Renderer
+from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Camera, Mesh, Reconstruction, Template
 
 __all__ = ["Comparison", "MultiplexObjective"]
@@ -60,7 +60,7 @@ class MultiplexObjective(nn.Module):
     Args:
         template: Tells the faces.
         distance: How unlike rendered and photographed objects are.
-        renderer: What renders; a soft silhouette over z-buffered colours when None.
+        renderer: What renders; `fast_renderer` without the faces that look away when None.
         temperature: Of the cameras' weights (see `camera_weights`).
         mask_weight: Weight of the silhouettes.
         appearance_weight: Weight of the appearance.
@@ -89,7 +89,7 @@ class MultiplexObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.distance = distance
-        self.renderer = CompositeRenderer() if renderer is None else renderer
+        self.renderer = fast_renderer(cull_back_faces=True) if renderer is None else renderer
         self.laplacian = GraphLaplacianLoss(
             template.faces, len(template.vertices), normalized=paper_terms, squared=paper_terms
         )
