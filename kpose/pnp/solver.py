@@ -1,8 +1,6 @@
 """Weak-perspective PnP: correspondences to camera, as a function and as a layer."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -31,9 +29,6 @@ __all__ = ["PnPSolution", "WeakPerspectivePnP", "solve_pnp"]
 
 # A point set thinner than this share of its length is flat: its pose has a mirror twin that shows the same image.
 _FLAT = 1e-3
-
-# Image coordinates up to which one thread solves: a thousand images of 128 points.
-_SMALL = 1 << 18
 
 
 class PnPSolution(NamedTuple):
@@ -102,7 +97,7 @@ def solve_pnp(
         raise ValueError(f"solve_pnp needs a positive threshold; got {threshold}. Give None for least squares.")
     if hypotheses < 1:
         raise ValueError(f"solve_pnp needs at least one hypothesis; got {hypotheses}.")
-    with torch.autocast(points_2d.device.type, enabled=False), _one_thread(points_2d):
+    with torch.autocast(points_2d.device.type, enabled=False):
         batch, count = points_2d.shape[:-2], points_2d.shape[-2]
         weights = torch.ones_like(points_2d[..., 0]) if weights is None else weights
         dtype = torch.promote_types(torch.promote_types(points_2d.dtype, points_3d.dtype), torch.float32)
@@ -204,20 +199,6 @@ def _solve(
     rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
     translation = camera.translation + image_centre - camera.scale[:, None] * rotated
     return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
-
-
-@contextmanager
-def _one_thread(image: Tensor) -> Iterator[None]:
-    """Keep small operations in one thread: sharing them out saves little, and much is lost when cores are busy."""
-    threads = torch.get_num_threads()
-    if threads == 1 or image.device.type != "cpu" or image.numel() > _SMALL:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _optimum(
