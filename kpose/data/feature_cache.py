@@ -163,6 +163,8 @@ class CachedFeaturesDataModule(LightningDataModule):
     def _key(self) -> str:
         """Digest all that the features depend on."""
         settings = {k: str(v) for k, v in sorted(vars(self.data).items()) if _is_setting(k, v)}
+        if fingerprint := getattr(self.data, "fingerprint", ""):  # of data modules whose files may change
+            settings["fingerprint"] = fingerprint
         digest = hashlib.sha256(json.dumps([FORMAT, self.seed, settings]).encode())
         for name, tensor in self.backbone.state_dict().items():
             digest.update(name.encode())

@@ -1,5 +1,6 @@
 """Lightning data module of photos of a category of one's own."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ class FolderDataModule(PhotoDataModule[FolderDataset]):
                 store=None if isinstance(self.cache, bool) else Path(self.cache),
             )
         return self._annotations
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of names, times and sizes of all files, which changes with them: caches are kept under it."""
+        notes = self.annotations
+        stamps = [(entry.stamp(), split) for entry, split in zip(notes.entries, notes.splits, strict=True)]
+        return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
 
     def new_dataset(self, split: str, *, image_size: int, padding: float) -> FolderDataset:
         """Make the data set of a split.

@@ -260,3 +260,11 @@ def test_data_module_batches(root):
     assert augmented["mask"].shape == (2, 16, 16)
     assert torch.equal(augmented["image"], data.augment(batch, seed=0)["image"])
     assert next(iter(data.val_dataloader()))["image"].shape == (1, 3, 16, 16)
+
+
+def test_fingerprint_changes_with_the_files(root):
+    first = FolderDataModule(root).fingerprint
+    assert FolderDataModule(root).fingerprint == first
+    assert FolderDataModule(root, split_seed=1, val_share=0.5).fingerprint != first
+    write_pair(root, "b/two", size=(44, 30))
+    assert FolderDataModule(root).fingerprint != first
