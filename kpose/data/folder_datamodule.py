@@ -69,7 +69,7 @@ class FolderDataModule(PhotoDataModule[FolderDataset]):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of names, times and sizes of all files, which changes with them: caches are kept under it."""
+        """Digest of paths, times and sizes of all files; cached features are kept under it."""
         notes = self.annotations
         stamps = [(entry.stamp(), split) for entry, split in zip(notes.entries, notes.splits, strict=True)]
         return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]

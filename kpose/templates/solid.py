@@ -302,7 +302,8 @@ def _keep_largest(path: Path | None, inside: Bool[Tensor, "nx ny nz"]) -> Bool[T
 def _close_handles(path: Path, inside: Bool[Tensor, "nx ny nz"]) -> Bool[Tensor, "nx ny nz"]:
     """Close handles and cavities, by growing the solid and shrinking it again."""
     closed, radius, room = inside, 0, max(inside.shape)
-    while _euler(closed) != 1 and radius < room:
+    # What will be wrapped is smoothed: roughness that goes with it is no handle.
+    while _euler(_signed_distance(closed) < 0) != 1 and radius < room:
         radius += 1 + radius // 2
         grown = _squared_distance(torch.nn.functional.pad(inside, (radius,) * 6), radius) <= radius**2
         shrunk = _squared_distance(~grown, radius) > radius**2
