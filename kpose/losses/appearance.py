@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 from kpose.backbones import Backbone
 from kpose.structures import Features
@@ -121,6 +122,8 @@ class FeatureDistance(AppearanceDistance):
     Args:
         backbone: Where the features come from. A frozen one is shared, one that is trained is copied and the copy
             frozen.
+        max_images: Rendered images whose features are computed at a time; what exceeds it is computed again
+            backwards, for a third more work. Forty cameras an image are many images.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -129,8 +132,9 @@ class FeatureDistance(AppearanceDistance):
         torch.Size([2, 4])
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, max_images: int = 256) -> None:
         super().__init__()
+        self.max_images = max_images
         self.backbone = backbone if backbone.frozen else copy.deepcopy(backbone).freeze()
 
     def forward(
@@ -143,9 +147,18 @@ class FeatureDistance(AppearanceDistance):
         inside = mask[:, None]
         with torch.no_grad():
             wanted = self._features(photo * inside)
-        seen = self._features((rendered * inside[:, None]).flatten(0, 1))
-        pyramid = Features(tuple(m.reshape(*rendered.shape[:2], *m.shape[1:]) for m in seen.maps))
+        seen = self._many_features((rendered * inside[:, None]).flatten(0, 1))
+        pyramid = Features(tuple(m.reshape(*rendered.shape[:2], *m.shape[1:]) for m in seen))
         return feature_distance(pyramid, Features(tuple(m[:, None] for m in wanted.maps)))
+
+    def _many_features(self, images: Tensor) -> tuple[Tensor, ...]:
+        if len(images) <= self.max_images or not images.requires_grad:
+            return self._features(images).maps
+        parts = [
+            checkpoint(self._features, part, use_reentrant=False, preserve_rng_state=False).maps
+            for part in torch.split(images, self.max_images)
+        ]
+        return tuple(torch.cat(maps) for maps in zip(*parts, strict=True))
 
     def _features(self, image: Tensor) -> Features:
         # Calling a frozen backbone would cut the gradient with respect to the image.

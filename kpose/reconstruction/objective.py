@@ -60,7 +60,8 @@ class MultiplexObjective(nn.Module):
     Args:
         template: Tells the faces.
         distance: How unlike rendered and photographed objects are.
-        renderer: What renders; `fast_renderer` without the faces that look away when None.
+        renderer: What renders; `fast_renderer` when None. Leave back faces in: with the front faces alone, a soft
+            silhouette has thin cracks where faces meet, up to a quarter deep.
         temperature: Of the cameras' weights (see `camera_weights`).
         mask_weight: Weight of the silhouettes.
         appearance_weight: Weight of the appearance.
@@ -89,7 +90,7 @@ class MultiplexObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.distance = distance
-        self.renderer = fast_renderer(cull_back_faces=True) if renderer is None else renderer
+        self.renderer = fast_renderer() if renderer is None else renderer
         self.laplacian = GraphLaplacianLoss(
             template.faces, len(template.vertices), normalized=paper_terms, squared=paper_terms
         )

@@ -53,7 +53,7 @@ class Reconstructor(Task):
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run, advanced at
             every step; None keeps the learning rate.
         template: File of the category's mean shape; the built-in bird when None.
-        renderer: What renders; `fast_renderer` without the faces that look away when None.
+        renderer: What renders; `fast_renderer` when None (see `MultiplexObjective`).
         camera_lr: Learning rate of the cameras.
         camera_gain: Factor of the cameras' angular residuals (see `CameraMultiplex.cameras`).
         temperature: Of the cameras' weights (see `camera_weights`).

@@ -123,6 +123,18 @@ def test_a_frozen_backbone_is_shared_and_a_trained_one_copied():
     assert all(p.requires_grad for p in trained.parameters())
 
 
+def test_few_images_at_a_time_give_the_same(pictures):
+    rendered, photo, mask = pictures
+    rendered.requires_grad_()
+    backbone = TinyBackbone(width=8).freeze()
+    found = []
+    for count in (4, 100):
+        distance = FeatureDistance(backbone, max_images=count)(rendered, photo, mask)
+        found.append((distance, *torch.autograd.grad(distance.sum(), rendered)))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-6)
+
+
 def test_lpips_without_torchvision_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
     with pytest.raises(ModuleNotFoundError, match="needs torchvision, which is not installed"):
