@@ -116,6 +116,17 @@ class CachedFeaturesDataModule(LightningDataModule):
         dataset = CachedFeatures(self._passes["train"])
         return self._loader(dataset, RandomSampler(dataset), drop_last=len(dataset) >= self.batch_size)
 
+    def view_dataloaders(self, split: str) -> list[DataLoader[Batch]]:
+        """Give a loader for each view of a split that is cached, in order; `setup` has to be called first.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+
+        Returns:
+            Loaders, each of which gives every image once.
+        """
+        return [self._loader(CachedFeatures([one])) for one in self._passes[split]]
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """Give the loader of the split ``val``, in order."""
         return self._loader(CachedFeatures(self._passes["val"]))
