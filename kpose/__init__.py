@@ -3,6 +3,7 @@
 Imports point down only::
 
     __main__
+    pipeline
     cli  testing
     inference  callbacks
     tasks

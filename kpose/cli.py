@@ -14,14 +14,18 @@ import kpose.callbacks
 import kpose.data  # noqa: F401
 from kpose.tasks import Task
 
-__all__ = ["main"]
+__all__ = ["main", "run_lightning"]
 
 DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here;
 `kpose predict --help` tells how to predict the poses of photo files, `kpose template --help` how to make the mean
 shape of another category."""
 
 # Commands that are not Lightning's, with their modules; each has `main(args) -> exit code`.
-OWN = {"predict": "kpose.inference.command", "template": "kpose.inference.template_command"}
+OWN = {
+    "pipeline": "kpose.pipeline.command",
+    "predict": "kpose.inference.command",
+    "template": "kpose.inference.template_command",
+}
 
 
 class CommandLine(LightningCLI):
@@ -57,13 +61,27 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.exit(code)
         return
     # Lightning warns about arguments given in Python beside those of the process, so the latter are left to it.
-    given = None if args is None else arguments
+    run_lightning(None if args is None else arguments)
+
+
+def run_lightning(args: Sequence[str] | None) -> LightningCLI:
+    """Run one of Lightning's commands.
+
+    Args:
+        args: Command and arguments, those of the process when None.
+
+    Returns:
+        What ran, with ``trainer``, ``model`` and ``datamodule``.
+
+    Raises:
+        SystemExit: If the arguments are wrong.
+    """
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # frozen backbones, on purpose
-    CommandLine(
+    return CommandLine(
         Task,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
-        args=given,
+        args=None if args is None else list(args),
     )

@@ -1,7 +1,7 @@
 """Fitting many cameras to one silhouette each, the template's shape being fixed."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from kpose.structures import Camera, Mesh
 __all__ = ["SearchLevel", "search_cameras"]
 
 
-class SearchLevel(NamedTuple):
+@dataclass(frozen=True)
+class SearchLevel:
     """One resolution of a camera search."""
 
     size: int = 64

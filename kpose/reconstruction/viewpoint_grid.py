@@ -1,7 +1,7 @@
 """The cameras that a search starts from, and how far each may turn."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,8 @@ from kpose.structures import Camera
 __all__ = ["ViewpointGrid", "turn_cameras", "where_camera"]
 
 
-class ViewpointGrid(NamedTuple):
+@dataclass(frozen=True)
+class ViewpointGrid:
     """Cameras that every image starts with, and how far each may turn from where it started.
 
     The values are those of U-CMR's released code. Neighbours of the grid are 30° apart, so with the ranges every

@@ -1,8 +1,9 @@
 """Training stages, each a LightningModule."""
 
 from kpose.tasks.base import Task
+from kpose.tasks.camera_choice import choose_cameras, training_views
 from kpose.tasks.camera_search import CameraSearch
 from kpose.tasks.pose import PoseEstimator
 from kpose.tasks.reconstruction import Reconstructor
 
-__all__ = ["CameraSearch", "PoseEstimator", "Reconstructor", "Task"]
+__all__ = ["CameraSearch", "PoseEstimator", "Reconstructor", "Task", "choose_cameras", "training_views"]

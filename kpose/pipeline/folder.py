@@ -1,0 +1,57 @@
+"""Results of steps on disk, each with the settings that it was made from."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ResultFolder", "fingerprint", "write_text"]
+
+
+class ResultFolder:
+    """Folder of a pipeline's results.
+
+    A step that is finished leaves a note with the fingerprint of all settings that it depends on. It is done again
+    when they change, into a place of its own, so that nothing of the old result is mixed with the new one.
+
+    Args:
+        root: The folder; it is made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def step(self, name: str, settings: Mapping[str, Any], work: Callable[[Path], None]) -> tuple[Path, bool]:
+        """Do a step, unless its result is there and was made from the same settings.
+
+        Args:
+            name: Name of the step.
+            settings: All that the result depends on.
+            work: Does the step in a folder, where it may find what an interrupted run left.
+
+        Returns:
+            The folder of the result, and whether it was there already.
+        """
+        folder = self.root / name / fingerprint(settings)
+        note = folder / "done.json"
+        if note.exists():
+            return folder, True
+        folder.mkdir(parents=True, exist_ok=True)
+        work(folder)
+        write_text(note, json.dumps(settings, indent=2, default=str))
+        return folder, False
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Digest settings to a few letters."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

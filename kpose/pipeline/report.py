@@ -1,0 +1,125 @@
+"""The page that a pipeline leaves: its figures, and what cameras and heads look like."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kpose.inference import Predictor
+from kpose.pipeline.folder import write_text
+from kpose.structures import Batch, Camera, Mesh, Template
+from kpose.tasks.training_cameras import multiplex_of
+from kpose.visualization import image_grid, overlay_mesh, to_pillow
+
+__all__ = ["write_report"]
+
+PICTURES = 8
+STYLE = (
+    "body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
+)
+COLUMNS = {
+    "angle_deg": "mean error, deg",
+    "angle_deg_median": "median, deg",
+    "angle_acc30": "within 30°",
+    "iou": "IoU",
+    "iou_soft": "soft IoU",
+    "azimuth_ws_deg": "azimuth WS, deg",
+    "elevation_ws_deg": "elevation WS, deg",
+}
+
+
+def write_report(
+    out: Path,
+    metrics: Mapping[str, Any],
+    data: Any,  # noqa: ANN401 - any data module with a method `dataset`
+    cameras: Path,
+    template: Template,
+    checkpoints: Mapping[str, Path],
+) -> None:
+    """Write ``report.html``, which needs no other file.
+
+    Args:
+        out: Folder of the page.
+        metrics: What the pipeline measured.
+        data: Data module of the pictures.
+        cameras: File of the training images' cameras.
+        template: Mean shape that is drawn.
+        checkpoints: Trained heads.
+    """
+    mesh = Mesh(template.vertices, template.faces)
+    parts = [f"<h1>kpose pipeline</h1>{_tables(metrics)}"]
+    parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh))
+    held_out = data.dataset(data.test_split)
+    for name, checkpoint in checkpoints.items():
+        parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, checkpoint, mesh))
+    page = f"<!doctype html><meta charset=utf-8><title>kpose pipeline</title><style>{STYLE}</style>" + "".join(
+        parts
+    )
+    write_text(out / "report.html", page)
+
+
+def _tables(metrics: Mapping[str, Any]) -> str:
+    rows = []
+    for stage in ("cameras", "chosen_cameras", "refined_cameras"):
+        for key, value in (metrics.get(stage) or {}).items():
+            rows.append(f"<tr><td>{stage.replace('_', ' ')}, {key}</td><td>{value:.1f}</td></tr>")
+    cameras = f"<h2>Cameras of the training images</h2><table>{''.join(rows)}</table>" if rows else ""
+    heads = metrics["heads"]
+    names = [key for key in COLUMNS if any(key in scores for scores in heads.values())]
+    header = "".join(f"<th>{COLUMNS[key]}</th>" for key in names)
+    body = "".join(
+        f"<tr><td>{html.escape(name)}</td>"
+        + "".join(f"<td>{scores[key]:.3g}</td>" if key in scores else "<td></td>" for key in names)
+        + "</tr>"
+        for name, scores in heads.items()
+    )
+    return f"{cameras}<h2>Heads on held-out images</h2><table><tr><th>head</th>{header}</tr>{body}</table>"
+
+
+def _training(data: Any, cameras: Path, mesh: Mesh) -> str:  # noqa: ANN401
+    table = multiplex_of(data, file=cameras)
+    pictures = []
+    for item in _spread(data.dataset("train")):
+        batch = Batch(**{name: item[name][None] for name in ("index",)}, crop=_lifted(item["crop"]))  # type: ignore[typeddict-item]
+        pictures.append(_overlay(item["image"], mesh, Camera(*(part[0] for part in table.labels(batch)))))
+    return _sheet(pictures)
+
+
+def _held_out(images: Dataset[Batch], checkpoint: Path, mesh: Mesh) -> str:
+    task = Predictor.from_checkpoint(checkpoint).task
+    items = _spread(images)
+    with torch.no_grad():
+        camera = task(torch.stack([item["image"] for item in items])).camera
+    return _sheet(
+        [_overlay(item["image"], mesh, Camera(*(part[n] for part in camera))) for n, item in enumerate(items)]
+    )
+
+
+def _spread(images: Any) -> list[Batch]:  # noqa: ANN401
+    """Take a few images from all over a data set."""
+    count = min(PICTURES, len(images))
+    return [images[(2 * n + 1) * len(images) // (2 * count)] for n in range(count)]
+
+
+def _lifted(parts: Any) -> Any:  # noqa: ANN401
+    return type(parts)(*(part[None] for part in parts))
+
+
+def _overlay(image: Tensor, mesh: Mesh, camera: Camera) -> Tensor:
+    half = image.shape[-1] / 2
+    pixels = Camera(camera.scale * half, (camera.translation + 1) * half, camera.rotation)
+    return overlay_mesh(image, mesh, pixels, opacity=0.6)
+
+
+def _sheet(pictures: Sequence[Tensor]) -> str:
+    file = io.BytesIO()
+    to_pillow(image_grid(pictures, columns=4)).save(file, "png")
+    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}" alt="overlays">'

@@ -1,0 +1,300 @@
+"""The stages in order, each skipped when its result is there."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from kpose.backbones import Backbone
+from kpose.cli import run_lightning
+from kpose.metrics import multiplex_error
+from kpose.pipeline.folder import ResultFolder, write_text
+from kpose.pipeline.report import write_report
+from kpose.pipeline.settings import ChoiceSettings, PoseSettings, ReconstructionSettings, SearchSettings
+from kpose.reconstruction import CameraMultiplex
+from kpose.structures import Batch
+from kpose.tasks import CameraSearch, choose_cameras, training_views
+from kpose.tasks.training_cameras import multiplex_of
+from kpose.templates import bird, load_template
+
+__all__ = ["Pipeline"]
+
+CAMERAS = "cameras.safetensors"
+
+
+class Pipeline:
+    """Learn poses of a category from images, masks and a mean shape.
+
+    Stage 1 searches cameras by silhouette and may choose among them by appearance; stage 2, which may be left out,
+    learns shape and texture and refines the cameras; stage 3 trains pose heads on the best camera of every image.
+    Each result lies in a folder of ``out`` named by a digest of the settings it depends on: a run that is repeated
+    does only what is not there, and one that was killed goes on.
+
+    Args:
+        data: Configuration of the data module: ``class_path`` and ``init_args``.
+        backbone: Configuration of the backbone.
+        heads: Configuration of each pose head, by the name it has in the results.
+        out: Folder of the results.
+        template: File of the category's mean shape; the built-in bird when None.
+        search: Stage 1.
+        choice: The choice by appearance; None leaves it out, as the paper does.
+        reconstruction: Stage 2; None leaves it out.
+        pose: Stage 3.
+        seed: Of everything.
+        accelerator: What Lightning computes on.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        backbone: dict[str, Any],
+        heads: dict[str, dict[str, Any]],
+        *,
+        out: Path,
+        template: Path | None = None,
+        search: SearchSettings | None = None,
+        choice: ChoiceSettings | None = None,
+        reconstruction: ReconstructionSettings | None = None,
+        pose: PoseSettings | None = None,
+        seed: int = 0,
+        accelerator: str = "auto",
+    ) -> None:
+        self.data = data
+        self.backbone = backbone
+        self.heads = heads
+        self.results = ResultFolder(out)
+        self.template = template
+        self.search = SearchSettings() if search is None else search
+        self.choice = choice
+        self.reconstruction = reconstruction
+        self.pose = PoseSettings() if pose is None else pose
+        self.seed = seed
+        self.accelerator = accelerator
+
+    def run(self) -> dict[str, Any]:
+        """Do what is not done yet and write ``metrics.json`` and ``report.html``.
+
+        Returns:
+            The content of ``metrics.json``: errors of the training cameras where their truth is known, and scores
+            of the heads.
+        """
+        made = {"seed": self.seed, "data": self.data, "template": self.template}
+        made |= {"search": dataclasses.asdict(self.search)}
+        folder, _ = self.results.step("cameras", made, self._search)
+        metrics: dict[str, Any] = {"cameras": self._camera_errors(folder)}
+        if self.choice is not None:
+            made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
+            folder = self._choose("choice", made, folder)
+            metrics["cameras"] = self._camera_errors(folder)
+        if self.reconstruction is not None:
+            made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
+            searched = folder / CAMERAS
+            folder, _ = self.results.step("reconstruction", made, lambda to: self._reconstruct(to, searched))
+            if self.choice is not None:  # stage 2 scores cameras by what they look like, and so knows less
+                folder = self._choose("choice", {**made, "after": "reconstruction"}, folder)
+            metrics["refined_cameras"] = self._camera_errors(folder)
+        metrics["heads"] = {}
+        checkpoints = {}
+        for name, head in self.heads.items():
+            settings = {**made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
+            train = functools.partial(self._train, head=head, cameras=folder / CAMERAS)
+            place, _ = self.results.step(f"heads/{name}", settings, train)
+            metrics["heads"][name] = json.loads((place / "scores.json").read_text())
+            checkpoints[name] = place / "last.ckpt"
+        write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
+        write_report(self.results.root, metrics, self._data(), folder / CAMERAS, self._template(), checkpoints)
+        return metrics
+
+    @property
+    def _views(self) -> int:
+        return self.pose.cached_views
+
+    def _template(self) -> Any:  # noqa: ANN401
+        return bird() if self.template is None else load_template(self.template)
+
+    def _data(self, **changes: Any) -> Any:  # noqa: ANN401
+        """Build the data module, with some arguments changed."""
+        arguments = {**self.data.get("init_args", {}), **changes}
+        return _build(LightningDataModule, {"class_path": self.data["class_path"], "init_args": arguments})
+
+    def _features(self) -> dict[str, Any]:
+        """Give the configuration of the data that heads are trained on, features cached if asked for."""
+        plain = {**self.data, "init_args": {**self.data.get("init_args", {}), "batch_size": self.pose.batch_size}}
+        if not self.pose.cached_views:
+            return plain
+        arguments = {
+            "data": plain,
+            "backbone": self.backbone,
+            "folder": str(self.results.root / "features"),
+            "views": self.pose.cached_views,
+            "seed": self.seed,
+        }
+        return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
+
+    def _search(self, folder: Path) -> None:
+        """Search the cameras of the training images, those first that an interrupted search left."""
+        pl.seed_everything(self.seed)
+        data = self._data()
+        data.prepare_data()
+        images: Any = data.dataset("train")
+        table = multiplex_of(data, grid=self.search.grid)
+        partial = folder / "partial.safetensors"
+        if partial.exists():
+            table.load(partial)
+        task = CameraSearch(
+            table,
+            template=self.template,
+            num_vertices=self.search.num_vertices,
+            levels=self.search.levels,
+            gain=self.search.gain,
+        )
+        # Batches are whole, so what is left consists of the batches that a run without interruption has.
+        left = (~table.seen[table.rows(images.indices)]).nonzero()[:, 0].tolist()
+        loader: DataLoader[Batch] = DataLoader(_subset(images, left), batch_size=self.search.batch_size)
+        trainer = self._trainer(1, callbacks=[_SaveTable(partial)])
+        if left:
+            trainer.fit(task, loader)
+        table.save(folder / CAMERAS)
+        partial.unlink(missing_ok=True)
+
+    def _choose(self, name: str, made: Mapping[str, Any], cameras: Path) -> Path:
+        """Choose among cameras by appearance."""
+
+        def choose(folder: Path) -> None:
+            pl.seed_everything(self.seed)
+            data: Any = _build(LightningDataModule, self._features())
+            data.prepare_data()
+            data.setup("fit")
+            table = multiplex_of(data, file=cameras / CAMERAS)
+            backbone = _build(Backbone, self.backbone).eval()
+            assert self.choice is not None
+            options = dataclasses.asdict(self.choice)
+            choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
+            table.save(folder / CAMERAS)
+
+        return self.results.step(name, made, choose)[0]
+
+    def _reconstruct(self, folder: Path, cameras: Path) -> None:
+        """Learn shape and texture."""
+        assert self.reconstruction is not None
+        settings = self.reconstruction
+        prune = {"epoch": settings.prune_epoch, "keep": settings.keep, "min_angle_deg": settings.min_angle_deg}
+        model = {"backbone": self.backbone, "cameras": str(cameras), "template": self.template, **settings.model}
+        data = {**self.data, "init_args": {**self.data.get("init_args", {}), **settings.data}}
+        task = self._fit(
+            {
+                "model": {"class_path": "kpose.tasks.Reconstructor", "init_args": model},
+                "data": data,
+                "trainer": {"max_epochs": settings.epochs},
+            },
+            folder,
+            [{"class_path": "kpose.callbacks.PruneCameras", "init_args": prune}],
+        ).model
+        table: CameraMultiplex = task.table
+        table.settle(task.camera_gain)
+        table.cpu().save(folder / CAMERAS)
+
+    def _train(self, folder: Path, head: dict[str, Any], cameras: Path) -> None:
+        """Train and score a head."""
+        settings = self.pose
+        optimizer = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        model = {
+            "backbone": self.backbone,
+            "head": head,
+            "cameras": str(cameras),
+            "template": None if self.template is None else str(self.template),
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": optimizer},
+            "feature_dropout": settings.feature_dropout,
+        }
+        cli = self._fit(
+            {
+                "model": {"class_path": "kpose.tasks.PoseEstimator", "init_args": model},
+                "data": self._features(),
+                "trainer": {"max_epochs": settings.epochs, "limit_val_batches": 0},
+            },
+            folder,
+        )
+        (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+        own = {name.removeprefix("test/"): value for name, value in scores.items()}
+        write_text(folder / "scores.json", json.dumps(own, indent=2))
+
+    def _fit(self, config: dict[str, Any], folder: Path, callbacks: list[dict[str, Any]] | None = None) -> Any:  # noqa: ANN401
+        """Fit as ``kpose fit`` does, so that the checkpoint can be loaded without this pipeline."""
+        checkpoint = {"dirpath": str(folder), "save_last": True, "save_top_k": 0}
+        keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
+        logger = {"save_dir": str(folder), "name": "logs", "version": ""}
+        trainer = {
+            "accelerator": self.accelerator,
+            "devices": 1,
+            "enable_model_summary": False,
+            "logger": {"class_path": "pytorch_lightning.loggers.TensorBoardLogger", "init_args": logger},
+            "callbacks": [keep, *(callbacks or [])],
+            "log_every_n_steps": 10,
+            **config["trainer"],
+        }
+        config = {"seed_everything": self.seed, **config, "trainer": trainer}
+        last = folder / "last.ckpt"
+        if last.exists():
+            config["ckpt_path"] = str(last)
+        path = folder / "fit.json"
+        write_text(path, json.dumps(config, indent=2, default=str))
+        return run_lightning(["fit", "--config", str(path)])
+
+    def _trainer(self, epochs: int, callbacks: list[Callback]) -> Trainer:
+        return Trainer(
+            max_epochs=epochs,
+            accelerator=self.accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+        )
+
+    def _camera_errors(self, folder: Path) -> dict[str, float] | None:
+        """Compare cameras with true ones, where the data set knows them; nothing is learned from that."""
+        data: Any = self._data()
+        images = data.dataset("train")
+        if "camera" not in images[0]:
+            return None
+        table = multiplex_of(data, file=folder / CAMERAS)
+        loader: DataLoader[Batch] = DataLoader(images, batch_size=64)
+        truth = torch.empty(table.num_images, 3, 3)
+        for batch in loader:
+            truth[table.rows(batch["index"])] = batch["camera"].rotation
+        errors = multiplex_error(table.rotation, table.losses, truth)
+        named = {f"best_of_{table.num_cameras}_deg" if k == "best_of_all_deg" else k: v for k, v in errors.items()}
+        return {k: round(float(v.mean()), 3) for k, v in named.items()}
+
+
+class _SaveTable(Callback):
+    """Keep the cameras found so far, for a run that is interrupted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ANN401
+        assert isinstance(pl_module, CameraSearch)
+        pl_module.table.save(self.path)
+
+
+def _subset(images: Dataset[Batch], rows: list[int]) -> Dataset[Batch]:
+    return Subset(images, rows)
+
+
+def _build(kind: type, config: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Build an object from its class path and arguments, as the command line does."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(kind, "object")
+    parsed: Namespace = parser.parse_object({"object": dict(config)})
+    return parser.instantiate_classes(parsed)["object"]

@@ -1,0 +1,78 @@
+"""What a pipeline can be told about its stages."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kpose.reconstruction import SearchLevel, ViewpointGrid
+
+__all__ = ["ChoiceSettings", "PoseSettings", "ReconstructionSettings", "SearchSettings"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Stage 1: the search of cameras by silhouette (see `kpose.tasks.CameraSearch`)."""
+
+    levels: tuple[SearchLevel, ...] = (SearchLevel(48, 50, 0.1, 1e-4),)
+    """Resolutions, coarse to fine."""
+    grid: ViewpointGrid = field(default_factory=ViewpointGrid)
+    """Cameras that every image starts with."""
+    num_vertices: int | None = 160
+    """Vertices of the template that are rendered; all when None."""
+    gain: float = 0.3
+    """Factor of the angular residuals."""
+    batch_size: int = 20
+    """Images that are searched together."""
+
+
+@dataclass(frozen=True)
+class ChoiceSettings:
+    """The choice among cameras by appearance (see `kpose.tasks.choose_cameras`)."""
+
+    num_vertices: int = 160
+    """Vertices of the template that are looked at."""
+    feature_map: int = 0
+    """Place of the feature map among the backbone's."""
+    dimensions: int = 64
+    """Principal components that are kept."""
+    rounds: int = 8
+    """Rounds of expectation and maximisation."""
+    temperature: float = 0.08
+    """Difference of mean cosine that changes the odds of a camera by a factor e."""
+    silhouette_weight: float = 3.0
+    """Logarithm of the odds between an image's best and worst silhouette."""
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """Stage 2: shape and texture, while cameras are refined (see `kpose.tasks.Reconstructor`)."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    prune_epoch: int = 1
+    """Epoch before which the cameras are pruned."""
+    keep: int = 4
+    """Cameras that each image keeps."""
+    min_angle_deg: float = 0.0
+    """Least angle between kept cameras."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the data module that differ in this stage, such as a smaller ``image_size``."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the task that differ from its defaults."""
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """Stage 3: the pose heads, each trained on the best cameras (see `kpose.tasks.PoseEstimator`)."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    cached_views: int = 0
+    """Augmented views of each training image whose frozen features are kept; 0 runs the backbone always."""
+    learning_rate: float = 2e-3
+    """Learning rate of AdamW at the start of a cosine schedule."""
+    weight_decay: float = 0.05
+    """Weight decay of AdamW."""
+    feature_dropout: float = 0.0
+    """Share of feature channels that training leaves out."""
+    batch_size: int = 32
+    """Images of a batch."""
