@@ -64,11 +64,12 @@ def main(args: Sequence[str] | None = None) -> None:
     run_lightning(None if args is None else arguments)
 
 
-def run_lightning(args: Sequence[str] | None) -> LightningCLI:
+def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> LightningCLI:
     """Run one of Lightning's commands.
 
     Args:
         args: Command and arguments, those of the process when None.
+        overwrite: Whether the copy of the configuration that an earlier run left may be replaced.
 
     Returns:
         What ran, with ``trainer``, ``model`` and ``datamodule``.
@@ -77,11 +78,14 @@ def run_lightning(args: Sequence[str] | None) -> LightningCLI:
         SystemExit: If the arguments are wrong.
     """
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # frozen backbones, on purpose
+    if args is not None:  # those of the process are then for someone else, such as `kpose pipeline`
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within")
     return CommandLine(
         Task,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
+        save_config_kwargs={"overwrite": overwrite},
         args=None if args is None else list(args),
     )

@@ -4,15 +4,19 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from pytorch_lightning import LightningDataModule
 
-import kpose.backbones
 import kpose.data
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
+from kpose.backbones import Backbone
 from kpose.pipeline.run import Pipeline
 
 __all__ = ["main"]
+
+PARTS = {"data": LightningDataModule, "backbone": Backbone}  # given to the pipeline as configurations
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -22,22 +26,43 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments after ``kpose pipeline``; those of the process when None.
 
     Returns:
-        0, or 1 if a stage cannot be run; one line says why.
+        0; 2 if the arguments are wrong and 1 if a stage cannot be run; one line says why.
 
     Raises:
-        SystemExit: If the arguments are wrong (code 2), or ask for help.
+        SystemExit: If the arguments ask for help.
     """
-    parser = ArgumentParser(prog="kpose pipeline", description=__doc__)
+    parser = ArgumentParser(prog="kpose pipeline", description=__doc__, exit_on_error=False)
     parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
-    parser.add_class_arguments(Pipeline, as_group=False)
-    parsed = parser.parse_args(None if args is None else list(args))
-    arguments = parser.instantiate_classes(parsed).as_dict()
+    for name, kind in PARTS.items():
+        parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
+    parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
+    try:
+        parsed = parser.parse_args(None if args is None else list(args))
+        arguments = parser.instantiate_classes(parsed).as_dict()
+    except ArgumentError as error:
+        return _complain(error, 2)
     arguments.pop("config", None)
+    arguments |= _configurations(parser, parsed)
     logging.basicConfig(format="%(message)s")
     try:
         metrics = Pipeline(**arguments).run()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"kpose pipeline: {' '.join(str(error).split())}\n")
-        return 1
+        return _complain(error, 1)
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
     return 0
+
+
+def _complain(error: Exception, code: int) -> int:
+    sys.stderr.write(f"kpose pipeline: {' '.join(str(error).split())}\n")
+    return code
+
+
+def _configurations(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
+    """Give the configurations of the parts as they would be written: without defaults, with short class names."""
+    plain = json.loads(parser.dump(parsed, format="json", skip_default=True, skip_validation=True))
+    found = {}
+    for name in PARTS:
+        found[name] = plain[name]
+        if plain[name]["class_path"].startswith("kpose."):
+            found[name]["class_path"] = plain[name]["class_path"].rpartition(".")[2]
+    return found

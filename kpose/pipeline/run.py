@@ -3,24 +3,25 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from kpose.backbones import Backbone
 from kpose.cli import run_lightning
+from kpose.heads import PoseHead
 from kpose.metrics import multiplex_error
 from kpose.pipeline.folder import ResultFolder, write_text
 from kpose.pipeline.report import write_report
 from kpose.pipeline.settings import ChoiceSettings, PoseSettings, ReconstructionSettings, SearchSettings
 from kpose.reconstruction import CameraMultiplex
-from kpose.structures import Batch
+from kpose.structures import Batch, FeatureSpec
 from kpose.tasks import CameraSearch, choose_cameras, training_views
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
@@ -85,7 +86,11 @@ class Pipeline:
         Returns:
             The content of ``metrics.json``: errors of the training cameras where their truth is known, and scores
             of the heads.
+
+        Raises:
+            ValueError: If the configuration of a part is wrong; nothing has been done then.
         """
+        self._check()
         made = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search)}
         folder, _ = self.results.step("cameras", made, self._search)
@@ -113,6 +118,16 @@ class Pipeline:
         write_report(self.results.root, metrics, self._data(), folder / CAMERAS, self._template(), checkpoints)
         return metrics
 
+    def _check(self) -> None:
+        """Build what would otherwise fail only after hours."""
+        if not self.heads:
+            raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
+        spec = _build(Backbone, self.backbone, "backbone").spec
+        for name, head in self.heads.items():
+            if Path(name).name != name:
+                raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
+            _build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}")(spec)
+
     @property
     def _views(self) -> int:
         return self.pose.cached_views
@@ -123,7 +138,13 @@ class Pipeline:
     def _data(self, **changes: Any) -> Any:  # noqa: ANN401
         """Build the data module, with some arguments changed."""
         arguments = {**self.data.get("init_args", {}), **changes}
-        return _build(LightningDataModule, {"class_path": self.data["class_path"], "init_args": arguments})
+        data = _build(LightningDataModule, {**self.data, "init_args": arguments}, "data")
+        if not hasattr(data, "dataset"):
+            raise TypeError(
+                f"Pipeline needs a data module with a method `dataset`; got {type(data).__name__}. Take one of "
+                "kpose.data, or add the method."
+            )
+        return data
 
     def _features(self) -> dict[str, Any]:
         """Give the configuration of the data that heads are trained on, features cached if asked for."""
@@ -170,11 +191,11 @@ class Pipeline:
 
         def choose(folder: Path) -> None:
             pl.seed_everything(self.seed)
-            data: Any = _build(LightningDataModule, self._features())
+            data: Any = _build(LightningDataModule, self._features(), "data")
             data.prepare_data()
             data.setup("fit")
             table = multiplex_of(data, file=cameras / CAMERAS)
-            backbone = _build(Backbone, self.backbone).eval()
+            backbone = _build(Backbone, self.backbone, "backbone").eval()
             assert self.choice is not None
             options = dataclasses.asdict(self.choice)
             choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
@@ -246,7 +267,7 @@ class Pipeline:
             config["ckpt_path"] = str(last)
         path = folder / "fit.json"
         write_text(path, json.dumps(config, indent=2, default=str))
-        return run_lightning(["fit", "--config", str(path)])
+        return run_lightning(["fit", "--config", str(path)], overwrite=True)
 
     def _trainer(self, epochs: int, callbacks: list[Callback]) -> Trainer:
         return Trainer(
@@ -290,11 +311,14 @@ def _subset(images: Dataset[Batch], rows: list[int]) -> Dataset[Batch]:
     return Subset(images, rows)
 
 
-def _build(kind: type, config: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _build(kind: Any, config: Mapping[str, Any], name: str = "object") -> Any:  # noqa: ANN401
     """Build an object from its class path and arguments, as the command line does."""
-    from jsonargparse import ArgumentParser
-
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(kind, "object")
-    parsed: Namespace = parser.parse_object({"object": dict(config)})
-    return parser.instantiate_classes(parsed)["object"]
+    parser.add_argument(f"--{name}", type=kind)
+    place: dict[str, Any] = dict(config)
+    for key in reversed(name.split(".")):
+        place = {key: place}
+    try:
+        return parser.instantiate_classes(parser.parse_object(place))[name]
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error

@@ -36,8 +36,8 @@ class ChoiceSettings:
     """Principal components that are kept."""
     rounds: int = 8
     """Rounds of expectation and maximisation."""
-    temperature: float = 0.08
-    """Difference of mean cosine that changes the odds of a camera by a factor e."""
+    temperature: float = 1.0
+    """Difference of agreement, in standard deviations, that changes the odds of a camera by a factor e."""
     silhouette_weight: float = 3.0
     """Logarithm of the odds between an image's best and worst silhouette."""
 

@@ -1,0 +1,153 @@
+import json
+import shutil
+
+import pytest
+import torch
+from pipeline.small import BATCHES, IMAGES, KEYPOINT, QUATERNION, QUIET, RECONSTRUCTION, birds, files, pipeline
+
+import kpose.pipeline.run as stages
+import kpose.tasks.camera_choice as choice
+from kpose.pipeline import PoseSettings
+from kpose.reconstruction import CameraMultiplex
+from kpose.tasks import PoseEstimator, Reconstructor
+
+pytestmark = QUIET
+
+ALL = {
+    "heads": {"quaternion": QUATERNION, "keypoint": KEYPOINT},
+    "reconstruction": RECONSTRUCTION,
+    "pose": PoseSettings(epochs=2, batch_size=8),
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture(scope="module")
+def whole(cache, tmp_path_factory):
+    """Folder and metrics of a run of all stages."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, pipeline(out, cache, **ALL).run()
+
+
+def test_all_stages_leave_their_results(whole):
+    out, metrics = whole
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert metrics["cameras"].keys() == {"best_deg", "top4_deg", "best_of_4_deg"}
+    assert metrics["refined_cameras"].keys() >= {"best_deg", "best_of_3_deg"}
+    assert metrics["heads"].keys() == {"quaternion", "keypoint"}
+    for scores in metrics["heads"].values():
+        assert 0 < scores["angle_deg"] < 180
+        assert 0 <= scores["iou"] < 1
+    assert (out / "report.html").stat().st_size > 10_000
+    for name in ("cameras", "choice", "reconstruction"):
+        for path in (out / name).glob("*/cameras.safetensors"):
+            table = CameraMultiplex(torch.arange(IMAGES))
+            table.load(path)
+            assert table.seen.all()
+            assert table.num_cameras in (3, 4)
+    for path in out.glob("heads/*/*/last.ckpt"):
+        PoseEstimator.load_from_checkpoint(path, weights_only=True)
+
+
+def test_a_second_run_does_nothing_again(whole, cache):
+    out, metrics = whole
+    before = files(out)
+    assert pipeline(out, cache, **ALL).run() == metrics
+    assert files(out) == before
+
+
+def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "out")
+    before = files(out)
+    changes = {"pose": PoseSettings(epochs=1, batch_size=8), "heads": {"quaternion": QUATERNION}}
+    metrics = pipeline(out, cache, **{**ALL, **changes}).run()
+    assert metrics["heads"]["quaternion"] != whole[1]["heads"]["quaternion"]
+    after = files(out)
+    assert {path: time for path, time in after.items() if path in before} == before
+    assert {path.parts[:2] for path in after.keys() - before.keys()} == {("heads", "quaternion")}
+
+
+class Kill(RuntimeError):
+    pass
+
+
+def killed_at(monkeypatch, place, name, call):
+    """Raise at one of the calls of a function."""
+    work, calls = getattr(place, name), 0
+
+    def once(*args, **settings):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Kill
+        return work(*args, **settings)
+
+    monkeypatch.setattr(place, name, once)
+
+
+MOMENTS = {
+    "stage 1, between batches": (stages.CameraSearch, "training_step", 2),
+    "stage 1, a batch later": (stages.CameraSearch, "training_step", 2),
+    "after stage 1": (stages, "choose_cameras", 1),
+    "within the choice": (choice, "choose_by_appearance", 1),
+    "stage 2, second epoch": (Reconstructor, "training_step", BATCHES + 2),
+    "before the cameras of stage 2 are written": (CameraMultiplex, "settle", 1),
+    "before the second choice": (stages, "choose_cameras", 1),
+    "stage 3, first epoch": (PoseEstimator, "training_step", 2),
+    "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
+    "before scores are written": (PoseEstimator, "on_test_epoch_end", 1),
+    "second head, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
+    "before the report": (stages, "write_report", 1),
+}
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_metrics(whole, cache, tmp_path):
+    for moment, (place, name, call) in MOMENTS.items():
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(patch, place, name, call)
+            with pytest.raises(Kill):
+                pipeline(tmp_path, cache, **ALL).run()
+        assert not (tmp_path / "report.html").exists(), moment
+    torch.manual_seed(99)
+    metrics = pipeline(tmp_path, cache, **ALL).run()
+    assert metrics == whole[1]
+    assert (tmp_path / "metrics.json").read_bytes() == (whole[0] / "metrics.json").read_bytes()
+
+
+def test_no_choice_and_no_reconstruction(cache, tmp_path):
+    metrics = pipeline(tmp_path, cache, choice=None).run()
+    assert metrics.keys() == {"cameras", "heads"}
+    assert {path.name for path in tmp_path.iterdir()} == {"cameras", "heads", "metrics.json", "report.html"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": {}}, "needs a pose head; got none"),
+        ({"heads": {"../up": QUATERNION}}, "names of heads that can be folders; got '../up'"),
+        ({"heads": {"q": {"class_path": "NoHead"}}}, "heads.q.*NoHead"),
+        ({"heads": {"q": {**KEYPOINT, "init_args": {"number": 3}}}}, "heads.q.*number"),
+        ({"backbone": {"class_path": "NoBackbone"}}, "NoBackbone"),
+        ({"data": {"class_path": "NoData"}}, "NoData"),
+        ({"data": {"class_path": "pytorch_lightning.LightningDataModule"}}, "a method `dataset`; got Lightning"),
+    ],
+)
+def test_wrong_parts_are_told_before_anything_is_done(changes, message, cache, tmp_path):
+    with pytest.raises((ValueError, TypeError), match=rf"(?s){message}"):
+        pipeline(tmp_path, cache, **changes).run()
+    assert files(tmp_path) == {}
+
+
+def test_a_wrong_setting_leaves_old_results_alone(whole, cache):
+    out, _ = whole
+    before = files(out)
+    with pytest.raises(ValueError, match="heads.new"):
+        pipeline(out, cache, **{**ALL, "heads": {"new": {"class_path": "NoHead"}}}).run()
+    data = birds(cache)
+    data["init_args"]["num_train"] = -1
+    with pytest.raises(ValueError, match="needs at least one picture"):
+        pipeline(out, cache, **{**ALL, "data": data}).run()
+    assert files(out) == before
