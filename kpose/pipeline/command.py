@@ -1,5 +1,7 @@
 """``kpose pipeline``: all stages, from images and masks to trained pose heads."""
 
+import importlib
+import inspect
 import json
 import logging
 import sys
@@ -58,11 +60,15 @@ def _complain(error: Exception, code: int) -> int:
 
 
 def _configurations(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
-    """Give the configurations of the parts as they would be written: without defaults, with short class names."""
-    plain = json.loads(parser.dump(parsed, format="json", skip_default=True, skip_validation=True))
+    """Give the configurations of the parts as they would be written: short class names, no argument's default."""
+    plain = json.loads(parser.dump(parsed, format="json", skip_validation=True))
     found = {}
     for name in PARTS:
-        found[name] = plain[name]
-        if plain[name]["class_path"].startswith("kpose."):
-            found[name]["class_path"] = plain[name]["class_path"].rpartition(".")[2]
+        module, _, kind = plain[name]["class_path"].rpartition(".")
+        parameters = inspect.signature(getattr(importlib.import_module(module), kind)).parameters
+        defaults = {key: json.dumps(parameter.default, default=str) for key, parameter in parameters.items()}
+        given = plain[name].get("init_args", {})
+        given = {key: value for key, value in given.items() if json.dumps(value) != defaults.get(key)}
+        short = kind if module.startswith("kpose.") else f"{module}.{kind}"
+        found[name] = {"class_path": short, **({"init_args": given} if given else {})}
     return found

@@ -57,7 +57,7 @@ class Pipeline:
         self,
         data: dict[str, Any],
         backbone: dict[str, Any],
-        heads: dict[str, dict[str, Any]],
+        heads: dict[str, dict],  # type: ignore[type-arg]  # a bare one is taken as it is
         *,
         out: Path,
         template: Path | None = None,

@@ -1,7 +1,6 @@
 """What a pipeline can be told about its stages."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from kpose.reconstruction import SearchLevel, ViewpointGrid
 
@@ -54,9 +53,10 @@ class ReconstructionSettings:
     """Cameras that each image keeps."""
     min_angle_deg: float = 0.0
     """Least angle between kept cameras."""
-    data: dict[str, Any] = field(default_factory=dict)
+    # Bare dictionaries: of an `Any` in them, the command line would build the classes that are named there.
+    data: dict = field(default_factory=dict)  # type: ignore[type-arg]
     """Arguments of the data module that differ in this stage, such as a smaller ``image_size``."""
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict = field(default_factory=dict)  # type: ignore[type-arg]
     """Arguments of the task that differ from its defaults."""
 
 

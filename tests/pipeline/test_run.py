@@ -144,7 +144,7 @@ def test_wrong_parts_are_told_before_anything_is_done(changes, message, cache, t
 def test_a_wrong_setting_leaves_old_results_alone(whole, cache):
     out, _ = whole
     before = files(out)
-    with pytest.raises(ValueError, match="heads.new"):
+    with pytest.raises(ValueError, match=r"heads\.new"):
         pipeline(out, cache, **{**ALL, "heads": {"new": {"class_path": "NoHead"}}}).run()
     data = birds(cache)
     data["init_args"]["num_train"] = -1

@@ -1,0 +1,106 @@
+import json
+
+import pytest
+import yaml
+from pipeline.small import BACKBONE, QUATERNION, QUIET, RECONSTRUCTION, birds, files
+
+from kpose.cli import main as kpose
+from kpose.pipeline.command import main
+
+pytestmark = QUIET
+
+SETTINGS = {
+    "backbone": BACKBONE,
+    "heads": {"quaternion": QUATERNION},
+    "search": {
+        "levels": [{"size": 16, "steps": 3, "lr": 0.1, "sigma": 4.0e-4}],
+        "grid": {"azimuths": 4, "elevations": 1},
+        "num_vertices": 100,
+        "batch_size": 8,
+    },
+    "pose": {"epochs": 1, "batch_size": 8},
+    "accelerator": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture
+def config(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"data": birds(cache), **SETTINGS}))
+    return path
+
+
+def test_the_command_runs_all_stages_and_then_nothing_again(config, tmp_path, capsys):
+    kpose(["pipeline", "--config", str(config), "--out", "out"])
+    printed = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert json.loads(printed[printed.rindex("\n{\n") :]) == metrics
+    assert metrics["heads"]["quaternion"]["angle_deg"] > 0
+    before = files(tmp_path / "out")
+    kpose(["pipeline", "--config", str(config), "--out", "out"])
+    assert json.loads(capsys.readouterr().out) == metrics
+    assert files(tmp_path / "out") == before
+
+
+def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
+    over = tmp_path / "over.yaml"
+    model = {"epochs": 1, "prune_epoch": 0, "keep": 4, "model": RECONSTRUCTION.model}
+    over.write_text(
+        yaml.safe_dump({"data": {"init_args": {"num_train": 8}}, "choice": {"rounds": 1}, "reconstruction": model})
+    )
+    full = ["--config", str(config), "--config", str(over), "--data.init_args.num_test=4", "--pose.epochs=1"]
+    assert main([*full, "--data.class_path=kpose.data.SyntheticBirdsDataModule", "--out=out"]) == 0
+    (note,) = (tmp_path / "out" / "reconstruction").glob("*/done.json")
+    settings = json.loads(note.read_text())
+    del settings["data"]["init_args"]["cache_dir"]
+    expected = {**birds(cache)["init_args"], "num_train": 8, "num_test": 4}
+    del expected["cache_dir"]
+    assert settings["data"] == {"class_path": "SyntheticBirdsDataModule", "init_args": expected}
+    assert settings["choice"]["rounds"] == 1
+    assert settings["reconstruction"]["model"] == RECONSTRUCTION.model
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--data.class_path=NoData"], 2, "NoData"),
+        (["--data.init_args.num_trains=3"], 2, "num_trains"),
+        (["--data=pytorch_lightning.LightningDataModule"], 1, "a method `dataset`; got LightningDataModule"),
+        (["--backbone={class_path: NoBackbone}"], 2, "NoBackbone"),
+        (["--heads={q: {class_path: NoHead}}"], 1, "heads.q"),
+        (["--heads={}"], 1, "needs a pose head; got none"),
+        (["--pose.epochs=many"], 2, "epochs"),
+        (["--template=nowhere.safetensors"], 1, "nowhere.safetensors"),
+        (["--data={class_path: FolderDataModule, init_args: {root: nowhere}}"], 1, "the folder nowhere/images"),
+        (["--config=nowhere.yaml"], 2, "nowhere.yaml"),
+    ],
+)
+def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, config, tmp_path, capsys):
+    assert main(["--config", str(config), "--out", "out", *arguments]) == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("kpose pipeline: ")
+    assert message in line
+    assert files(tmp_path / "out") == {}
+
+
+def test_missing_parts_give_one_line(config, capsys):
+    for part in ("heads", "data", "backbone"):
+        settings = yaml.safe_load(config.read_text())
+        del settings[part]
+        other = config.with_name("other.yaml")
+        other.write_text(yaml.safe_dump(settings))
+        assert main(["--config", str(other), "--out", "out"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert part in line
+
+
+def test_the_process_ends_with_the_code(config):
+    with pytest.raises(SystemExit) as left:
+        kpose(["pipeline", "--config", str(config), "--out", "out", "--heads={}"])
+    assert left.value.code == 1

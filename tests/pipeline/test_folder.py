@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from kpose.pipeline.folder import ResultFolder, fingerprint, write_text
+
+
+def writer(text, log):
+    def work(folder):
+        log.append(text)
+        (folder / "result.txt").write_text(text)
+
+    return work
+
+
+def test_a_step_is_done_once_for_the_same_settings(tmp_path):
+    results, log = ResultFolder(tmp_path / "new" / "out"), []
+    first, there = results.step("cameras", {"seed": 0}, writer("first", log))
+    assert not there
+    again, there = results.step("cameras", {"seed": 0}, writer("again", log))
+    assert there
+    assert again == first
+    assert log == ["first"]
+    assert json.loads((first / "done.json").read_text()) == {"seed": 0}
+
+
+def test_changed_settings_leave_the_old_result(tmp_path):
+    results, log = ResultFolder(tmp_path), []
+    first, _ = results.step("cameras", {"seed": 0}, writer("zero", log))
+    second, _ = results.step("cameras", {"seed": 1}, writer("one", log))
+    assert first != second
+    assert (first / "result.txt").read_text() == "zero"
+    assert (second / "result.txt").read_text() == "one"
+
+
+def test_an_interrupted_step_is_done_again_in_its_folder(tmp_path):
+    results, log = ResultFolder(tmp_path), []
+
+    def fail(folder):
+        (folder / "partial.txt").write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        results.step("cameras", {}, fail)
+    folder, there = results.step("cameras", {}, writer("whole", log))
+    assert not there
+    assert (folder / "partial.txt").read_text() == "half"
+    assert log == ["whole"]
+
+
+def test_fingerprints_depend_on_values_and_not_on_order():
+    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_text(path, "old")
+
+    def full_disk(self, text, **settings):
+        self.open("w").close()
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "write_text", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            write_text(path, "new")
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"

@@ -1,0 +1,64 @@
+import re
+
+import pytest
+import torch
+from pipeline.small import BACKBONE, QUIET, birds
+
+from kpose.backbones import TinyBackbone
+from kpose.data import SyntheticBirdsDataModule
+from kpose.geometry.camera import box_to_crop
+from kpose.heads import QuaternionHead
+from kpose.pipeline.report import write_report
+from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.tasks import PoseEstimator
+from kpose.templates import bird
+
+pytestmark = QUIET
+
+SCORES = {"angle_deg": 71.26, "iou": 0.512, "loss": 3.14159}
+
+
+@pytest.fixture
+def data(tmp_path):
+    settings = {**birds(None)["init_args"], "num_train": 10, "cache_dir": tmp_path / "birds"}
+    return SyntheticBirdsDataModule(**settings)
+
+
+@pytest.fixture
+def cameras(data, tmp_path):
+    images = data.dataset("train")
+    table = CameraMultiplex(images.indices, names=images.names, grid=ViewpointGrid(2, 1))
+    rows = table.rows(images.indices)
+    table.refer(rows, box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(10, 4)))
+    table.record(rows, torch.rand(10, 2))
+    table.save(tmp_path / "cameras.safetensors")
+    return tmp_path / "cameras.safetensors"
+
+
+@pytest.fixture
+def predictor(monkeypatch):
+    """Predict with a head that was never trained."""
+    task = PoseEstimator(TinyBackbone(**BACKBONE["init_args"]), QuaternionHead).eval()
+    made = type("Made", (), {"task": task})
+    monkeypatch.setattr("kpose.pipeline.report.Predictor.from_checkpoint", lambda path: made)
+
+
+def test_the_page_holds_figures_and_pictures(data, cameras, predictor, tmp_path):
+    heads = {"quaternion": SCORES, "a <b>": {"iou": 0.25}}
+    metrics = {"cameras": {"best_deg": 98.76}, "refined_cameras": None, "heads": heads}
+    write_report(tmp_path, metrics, data, cameras, bird(), dict.fromkeys(heads, tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    for text in ("98.8", "71.3", "0.512", "mean error, deg", "cameras, best_deg", "a &lt;b&gt;"):
+        assert text in page, text
+    assert "<b>" not in page
+    assert "3.14" not in page
+    assert page.count("data:image/png;base64,") == 3
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_the_page_needs_no_true_cameras(data, cameras, predictor, tmp_path):
+    metrics = {"cameras": None, "heads": {"quaternion": {"iou": 0.5}}}
+    write_report(tmp_path, metrics, data, cameras, bird(), {"quaternion": tmp_path})
+    page = (tmp_path / "report.html").read_text()
+    assert "mean error" not in page
+    assert "Cameras of the training images" not in page
