@@ -136,7 +136,7 @@ def choose_by_appearance(
     mirror: Int[Tensor, "V"],
     *,
     rounds: int = 8,
-    temperature: float = 0.05,
+    temperature: float = 1.0,
     silhouette_weight: float = 3.0,
 ) -> AppearanceChoice:
     """Believe in the cameras under which images agree about the appearance of the category.
@@ -148,7 +148,9 @@ def choose_by_appearance(
             term the category may settle back to front, which explains appearance as well.
         mirror: Mirror partner of each vertex; partners share their mean feature.
         rounds: Rounds of expectation and maximisation.
-        temperature: Difference of mean cosine that changes the odds of a camera by a factor e.
+        temperature: Difference of agreement that changes the odds of a camera by a factor e, as a multiple of the
+            standard deviation of the agreement among the cameras of an image (on average over the images): backbones
+            and maps differ in how much their features vary at all.
         silhouette_weight: Logarithm of the odds between an image's best and worst silhouette.
 
     Returns:
@@ -172,7 +174,8 @@ def choose_by_appearance(
     for _ in range(rounds):
         means = _means(views, belief, mirror)
         agreement = torch.stack([_agreement(view, means) for view in views]).mean(0)
-        belief = torch.softmax(agreement / temperature + silhouette_weight * prior, -1)
+        spread = agreement.std(-1, correction=0).mean().clamp_min(1e-9)
+        belief = torch.softmax(agreement / (temperature * spread) + silhouette_weight * prior, -1)
     return AppearanceChoice(belief, expected_distance(rotations, belief), agreement, means)
 
 

@@ -53,7 +53,7 @@ def choose_cameras(
     feature_map: int = 0,
     dimensions: int = 64,
     rounds: int = 8,
-    temperature: float = 0.05,
+    temperature: float = 1.0,
     silhouette_weight: float = 3.0,
     progress: bool = True,
 ) -> AppearanceChoice:
