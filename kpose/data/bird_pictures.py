@@ -21,7 +21,9 @@ __all__ = ["render_birds"]
 _SUPERSAMPLING = 2
 
 
-def render_birds(template: Template, indices: Sequence[int], size: int, *, seed: int = 0) -> dict[str, Tensor]:
+def render_birds(
+    template: Template, indices: Sequence[int], size: int, *, seed: int = 0, variety: float = 1.0
+) -> dict[str, Tensor]:
     """Render synthetic birds, each decided by the seed and its index alone.
 
     Args:
@@ -29,6 +31,7 @@ def render_birds(template: Template, indices: Sequence[int], size: int, *, seed:
         indices: Numbers of the pictures, not negative.
         size: Side of the pictures, in pixels.
         seed: Seed of the data set, not negative.
+        variety: How much the birds differ in colour, from 0 (one kind of bird) to 1 (any).
 
     Returns:
         ``image`` (N, 3, size, size) and ``mask`` (N, size, size), 8-bit; ``vertices`` (N, V, 3); ``scale`` (N,),
@@ -57,7 +60,7 @@ def render_birds(template: Template, indices: Sequence[int], size: int, *, seed:
         seen = faces >= 0
         corners = template.faces[faces[seen]]
         weights = rendering.barycentrics[row][seen][..., None]
-        color = random_plumage((template.vertices[corners] * weights).sum(1), template, paint)
+        color = random_plumage((template.vertices[corners] * weights).sum(1), template, paint, variety=variety)
         color = color * _shade((normals[row][corners] * weights).sum(1), lamp)
         canvas = torch.zeros(3, *faces.shape)
         canvas[:, seen] = color.mT

@@ -28,16 +28,33 @@ _REGIONS = {  # parts that anchor each region of plumage
     "breast": ("breast",),
     "belly": ("belly",),
 }
+# What the birds of one category have in common: pale underside, dark crown, wings and tail, a light beak.
+_SHARED = {
+    "crown": (0.16, 0.12, 0.12),
+    "cheek": (0.62, 0.34, 0.16),
+    "throat": (0.90, 0.86, 0.74),
+    "nape": (0.34, 0.28, 0.24),
+    "back": (0.46, 0.40, 0.30),
+    "wing": (0.24, 0.22, 0.30),
+    "tail": (0.12, 0.16, 0.26),
+    "breast": (0.82, 0.60, 0.30),
+    "belly": (0.92, 0.91, 0.86),
+}
+_SHARED_HORN = (0.88, 0.62, 0.16)
 _NOISE_CELLS = 16
 
 
-def random_plumage(points: Float[Tensor, "N 3"], template: Template, draws: Draws) -> Float[Tensor, "N 3"]:
+def random_plumage(
+    points: Float[Tensor, "N 3"], template: Template, draws: Draws, *, variety: float = 1.0
+) -> Float[Tensor, "N 3"]:
     """Paint a bird: plumage by region, streaks, wing bars, beak and eyes, equal on both sides.
 
     Args:
         points: Points of the undeformed template's surface.
         template: Bird with CUB's part names.
         draws: Random numbers of one row.
+        variety: How far colours of regions and beak may be from those of one kind of bird, from 0 (its own) to 1
+            (any bird's).
 
     Returns:
         RGB in [0, 1] of every point, without light and shade.
@@ -61,10 +78,11 @@ def random_plumage(points: Float[Tensor, "N 3"], template: Template, draws: Draw
     place = chart(points)
     broad = _noise(place, (7, 7, 7), draws, 4)
     share = _region_shares(place + 0.03 * broad[:, :3], anchors, draws)
-    colors = share @ _palette(draws)
+    kind = torch.tensor(list(_SHARED.values()))
+    colors = share @ torch.lerp(kind, _palette(draws), variety)
     colors = colors * (1 + 0.10 * broad[:, 3:4]) * _pattern(place, share, draws)
     colors = _wing_feathers(colors, place + 0.012 * broad[:, :3], share, anchors, draws)
-    colors = _bare_parts(colors, place, anchors, draws)
+    colors = _bare_parts(colors, place, anchors, draws, variety)
     return colors.clamp(0, 1)
 
 
@@ -148,10 +166,15 @@ def _wing_feathers(
 
 
 def _bare_parts(
-    colors: Float[Tensor, "N 3"], place: Float[Tensor, "N 3"], anchors: dict[str, Float[Tensor, "3"]], draws: Draws
+    colors: Float[Tensor, "N 3"],
+    place: Float[Tensor, "N 3"],
+    anchors: dict[str, Float[Tensor, "3"]],
+    draws: Draws,
+    variety: float,
 ) -> Float[Tensor, "N 3"]:
     """Paint beak, eyes and sometimes a ring round the eyes."""
     horn, ring = _tint((_HORN,), draws), _tint((_PALE, _VIVID), draws)
+    horn = torch.lerp(torch.tensor(_SHARED_HORN), horn, variety)
     base = 0.45 * anchors["beak"] + 0.55 * anchors["forehead"]
     beak = torch.sigmoid((base[1] - place[:, 1:2]) / 0.006)
     colors = torch.lerp(colors, horn.expand_as(colors), beak)

@@ -51,9 +51,11 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         start: Number of the first picture, a multiple of 32: sets of disjoint ranges share no picture.
         cache_dir: Folder of the rendered files; ``kpose`` in the user's cache folder when None.
         template: Bird with CUB's part names; the built-in one when None.
+        variety: How much the birds differ in colour, from 0 (one kind of bird) to 1 (any).
 
     Raises:
-        ValueError: If ``num_images`` or ``image_size`` is not positive, or ``seed`` or ``start`` does not fit.
+        ValueError: If ``num_images`` or ``image_size`` is not positive, or ``seed``, ``start`` or ``variety`` does
+            not fit.
 
     Example:
         >>> dataset = SyntheticBirdsDataset(2000, image_size=128)
@@ -70,6 +72,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         start: int = 0,
         cache_dir: Path | str | None = None,
         template: Template | None = None,
+        variety: float = 1.0,
     ) -> None:
         if num_images < 1 or image_size < 1:
             raise ValueError(
@@ -81,9 +84,12 @@ class SyntheticBirdsDataset(Dataset[Batch]):
                 f"SyntheticBirdsDataset needs a seed from 0 and a start that is a multiple of {_BLOCK}; got seed "
                 f"{seed} and start {start}. Change them."
             )
+        if not 0 <= variety <= 1:
+            raise ValueError(f"SyntheticBirdsDataset needs a variety from 0 to 1; got {variety}. Change it.")
         self.num_images = num_images
         self.image_size = image_size
         self.seed = seed
+        self.variety = variety
         self.start = start
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.template = bird() if template is None else template
@@ -124,7 +130,8 @@ class SyntheticBirdsDataset(Dataset[Batch]):
     @property
     def folder(self) -> Path:
         """Folder of this data set's files; its name is a digest of all that decides the pictures."""
-        digest = hashlib.sha256(f"{_VERSION} {_BLOCK} {self.image_size} {self.seed}".encode())
+        kind = "" if self.variety == 1 else f" {self.variety}"
+        digest = hashlib.sha256(f"{_VERSION} {_BLOCK} {self.image_size} {self.seed}{kind}".encode())
         for part in (self.template.vertices, self.template.faces, self.template.part_vertices):
             digest.update(part.contiguous().numpy().tobytes())
         return self.cache_dir / f"birds-{digest.hexdigest()[:16]}"
@@ -180,7 +187,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
     def _render(self, number: int) -> dict[str, Tensor]:
         """Render a block and store it, under another name until it is complete."""
         indices = range(number * _BLOCK, (number + 1) * _BLOCK)
-        block = render_birds(self.template, indices, self.image_size, seed=self.seed)
+        block = render_birds(self.template, indices, self.image_size, seed=self.seed, variety=self.variety)
         path = self._path(number)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
@@ -220,6 +227,7 @@ class SyntheticBirdsDataModule(LightningDataModule):
         cache_dir: Folder of the rendered files; ``kpose`` in the user's cache folder when None.
         flip: Share of training images that is mirrored.
         color: Strength of the random change of colours in training (see `RandomColor`); 0 changes none.
+        variety: How much the birds differ in colour, from 0 (one kind of bird) to 1 (any).
 
     Raises:
         ValueError: If a number of pictures is not positive or too large.
@@ -238,6 +246,7 @@ class SyntheticBirdsDataModule(LightningDataModule):
         cache_dir: Path | None = None,
         flip: float = 0.5,
         color: float = 0.2,
+        variety: float = 1.0,
     ) -> None:
         super().__init__()
         if max(num_train, num_val, num_test) > _VAL_START:
@@ -253,7 +262,9 @@ class SyntheticBirdsDataModule(LightningDataModule):
         self.test_split = "test"
         counts = {"train": (num_train, 0), "val": (num_val, _VAL_START), "test": (num_test, _TEST_START)}
         self.datasets = {
-            split: SyntheticBirdsDataset(count, image_size, seed=seed, start=start, cache_dir=cache_dir)
+            split: SyntheticBirdsDataset(
+                count, image_size, seed=seed, start=start, cache_dir=cache_dir, variety=variety
+            )
             for split, (count, start) in counts.items()
         }
         self._augmentation: nn.Module | None = None
