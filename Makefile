@@ -24,7 +24,7 @@ install: $(READY)  ## Make the virtual environment .venv
 test: $(READY)  ## Run all tests and doctests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-demo: $(READY)  ## Train two heads on rendered birds and write demo/index.html
+demo: $(READY)  ## Learn poses of rendered birds without labels and write demo/index.html
 	$(BIN)/python examples/demo.py --out demo
 
 check: $(READY)  ## Check format, lint, types and documentation

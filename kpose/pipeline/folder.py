@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,21 @@ class ResultFolder:
         work(folder)
         write_text(note, json.dumps(settings, indent=2, default=str))
         return folder, False
+
+    def publish(self, path: Path, name: str) -> None:
+        """Give a result a name of its own in the folder, in place of what had it.
+
+        Args:
+            path: File of a step that is finished.
+            name: The name.
+        """
+        fresh = self.root / f".{name}.{secrets.token_hex(4)}"
+        try:
+            os.link(path, fresh)
+        except OSError:  # not every file system has links
+            shutil.copy2(path, fresh)
+        fresh.replace(self.root / name)
+        fresh.unlink(missing_ok=True)  # a link is not renamed onto another one of the same file
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

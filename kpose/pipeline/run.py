@@ -81,7 +81,10 @@ class Pipeline:
         self.accelerator = accelerator
 
     def run(self) -> dict[str, Any]:
-        """Do what is not done yet and write ``metrics.json`` and ``report.html``.
+        """Do what is not done yet.
+
+        ``out`` then holds ``metrics.json``, ``report.html``, the cameras that the heads were trained on as
+        ``cameras.safetensors``, and a checkpoint of every head, ``<name>.ckpt``.
 
         Returns:
             The content of ``metrics.json``: errors of the training cameras where their truth is known, and scores
@@ -114,6 +117,8 @@ class Pipeline:
             place, _ = self.results.step(f"heads/{name}", settings, train)
             metrics["heads"][name] = json.loads((place / "scores.json").read_text())
             checkpoints[name] = place / "last.ckpt"
+            self.results.publish(checkpoints[name], f"{name}.ckpt")
+        self.results.publish(folder / CAMERAS, CAMERAS)
         write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
         write_report(self.results.root, metrics, self._data(), folder / CAMERAS, self._template(), checkpoints)
         return metrics
@@ -231,7 +236,7 @@ class Pipeline:
             "backbone": self.backbone,
             "head": head,
             "cameras": str(cameras),
-            "template": None if self.template is None else str(self.template),
+            "template": None if self.template is None else str(Path(self.template).resolve()),
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": optimizer},
             "feature_dropout": settings.feature_dropout,
         }

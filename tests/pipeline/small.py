@@ -65,10 +65,5 @@ def pipeline(out, cache, **changes):
 
 
 def files(out):
-    """Give the time of writing of every file, but for the two that every run writes."""
-    found = (path for path in out.rglob("*") if path.is_file())
-    return {
-        path.relative_to(out): path.stat().st_mtime_ns
-        for path in found
-        if path.name not in ("metrics.json", "report.html")
-    }
+    """Give the time of writing of every file of a step; every run writes those beside the steps' folders."""
+    return {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()}

@@ -68,3 +68,18 @@ def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
     assert path.read_text() == "old"
     write_text(path, "new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_result_is_published_under_its_name(links, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    results = ResultFolder(tmp_path)
+    for text in ("old", "new", "new"):
+        folder, _ = results.step("heads/a", {"text": text}, writer(text, []))
+        results.publish(folder / "result.txt", "a.txt")
+        assert (tmp_path / "a.txt").read_text() == text
+    assert {path.name for path in tmp_path.iterdir()} == {"heads", "a.txt"}

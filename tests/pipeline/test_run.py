@@ -48,8 +48,8 @@ def test_all_stages_leave_their_results(whole):
             table.load(path)
             assert table.seen.all()
             assert table.num_cameras in (3, 4)
-    for path in out.glob("heads/*/*/last.ckpt"):
-        PoseEstimator.load_from_checkpoint(path, weights_only=True)
+    for name in ALL["heads"]:
+        PoseEstimator.load_from_checkpoint(out / f"{name}.ckpt", weights_only=True)
 
 
 def test_a_second_run_does_nothing_again(whole, cache):
@@ -67,6 +67,8 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path
     assert metrics["heads"]["quaternion"] != whole[1]["heads"]["quaternion"]
     after = files(out)
     assert {path: time for path, time in after.items() if path in before} == before
+    (new,) = (path for path in after.keys() - before.keys() if path.name == "last.ckpt")
+    assert (out / "quaternion.ckpt").read_bytes() == (out / new).read_bytes()
     assert {path.parts[:2] for path in after.keys() - before.keys()} == {("heads", "quaternion")}
 
 
@@ -120,7 +122,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_metrics(whole, 
 def test_no_choice_and_no_reconstruction(cache, tmp_path):
     metrics = pipeline(tmp_path, cache, choice=None).run()
     assert metrics.keys() == {"cameras", "heads"}
-    assert {path.name for path in tmp_path.iterdir()} == {"cameras", "heads", "metrics.json", "report.html"}
+    left = {"cameras", "heads", "cameras.safetensors", "metrics.json", "quaternion.ckpt", "report.html"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 @pytest.mark.parametrize(
