@@ -5,7 +5,7 @@
 
 The heads learn from images, masks and a mean shape alone; true cameras only score them, on birds that neither has
 seen. The folder is that of the pipeline (``metrics.json``, ``report.html``, ``cameras.safetensors``, and
-``keypoint.ckpt`` and ``quaternion.ckpt`` for `kpose.inference.Predictor` and ``kpose predict``), with ``index.html``,
+``keypoint.ckpt`` and ``quaternion.ckpt`` for `kpose.inference.Predictor` and ``kpose predict``), ``index.html``,
 the held-out ``photos`` that it shows, and the rendered data in ``cache``.
 """
 

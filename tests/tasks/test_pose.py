@@ -4,10 +4,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from reconstruction.scenes import GRID, birds
+from reconstruction.training import Data
 from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
+from kpose.geometry.camera import box_to_crop, flip_camera, project, undo_crop
 from kpose.heads import KeypointHead, QuaternionHead
+from kpose.reconstruction import CameraMultiplex
+from kpose.structures import Camera
 from kpose.tasks import PoseEstimator
 from kpose.testing import example_batch
 
@@ -163,3 +168,99 @@ def test_feature_dropout_thins_features_in_training_only():
     task.feature_dropout.train()
     thinned = [task.predict_step(batch, 0).camera.rotation for _ in range(2)]
     assert not torch.equal(*thinned)
+
+
+class LabelledByTable(Data):
+    """Training images in other crops, some mirrored, with wrong cameras of their own; held-out ones as they are."""
+
+    def __init__(self, *, camera=True):
+        super().__init__(batch_size=4)
+        self.camera = camera
+
+    def moved(self):
+        batch = birds()
+        batch["crop"] = box_to_crop(torch.tensor([2.0, -1.0, 26.0, 23.0]).expand(4, 4))
+        batch["flipped"] = torch.tensor([False, True, False, True])
+        batch["camera"] = flip_camera(batch["camera"])
+        return self.unlabelled(batch)
+
+    def unlabelled(self, batch):
+        return batch if self.camera else {name: value for name, value in batch.items() if name != "camera"}
+
+    def train_dataloader(self):
+        return DataLoader([self.moved()], batch_size=None)
+
+    def val_dataloader(self):
+        return DataLoader([self.unlabelled(birds())], batch_size=None)
+
+    test_dataloader = val_dataloader
+
+
+def camera_file(folder):
+    """Write a table with the true cameras of the birds, all but one of each image turned away."""
+    batch = birds()
+    images = Data().dataset("train")
+    table = CameraMultiplex(images.indices, names=images.names, grid=GRID)
+    rows = table.rows(batch["index"])
+    cameras = Camera(*(part[:, None].repeat(1, 4, *[1] * (part.dim() - 1)) for part in batch["camera"]))
+    rotation = cameras.rotation.clone()
+    rotation[:, :3] = rotation[:, :3].flip(-1) * torch.tensor([1.0, 1.0, -1.0])
+    losses = torch.tensor([0.5, 0.4, 0.3, 0.2]).expand(4, 4)
+    table.refer(rows, batch["crop"])
+    table.replace(rows, cameras._replace(rotation=rotation), losses)
+    table.save(folder / "cameras.safetensors")
+    return folder / "cameras.safetensors"
+
+
+class Seen:
+    """Keep the cameras that the head is trained on and those that it is compared with."""
+
+    def __init__(self, model):
+        self.cameras = {"train": [], "val": []}
+        losses = model.head.losses
+
+        def keep(prediction, batch):
+            self.cameras["train" if model.training else "val"].append(batch["camera"])
+            return losses(prediction, batch)
+
+        model.head.losses = keep
+
+
+def test_the_best_cameras_of_a_table_label_the_training_images(tmp_path):
+    model = task(cameras=camera_file(tmp_path))
+    seen = Seen(model)
+    data = LabelledByTable()
+    run = trainer(tmp_path, num_sanity_val_steps=0)
+    run.fit(model, data)
+    true, moved = birds(), data.moved()
+    (label,) = seen.cameras["train"]
+    # The same vertices in photo pixels, whether mapped by the true camera and crop or by the label and its crop.
+    points = torch.randn(4, 10, 3)
+    expected = undo_crop(project(points, true["camera"]), true["crop"])
+    flipped = moved["flipped"][:, None, None]
+    found = project(torch.where(flipped, points * torch.tensor([-1.0, 1.0, 1.0]), points), label)
+    found = torch.where(flipped, found * torch.tensor([-1.0, 1.0]), found)
+    torch.testing.assert_close(undo_crop(found, moved["crop"]), expected, atol=1e-3, rtol=1e-4)
+    (compared,) = seen.cameras["val"]
+    assert torch.equal(compared.rotation, true["camera"].rotation)
+    assert "val/angle_deg" in run.callback_metrics
+    assert not any("table" in name or "multiplex" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize("head", [QuaternionHead, small_keypoint_head])
+def test_images_without_cameras_train_by_a_table_and_are_scored_by_silhouettes(head, tmp_path):
+    model = task(head, cameras=camera_file(tmp_path))
+    data = LabelledByTable(camera=False)
+    run = trainer(tmp_path)
+    run.fit(model, data)
+    assert "train/loss" in run.callback_metrics
+    assert "val/iou" in run.callback_metrics
+    assert "val/angle_deg" not in run.callback_metrics
+    (scores,) = run.test(model, data, verbose=False)
+    assert scores.keys() == {"test/iou", "test/iou_soft"}
+
+
+def test_a_table_needs_a_data_module(tmp_path):
+    model = task(cameras=camera_file(tmp_path))
+    with pytest.raises(TypeError, match="A camera multiplex needs a data module"):
+        trainer(tmp_path).fit(model, loader(), loader(2))

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from reconstruction.scenes import SIZE, birds
+from reconstruction.training import Birds, Data
+from torch import nn
+from torch.nn.functional import avg_pool2d
+from torch.utils.data import DataLoader
+
+from kpose.backbones import Backbone
+from kpose.data import CachedFeaturesDataModule
+from kpose.data.transforms import flip_batch
+from kpose.geometry.camera import box_to_crop
+from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.structures import Camera, FeatureSpec
+from kpose.tasks import choose_cameras, training_views
+
+IMAGES, WRONG = 8, 3
+
+
+class Colors(Backbone):
+    """Features that are nothing but colours, so that those of a mirror image are mirrored."""
+
+    def __init__(self):
+        super().__init__(FeatureSpec(channels=(3,), strides=(2,)))
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def pyramid(self, image):
+        return (avg_pool2d(image, 2),)
+
+
+@pytest.fixture
+def batch():
+    return birds(IMAGES)
+
+
+@pytest.fixture
+def table(batch):
+    """Two cameras for each image, the true one and the one from behind; a few silhouettes prefer the latter."""
+    made = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    rows = made.rows(batch["index"])
+    made.refer(rows, batch["crop"])
+    half_turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, torch.pi]))
+    true = batch["camera"]
+    cameras = Camera(
+        true.scale[:, None].expand(-1, 2),
+        true.translation[:, None].expand(-1, 2, 2),
+        torch.stack((true.rotation, true.rotation @ half_turn), 1),
+    )
+    losses = torch.tensor([0.4, 0.6]).repeat(IMAGES, 1)
+    losses[:WRONG] = losses[:WRONG].flip(-1)
+    made.replace(rows, cameras, losses)
+    return made
+
+
+SETTINGS = {"num_vertices": 100, "dimensions": 3, "rounds": 5, "progress": False, "silhouette_weight": 0.5}
+
+
+def test_what_the_category_looks_like_corrects_silhouettes(batch, table):
+    images = DataLoader(Birds(batch), batch_size=3)
+    assert (table.losses.argmin(-1) == 0).sum() == IMAGES - WRONG
+    choice = choose_cameras(table, [images], Colors(), **SETTINGS)
+    assert (table.losses.argmin(-1) == 0).all()
+    assert torch.equal(table.losses, choice.losses)
+    torch.testing.assert_close(choice.belief.sum(-1), torch.ones(IMAGES))
+
+
+def test_the_order_of_the_images_does_not_matter(batch, table):
+    other = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    other.load_state_dict(table.state_dict())
+    images = Birds(batch)
+    first = choose_cameras(table, [DataLoader(images, batch_size=3)], Colors(), **SETTINGS)
+    backwards = torch.utils.data.Subset(images, list(range(IMAGES))[::-1])
+    second = choose_cameras(other, [DataLoader(backwards, batch_size=5)], Colors(), **SETTINGS)
+    for one, two in zip(first, second, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-3, rtol=0)
+
+
+def test_mirror_images_say_the_same(batch, table):
+    other = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    other.load_state_dict(table.state_dict())
+    plain, mirrored = training_views(Data(count=IMAGES), batch_size=3)
+    for photo, image in zip(plain, mirrored, strict=True):
+        assert torch.equal(image["image"], photo["image"].flip(-1))
+        assert torch.equal(image["mask"], photo["mask"].flip(-1))
+        assert image["flipped"].all()
+        assert torch.equal(image["index"], photo["index"])
+        assert "camera" not in image
+    first = choose_cameras(table, [plain], Colors(), **SETTINGS)
+    second = choose_cameras(other, [mirrored], Colors(), **SETTINGS)
+    # Equal but for vertices on the border of two cells.
+    assert (first.agreement - second.agreement).abs().mean() < 0.02
+    assert torch.equal(table.losses.argmin(-1), other.losses.argmin(-1))
+
+
+class Augmented(Data):
+    """A data module whose features can be cached, every augmentation a shifted crop of half of the images."""
+
+    test_split = "val"
+
+    def dataset(self, split, *, train=False):
+        return self.birds
+
+    def augment(self, batch, *, seed):
+        where = torch.arange(len(batch["index"])) % 2 == seed % 2
+        shift = torch.tensor([2.0, 0.0, SIZE + 2.0, SIZE]).expand(len(where), 4)
+        moved = batch.copy()
+        moved["image"] = torch.cat((batch["image"][..., 2:], batch["image"][..., :2]), -1)
+        moved["mask"] = torch.cat((batch["mask"][..., 2:], batch["mask"][..., :2]), -1)
+        moved["crop"] = box_to_crop(shift)
+        return flip_batch(moved, where)
+
+
+def test_views_of_cached_features_are_mapped_from_their_crops(batch, table, tmp_path):
+    backbone = Colors().freeze()
+    data = CachedFeaturesDataModule(Augmented(count=IMAGES), backbone, folder=tmp_path, views=2)
+    data.setup("fit")
+    views = training_views(data)
+    assert len(views) == 2
+    for view in views:
+        given = list(view)
+        assert not any("image" in one for one in given)
+        assert torch.cat([one["index"] for one in given]).tolist() == batch["index"].tolist()
+    choose_cameras(table, views, backbone, **SETTINGS)
+    assert (table.losses.argmin(-1) == 0).all()
+
+
+def test_cameras_have_to_be_searched(batch):
+    table = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    with pytest.raises(ValueError, match=r"searched cameras; 8 of 8 have none\. Run the camera search"):
+        choose_cameras(table, training_views(Data(count=IMAGES)), Colors(), **SETTINGS)
+
+
+def test_a_view_is_needed(table):
+    with pytest.raises(ValueError, match="needs a view"):
+        choose_cameras(table, [], Colors(), **SETTINGS)
