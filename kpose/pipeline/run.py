@@ -87,8 +87,9 @@ class Pipeline:
         ``cameras.safetensors``, and a checkpoint of every head, ``<name>.ckpt``.
 
         Returns:
-            The content of ``metrics.json``: errors of the training cameras where their truth is known, and scores
-            of the heads.
+            The content of ``metrics.json``: scores of the heads, and errors of the training cameras where their
+            truth is known: ``cameras``, those that the heads were trained on, and ``searched_cameras``, by their
+            silhouettes alone.
 
         Raises:
             ValueError: If the configuration of a part is wrong; nothing has been done then.
@@ -97,19 +98,21 @@ class Pipeline:
         made = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search)}
         folder, _ = self.results.step("cameras", made, self._search)
-        metrics: dict[str, Any] = {"cameras": self._camera_errors(folder)}
+        searched = self._camera_errors(folder)
         if self.choice is not None:
             made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
             folder = self._choose("choice", made, folder)
-            metrics["cameras"] = self._camera_errors(folder)
         if self.reconstruction is not None:
             made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
-            searched = folder / CAMERAS
-            folder, _ = self.results.step("reconstruction", made, lambda to: self._reconstruct(to, searched))
+            reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
+            folder, _ = self.results.step("reconstruction", made, reconstruct)
             if self.choice is not None:  # stage 2 scores cameras by what they look like, and so knows less
                 folder = self._choose("choice", {**made, "after": "reconstruction"}, folder)
-            metrics["refined_cameras"] = self._camera_errors(folder)
-        metrics["heads"] = {}
+        metrics: dict[str, Any] = {
+            "cameras": self._camera_errors(folder),
+            "searched_cameras": searched,
+            "heads": {},
+        }
         checkpoints = {}
         for name, head in self.heads.items():
             settings = {**made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}

@@ -45,7 +45,7 @@ def predictor(monkeypatch):
 
 def test_the_page_holds_figures_and_pictures(data, cameras, predictor, tmp_path):
     heads = {"quaternion": SCORES, "a <b>": {"iou": 0.25}}
-    metrics = {"cameras": {"best_deg": 98.76}, "refined_cameras": None, "heads": heads}
+    metrics = {"cameras": {"best_deg": 98.76}, "searched_cameras": None, "heads": heads}
     write_report(tmp_path, metrics, data, cameras, bird(), dict.fromkeys(heads, tmp_path))
     page = (tmp_path / "report.html").read_text()
     for text in ("98.8", "71.3", "0.512", "mean error, deg", "cameras, best_deg", "a &lt;b&gt;"):

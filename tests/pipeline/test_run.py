@@ -35,8 +35,8 @@ def whole(cache, tmp_path_factory):
 def test_all_stages_leave_their_results(whole):
     out, metrics = whole
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert metrics["cameras"].keys() == {"best_deg", "top4_deg", "best_of_4_deg"}
-    assert metrics["refined_cameras"].keys() >= {"best_deg", "best_of_3_deg"}
+    assert metrics["searched_cameras"].keys() == {"best_deg", "top4_deg", "best_of_4_deg"}
+    assert metrics["cameras"].keys() >= {"best_deg", "best_of_3_deg"}
     assert metrics["heads"].keys() == {"quaternion", "keypoint"}
     for scores in metrics["heads"].values():
         assert 0 < scores["angle_deg"] < 180
