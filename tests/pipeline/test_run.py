@@ -121,7 +121,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_metrics(whole, 
 
 def test_no_choice_and_no_reconstruction(cache, tmp_path):
     metrics = pipeline(tmp_path, cache, choice=None).run()
-    assert metrics.keys() == {"cameras", "heads"}
+    assert metrics.keys() == {"cameras", "heads", "searched_cameras"}
     left = {"cameras", "heads", "cameras.safetensors", "metrics.json", "quaternion.ckpt", "report.html"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
