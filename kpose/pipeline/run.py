@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,8 +96,8 @@ class Pipeline:
             ValueError: If the configuration of a part is wrong; nothing has been done then.
         """
         self._check()
-        made = {"seed": self.seed, "data": self.data, "template": self.template}
-        made |= {"search": dataclasses.asdict(self.search)}
+        made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
+        made |= {"search": dataclasses.asdict(self.search), **self._contents()}
         folder, _ = self.results.step("cameras", made, self._search)
         searched = self._camera_errors(folder)
         if self.choice is not None:
@@ -130,11 +131,21 @@ class Pipeline:
         """Build what would otherwise fail only after hours."""
         if not self.heads:
             raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
+        self._template()
         spec = _build(Backbone, self.backbone, "backbone").spec
         for name, head in self.heads.items():
             if Path(name).name != name:
                 raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
             _build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}")(spec)
+
+    def _contents(self) -> dict[str, str]:
+        """Digest the files that settings only name, as far as that can be done: new ones give new results."""
+        found = {}
+        if self.template is not None:
+            found["template_content"] = hashlib.sha256(Path(self.template).read_bytes()).hexdigest()[:16]
+        if files := getattr(self._data(), "fingerprint", ""):
+            found["data_content"] = files
+        return found
 
     @property
     def _views(self) -> int:

@@ -1,5 +1,6 @@
 """The guide for a category of one's own, made small: its script, its command and its data module."""
 
+import json
 import re
 import runpy
 import shlex
@@ -83,3 +84,36 @@ def test_silhouettes_of_the_template_are_those_of_cars(folder):
     assert (columns.max() - columns.min()) > 2 * (rows.max() - rows.min())
     lowest = mask[rows.max() - 2].int()
     assert (lowest.diff() == 1).sum() == 2  # two wheels touch the ground
+
+
+SMALL = [
+    "--data.init_args.image_size=32",
+    "--data.init_args.batch_size=4",
+    "--data.init_args.val_share=0.3",
+    "--search.levels=[{size: 16, steps: 2, lr: 0.1, sigma: 4.0e-4}]",
+    "--search.grid={azimuths: 2, elevations: 1}",
+    "--search.num_vertices=100",
+    "--choice.rounds=1",
+    "--backbone.init_args.width=8",
+    "--pose={epochs: 1, batch_size: 4}",
+    "--heads={keypoint: {class_path: KeypointHead, init_args: {num_keypoints: 8, width: 8}}}",
+    "--accelerator=cpu",
+]
+
+
+@pytest.mark.filterwarnings("ignore:The .* does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+# Lightning 2.6 still registers instantiators the old way.
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+def test_the_pipeline_trains_and_the_checkpoint_predicts(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    [command] = commands("kpose pipeline")
+    kpose([str(ROOT / word) if word.endswith(".yaml") else word for word in command[1:]] + SMALL)
+    out = folder / command[command.index("--out") + 1]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["cameras"] is None
+    assert metrics["heads"]["keypoint"].keys() == {"iou", "iou_soft"}
+    assert (out / "report.html").exists()
+    [predict] = commands("kpose predict")
+    kpose(predict[1:])
+    assert (folder / predict[predict.index("--out") + 1]).is_dir()
