@@ -17,6 +17,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -59,13 +60,9 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     say(f"kpose {shlex.join(arguments)}")
     kpose(arguments)
 
-    # What the pipeline was told, from the note that it keeps with its cameras.
-    newest = max(out.glob("cameras/*/done.json"), key=lambda note: note.stat().st_mtime)
-    settings = json.loads(newest.read_text())["data"]["init_args"]
-    seen = SyntheticBirdsDataModule(**{**settings, "cache_dir": out / "cache"}).datasets["test"]
+    settings = data_settings(out)
+    seen, large = held_out_birds(out, 32 if quick else PAGE_SIZE)
     held_out = next(iter(DataLoader(Subset(seen, range(birds)), batch_size=birds)))
-    # The same birds in more pixels, to look at.
-    large = SyntheticBirdsDataset(birds, 32 if quick else PAGE_SIZE, start=seen.start, cache_dir=out / "cache")
     photos = [large[row]["image"] for row in range(birds)]
 
     metrics = json.loads((out / "metrics.json").read_text())
@@ -82,6 +79,37 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     for row, photo in enumerate(photos):
         to_pillow(photo).save(out / "photos" / f"bird_{row}.png")
     say(f"open {out / 'index.html'}")
+
+
+def data_settings(out: Path) -> dict[str, Any]:
+    """Read what the data module was told, from the note that the pipeline keeps with its cameras.
+
+    Args:
+        out: Folder of the demo.
+
+    Returns:
+        Arguments of the data module.
+    """
+    newest = max(out.glob("cameras/*/done.json"), key=lambda note: note.stat().st_mtime)
+    settings: dict[str, Any] = json.loads(newest.read_text())["data"]["init_args"]
+    return {**settings, "cache_dir": out / "cache"}
+
+
+def held_out_birds(out: Path, size: int) -> tuple[SyntheticBirdsDataset, SyntheticBirdsDataset]:
+    """Give the test pictures, as the networks see them and in more pixels, to look at.
+
+    Args:
+        out: Folder of the demo.
+        size: Side of the larger pictures, in pixels.
+
+    Returns:
+        The pictures of the data module, and the same birds larger.
+    """
+    seen = SyntheticBirdsDataModule(**data_settings(out)).datasets["test"]
+    large = SyntheticBirdsDataset(
+        len(seen), size, start=seen.start, cache_dir=seen.cache_dir, seed=seen.seed, variety=seen.variety
+    )
+    return seen, large
 
 
 def replace(path: Path, text: str) -> None:

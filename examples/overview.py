@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.tasks import PoseEstimator
 from kpose.visualization import image_grid, to_pillow
 
+from demo import held_out_birds
 from demo_page import picture_strip
 
 PHOTO_SIZE = 256  # the birds in more pixels than the network sees, to look at
@@ -27,10 +27,8 @@ def overview(demo: Path, out: Path, birds: list[int]) -> None:
         out: PNG file to write.
         birds: Numbers of the birds, among the test pictures.
     """
-    size = torch.load(demo / "keypoint.ckpt", weights_only=True)["image_size"]
     task = PoseEstimator.load_from_checkpoint(demo / "keypoint.ckpt", map_location="cpu", weights_only=True).eval()
-    seen = SyntheticBirdsDataModule(image_size=size, cache_dir=demo / "cache").datasets["test"]
-    shown = SyntheticBirdsDataset(len(seen), PHOTO_SIZE, start=seen.start, cache_dir=demo / "cache")
+    seen, shown = held_out_birds(demo, PHOTO_SIZE)
     with torch.no_grad():
         prediction = task(torch.stack([seen[number]["image"] for number in birds]))
     pictures, captions = list[torch.Tensor](), list[str]()
