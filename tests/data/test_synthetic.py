@@ -8,6 +8,7 @@ from torch.utils.data import default_collate
 
 from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.data.draws import Draws
+from kpose.data.plumage import random_plumage
 from kpose.data.scene import random_cameras, random_shapes
 from kpose.geometry.camera import apply_crop, project
 from kpose.geometry.rotation import matrix_to_viewpoint
@@ -210,3 +211,22 @@ def test_names_and_indices_are_those_of_the_items(cache_dir):
     assert dataset.names == ("32", "33", "34")
     assert dataset.indices.tolist() == [32, 33, 34]
     assert dataset[1]["index"] == 33
+
+
+def test_birds_of_one_kind_have_the_same_colours():
+    template = bird()
+    spread = {}
+    for variety in (0.0, 0.5, 1.0):
+        colors = [random_plumage(template.vertices, template, Draws(0, [n]), variety=variety) for n in range(12)]
+        spread[variety] = torch.stack(colors).std(0).mean().item()
+    assert spread[0.0] < 0.8 * spread[0.5]  # streaks and bars differ all the same
+    assert spread[0.5] < 0.8 * spread[1.0]
+
+
+def test_kinds_of_birds_are_kept_apart(tmp_path):
+    any_bird = SyntheticBirdsDataset(1, 16, cache_dir=tmp_path)
+    one_kind = SyntheticBirdsDataset(1, 16, cache_dir=tmp_path, variety=0.0)
+    assert not torch.equal(any_bird[0]["image"], one_kind[0]["image"])
+    assert torch.equal(any_bird[0]["mask"], one_kind[0]["mask"])
+    with pytest.raises(ValueError, match="variety from 0 to 1"):
+        SyntheticBirdsDataset(1, 16, cache_dir=tmp_path, variety=1.5)
