@@ -144,7 +144,7 @@ def choose_by_appearance(
     Args:
         views: Pictures of the images, such as the photo and its mirror image; their agreement is averaged.
         rotations: Rotations of the cameras, which tell how far from each other they are.
-        silhouette_losses: Loss of each camera's silhouette; it is rescaled to [0, 1] within each image. Without this
+        silhouette_losses: Loss of each camera's silhouette; rescaled to [0, 1] within each image. Without this
             term the category may settle back to front, which explains appearance as well.
         mirror: Mirror partner of each vertex; partners share their mean feature.
         rounds: Rounds of expectation and maximisation.
