@@ -148,9 +148,9 @@ def choose_by_appearance(
             term the category may settle back to front, which explains appearance as well.
         mirror: Mirror partner of each vertex; partners share their mean feature.
         rounds: Rounds of expectation and maximisation.
-        temperature: Difference of agreement that changes the odds of a camera by a factor e, as a multiple of the
-            standard deviation of the agreement among the cameras of an image (on average over the images): backbones
-            and maps differ in how much their features vary at all.
+        temperature: Difference of agreement that changes the odds of a camera by a factor e, in standard deviations
+            of the agreement among the cameras of an image (on average over the images): backbones and maps differ
+            in how much their features vary at all.
         silhouette_weight: Logarithm of the odds between an image's best and worst silhouette.
 
     Returns:
