@@ -23,7 +23,7 @@ PICTURES = 8
 STYLE = (
     "body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
+    "td:first-child,th:first-child{text-align:left}img{width:44rem;max-width:100%}"
 )
 COLUMNS = {
     "angle_deg": "mean error, deg",
