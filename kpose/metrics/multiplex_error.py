@@ -27,7 +27,7 @@ def multiplex_error(
 
     Example:
         >>> rotations = torch.eye(3).expand(1, 2, 3, 3)
-        >>> multiplex_error(rotations, torch.zeros(1, 2), torch.eye(3)[None])["best_deg"]
+        >>> multiplex_error(rotations, torch.zeros(1, 2), torch.eye(3)[None])["best_deg"].round()
         tensor([0.])
     """
     angles = geodesic_distance(rotations, truth[:, None].expand_as(rotations)) * (180 / math.pi)

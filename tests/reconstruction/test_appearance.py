@@ -59,7 +59,7 @@ def test_cameras_that_agree_are_believed(template, painted):
     losses = torch.rand(IMAGES, CAMERAS, generator=torch.Generator().manual_seed(1))
     losses[torch.arange(IMAGES), truth] *= 0.5
     by_silhouette = (losses.argmin(-1) == truth).float().mean()
-    choice = choose_by_appearance([view], cameras.rotation, losses, template.mirror)
+    choice = choose_by_appearance([view], cameras.rotation, losses, template.mirror, temperature=0.5)
     assert by_silhouette < 0.6
     assert (choice.belief.argmax(-1) == truth).float().mean() > 0.9
     assert (choice.agreement.argmax(-1) == truth).float().mean() > 0.8
