@@ -20,8 +20,8 @@ __all__ = [
     "Mesh",
     "PerspectiveCamera",
     "PosePrediction",
-    "Reconstruction",
     "Rendering",
+    "ShapePrediction",
     "Template",
 ]
 
@@ -100,7 +100,7 @@ class Template(NamedTuple):
     """For each part, the vertex that stands for it."""
 
 
-class Reconstruction(NamedTuple):
+class ShapePrediction(NamedTuple):
     """Shape and appearance predicted for a batch of images, in the vertex order of the template."""
 
     vertices: Float[Tensor, "batch V 3"]

@@ -1,6 +1,6 @@
 """From photos to poses, with a trained checkpoint."""
 
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
-from kpose.inference.predictor import PhotoPrediction, Predictor
+from kpose.inference.predictor import Predictor, Reconstruction
 
-__all__ = ["PhotoPrediction", "Picture", "Predictor", "load_mask", "load_photo", "photo_square"]
+__all__ = ["Picture", "Predictor", "Reconstruction", "load_mask", "load_photo", "photo_square"]

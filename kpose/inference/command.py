@@ -19,7 +19,7 @@ import kpose
 from kpose.geometry.camera import crop_camera
 from kpose.geometry.rotation import matrix_to_quaternion
 from kpose.inference.photo import load_photo
-from kpose.inference.predictor import PhotoPrediction, Predictor
+from kpose.inference.predictor import Predictor, Reconstruction
 from kpose.structures import Camera, Crop
 from kpose.visualization import draw_keypoints, from_pillow, overlay_mesh, to_pillow
 
@@ -130,7 +130,7 @@ def output_names(photos: Sequence[Path]) -> list[str]:
     return names
 
 
-def prediction_record(prediction: PhotoPrediction) -> dict[str, Any]:
+def prediction_record(prediction: Reconstruction) -> dict[str, Any]:
     """Describe a prediction in plain values, as ``kpose predict`` writes it.
 
     Args:
@@ -179,7 +179,7 @@ def _plain(tensor: Tensor | None) -> Any:  # noqa: ANN401
     return None if tensor is None else tensor.tolist()
 
 
-def overlay_picture(photo: Image.Image, prediction: PhotoPrediction) -> Image.Image:
+def overlay_picture(photo: Image.Image, prediction: Reconstruction) -> Image.Image:
     """Draw a prediction on its photo: the mesh, and the keypoints if there are any.
 
     Args:

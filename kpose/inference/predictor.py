@@ -21,7 +21,7 @@ from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, ma
 from kpose.structures import Camera, Crop, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator
 
-__all__ = ["PhotoPrediction", "Predictor"]
+__all__ = ["Predictor", "Reconstruction"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Frame(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PhotoPrediction:
+class Reconstruction:
     """Pose of the object in one photo; pixels are those of the upright photo, tensors are on the CPU."""
 
     camera: Camera
@@ -156,7 +156,7 @@ class Predictor:
         images: Picture | Iterable[Picture],
         box: Box | Sequence[Box | None] | None = None,
         mask: Picture | Sequence[Picture | None] | None = None,
-    ) -> list[PhotoPrediction]:
+    ) -> list[Reconstruction]:
         """Predict the pose in photos.
 
         The crop is the square around a box, or around the pixels of a mask, with the padding of training. With
@@ -175,7 +175,7 @@ class Predictor:
             ValueError: If a photo, box or mask cannot be used, or their numbers differ.
         """
         entries = _entries(images, box, mask)
-        found: list[PhotoPrediction] = []
+        found: list[Reconstruction] = []
         for start in range(0, len(entries), self.batch_size):
             found += self._predict([self._prepare(*entry) for entry in entries[start : start + self.batch_size]])
         return found
@@ -196,12 +196,12 @@ class Predictor:
         return cut_square(photo, square, self.image_size), _Frame(square, given, size)
 
     @torch.no_grad()
-    def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[PhotoPrediction]:
+    def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Reconstruction]:
         crops = torch.stack([crop for crop, _ in prepared]).to(self.device)
         prediction: PosePrediction = self.task(crops)
         return [self._photo(prediction, row, frame) for row, (_, frame) in enumerate(prepared)]
 
-    def _photo(self, prediction: PosePrediction, row: int, frame: _Frame) -> PhotoPrediction:
+    def _photo(self, prediction: PosePrediction, row: int, frame: _Frame) -> Reconstruction:
         """Take one row of a prediction to the pixels of its photo."""
         crop = box_to_crop(torch.tensor(frame.square))
         camera = Camera(*(part[row].float().cpu() for part in prediction.camera))
@@ -211,7 +211,7 @@ class Predictor:
             vertices, valid = prediction.vertices[row], bool(prediction.valid[row])
             keypoints = undo_crop(prediction.keypoints[row].float().cpu(), crop)
             confidence, inliers = prediction.confidence[row].float().cpu(), prediction.inliers[row].cpu()
-        return PhotoPrediction(
+        return Reconstruction(
             camera=uncrop_camera(camera, crop),
             crop_camera=camera,
             crop=crop,

@@ -15,7 +15,7 @@ from kpose.losses import (
 )
 from kpose.reconstruction.camera_choice import camera_weights
 from kpose.rendering import Renderer, fast_renderer
-from kpose.structures import Camera, Mesh, Reconstruction, Template
+from kpose.structures import Camera, Mesh, ShapePrediction, Template
 
 __all__ = ["Comparison", "MultiplexObjective"]
 
@@ -23,7 +23,7 @@ __all__ = ["Comparison", "MultiplexObjective"]
 class Comparison(NamedTuple):
     """Images of a batch beside what is rendered with every camera of theirs."""
 
-    reconstruction: Reconstruction
+    reconstruction: ShapePrediction
     """Shapes and textures."""
     cameras: Camera
     """Cameras of the batch's crops, ``(batch, P)``."""
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
     def detach(self) -> "Comparison":
         """Give the same without gradients."""
         return Comparison(
-            Reconstruction(*(part.detach() for part in self.reconstruction)),
+            ShapePrediction(*(part.detach() for part in self.reconstruction)),
             Camera(*(part.detach() for part in self.cameras)),
             *(part.detach() for part in self[2:]),
         )
@@ -103,7 +103,7 @@ class MultiplexObjective(nn.Module):
 
     def forward(
         self,
-        reconstruction: Reconstruction,
+        reconstruction: ShapePrediction,
         mesh: Mesh,
         cameras: Camera,
         image: Float[Tensor, "batch 3 h w"],
@@ -170,7 +170,7 @@ class MultiplexObjective(nn.Module):
             **self._regularizers(comparison.reconstruction),
         }
 
-    def _regularizers(self, reconstruction: Reconstruction) -> dict[str, Tensor]:
+    def _regularizers(self, reconstruction: ShapePrediction) -> dict[str, Tensor]:
         deformation = deformation_loss(reconstruction.deformation, squared=self.paper_terms).mean()
         roughness = self.laplacian(reconstruction.vertices).mean()
         return {

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from kpose.reconstruction.shape import MeanShape, ShapeHead
 from kpose.reconstruction.texture import TextureHead
-from kpose.structures import Features, FeatureSpec, Mesh, Reconstruction, Template
+from kpose.structures import Features, FeatureSpec, Mesh, ShapePrediction, Template
 from kpose.templates import bird
 
 __all__ = ["MeshReconstructor"]
@@ -56,7 +56,7 @@ class MeshReconstructor(nn.Module):
         for name in ("faces", "uv", "uv_faces"):
             self.register_buffer(name, getattr(self.template, name), persistent=False)
 
-    def forward(self, features: Features) -> Reconstruction:
+    def forward(self, features: Features) -> ShapePrediction:
         """Reconstruct the object of every image.
 
         Args:
@@ -66,9 +66,9 @@ class MeshReconstructor(nn.Module):
             Shapes and textures.
         """
         deformation = self.shape(features)
-        return Reconstruction(self.mean_shape() + deformation, deformation, self.texture(features))
+        return ShapePrediction(self.mean_shape() + deformation, deformation, self.texture(features))
 
-    def mesh(self, reconstruction: Reconstruction) -> Mesh:
+    def mesh(self, reconstruction: ShapePrediction) -> Mesh:
         """Make textured meshes.
 
         Args:

@@ -16,7 +16,7 @@ from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import mask_iou, multiplex_error
 from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
-from kpose.structures import Batch, FeatureSpec, Reconstruction, Template
+from kpose.structures import Batch, FeatureSpec, ShapePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
@@ -164,7 +164,7 @@ class Reconstructor(Task):
         if self.multiplex is None and index is not None:
             self.multiplex = CameraMultiplex(index)
 
-    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> Reconstruction:
+    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> ShapePrediction:
         """Reconstruct the object of every image.
 
         Args:
@@ -175,7 +175,7 @@ class Reconstructor(Task):
         """
         return self._reconstruct(Batch(image=image))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Reconstruction:
+    def predict_step(self, batch: Batch, batch_idx: int) -> ShapePrediction:
         """Reconstruct only."""
         return self._reconstruct(batch)
 
@@ -250,9 +250,9 @@ class Reconstructor(Task):
         self.log("train/loss", torch.stack(list(terms.values())).sum(), batch_size=count, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=count)
 
-    def _reconstruct(self, batch: Batch) -> Reconstruction:
+    def _reconstruct(self, batch: Batch) -> ShapePrediction:
         features = batch["features"] if "features" in batch else self.backbone(batch["image"])
-        reconstruction: Reconstruction = self.reconstructor(features)
+        reconstruction: ShapePrediction = self.reconstructor(features)
         return reconstruction
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
