@@ -1,6 +1,7 @@
 """From photos to poses, with a trained checkpoint."""
 
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
-from kpose.inference.predictor import Predictor, Reconstruction
+from kpose.inference.predictor import Predictor
+from kpose.inference.reconstruction import Reconstruction
 
 __all__ = ["Picture", "Predictor", "Reconstruction", "load_mask", "load_photo", "photo_square"]

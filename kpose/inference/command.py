@@ -10,22 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 import kpose
-from kpose.geometry.camera import crop_camera
 from kpose.geometry.rotation import matrix_to_quaternion
 from kpose.inference.photo import load_photo
-from kpose.inference.predictor import Predictor, Reconstruction
-from kpose.structures import Camera, Crop
-from kpose.visualization import draw_keypoints, from_pillow, overlay_mesh, to_pillow
+from kpose.inference.predictor import Predictor
+from kpose.inference.reconstruction import Reconstruction
+from kpose.structures import Camera
+from kpose.visualization import to_pillow
 
-__all__ = ["main", "output_names", "overlay_picture", "prediction_record"]
+__all__ = ["main", "output_names", "prediction_record"]
 
-LARGEST_OVERLAY = 800
 LONGEST_NAME = 100
 
 
@@ -179,27 +176,6 @@ def _plain(tensor: Tensor | None) -> Any:  # noqa: ANN401
     return None if tensor is None else tensor.tolist()
 
 
-def overlay_picture(photo: Image.Image, prediction: Reconstruction) -> Image.Image:
-    """Draw a prediction on its photo: the mesh, and the keypoints if there are any.
-
-    Args:
-        photo: The upright photo.
-        prediction: Prediction for it.
-
-    Returns:
-        Picture, at most 800 pixels wide and high.
-    """
-    picture = photo.copy()
-    picture.thumbnail((LARGEST_OVERLAY, LARGEST_OVERLAY))
-    factor = max(picture.size) / max(photo.size)
-    shrink = Crop(torch.tensor(factor), torch.zeros(2))
-    drawn = overlay_mesh(from_pillow(picture), prediction.mesh, crop_camera(prediction.camera, shrink))
-    if prediction.keypoints is not None:
-        keypoints = prediction.keypoints * factor
-        drawn = draw_keypoints(drawn, keypoints, prediction.confidence, inliers=prediction.inliers)
-    return to_pillow(drawn)
-
-
 def _predict_file(
     predictor: Predictor,
     path: Path,
@@ -215,7 +191,7 @@ def _predict_file(
     text = json.dumps({"photo": str(path), **prediction_record(prediction)}, indent=2, allow_nan=False)
     # The numbers of a point, or of a row of a matrix, share a line.
     text = re.sub(r"\[\n([^][{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
-    overlay = overlay_picture(photo, prediction)
+    overlay = to_pillow(prediction.overlay())
     # The JSON file comes last: where it is, both are whole.
     _write(outputs[1], lambda fresh: overlay.save(fresh, "PNG"))
     _write(outputs[0], lambda fresh: fresh.write_text(text, encoding="utf-8"))

@@ -5,23 +5,22 @@ import pickle
 import warnings
 from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from kpose.geometry.camera import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
+from kpose.inference.reconstruction import Reconstruction
 from kpose.structures import Camera, Crop, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator
 
-__all__ = ["Predictor", "Reconstruction"]
+__all__ = ["Predictor"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,35 +37,9 @@ class _Frame(NamedTuple):
 
     square: tuple[float, float, float, float]
     box: tuple[float, ...] | None
+    located_by: str
     size: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Pose of the object in one photo; pixels are those of the upright photo, tensors are on the CPU."""
-
-    camera: Camera
-    """Camera in pixels of the photo."""
-    crop_camera: Camera
-    """The same camera in normalised coordinates of the crop."""
-    crop: Crop
-    """Map from the photo's pixels to the crop."""
-    square: tuple[float, float, float, float]
-    """The crop: ``(left, top, right, bottom)`` in pixels of the photo; it may reach beyond it."""
-    box: tuple[float, ...] | None
-    """Box around the object that the crop was made for, as given or of the mask; none for the whole frame."""
-    size: tuple[int, int]
-    """Height and width of the photo."""
-    mesh: Mesh
-    """Shape of the object."""
-    valid: bool = True
-    """Whether the camera can be trusted to come from the photo: false where too few keypoints agreed."""
-    keypoints: Float[Tensor, "N 2"] | None = None
-    """Keypoints in pixels of the photo, of a head that has some."""
-    confidence: Float[Tensor, "N"] | None = None
-    """How sure each keypoint is, in [0, 1]."""
-    inliers: Bool[Tensor, "N"] | None = None
-    """Which keypoints agree with the camera."""
+    source: Picture
 
 
 class Predictor:
@@ -186,14 +159,15 @@ class Predictor:
             raise ValueError("Predictor needs a box or a mask for a photo; got both. Leave one out.")
         photo = load_photo(image)
         size = photo.height, photo.width
+        located_by = "frame" if box is None else "box"
         if mask is not None:
-            box = mask_box(load_mask(mask, size))
+            box, located_by = mask_box(load_mask(mask, size)), "mask"
         if box is None:
             name = image if isinstance(image, str | PathLike) else "a photo"
             logger.info("Neither box nor mask is given for %s: its whole frame is taken.", name)
         square = photo_square(size, box)
         given = None if box is None else tuple(float(number) for number in box)
-        return cut_square(photo, square, self.image_size), _Frame(square, given, size)
+        return cut_square(photo, square, self.image_size), _Frame(square, given, located_by, size, image)
 
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Reconstruction]:
@@ -206,24 +180,37 @@ class Predictor:
         crop = box_to_crop(torch.tensor(frame.square))
         camera = Camera(*(part[row].float().cpu() for part in prediction.camera))
         vertices, valid = self.task.vertices, True
-        keypoints = confidence = inliers = None
+        keypoints = confidence = inliers = covariance = heatmaps = None
         if isinstance(prediction, KeypointPrediction):
             vertices, valid = prediction.vertices[row], bool(prediction.valid[row])
             keypoints = undo_crop(prediction.keypoints[row].float().cpu(), crop)
             confidence, inliers = prediction.confidence[row].float().cpu(), prediction.inliers[row].cpu()
+            covariance = _in_pixels(prediction.covariance[row].float().cpu(), crop)
+            heatmaps = prediction.heatmaps[row].float().cpu()
         return Reconstruction(
             camera=uncrop_camera(camera, crop),
             crop_camera=camera,
             crop=crop,
             square=frame.square,
             box=frame.box,
+            located_by=frame.located_by,
             size=frame.size,
+            source=frame.source,
             mesh=Mesh(vertices.float().cpu(), self.task.faces.cpu()),
             valid=valid,
+            covariance=covariance,
             keypoints=keypoints,
             confidence=confidence,
             inliers=inliers,
+            heatmaps=heatmaps,
         )
+
+
+def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
+    """Take the covariance of a camera from a crop to the photo, whose pixels are a translation's unit there."""
+    unit = torch.ones(6)
+    unit[1:3] = 1 / crop.scale
+    return unit[:, None] * covariance * unit
 
 
 def _build(path: Path) -> PoseEstimator:

@@ -1,0 +1,107 @@
+"""What a photo gives: camera, shape, appearance and keypoints of the object in it."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from kpose.geometry.camera import box_to_crop, crop_camera
+from kpose.inference.photo import Picture, load_photo
+from kpose.rendering import HardRenderer
+from kpose.structures import Camera, Crop, Mesh
+from kpose.visualization import draw_keypoints, from_pillow, overlay_mesh
+
+__all__ = ["Reconstruction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """The object in one photo; pixels are those of the upright photo, tensors are on the CPU.
+
+    Photo, silhouette and overlay are made when they are asked for, and kept.
+    """
+
+    camera: Camera
+    """Camera in pixels of the photo."""
+    crop_camera: Camera
+    """The same camera in normalised coordinates of the crop."""
+    crop: Crop
+    """Map from the photo's pixels to the crop."""
+    square: tuple[float, float, float, float]
+    """The crop: ``(left, top, right, bottom)`` in pixels of the photo; it may reach beyond it."""
+    box: tuple[float, ...] | None
+    """Box around the object that the crop was made for: given, of the mask, or found; none for the whole frame."""
+    located_by: str
+    """Where the box comes from: ``box`` or ``mask`` as they were given, the class name of the segmenter that found
+    the object, or ``frame`` for the whole frame, which was taken for lack of anything else."""
+    size: tuple[int, int]
+    """Height and width of the photo."""
+    source: Picture
+    """The photo as it was given: a file, Pillow's picture or a tensor."""
+    mesh: Mesh
+    """Shape of the object, with ``uv``, ``uv_faces`` and ``texture`` where the network predicts appearance."""
+    valid: bool = True
+    """Whether the camera can be trusted to come from the photo: false where too few keypoints agreed."""
+    covariance: Float[Tensor, "6 6"] | None = None
+    """Uncertainty of ``camera``, of a head that knows it: covariance of ``(log scale, t_x, t_y, rotation vector)``,
+    translations in pixels of the photo, the rotation vector in radians, turning the camera frame."""
+    keypoints: Float[Tensor, "N 2"] | None = None
+    """Keypoints in pixels of the photo, of a head that has some."""
+    confidence: Float[Tensor, "N"] | None = None
+    """How sure each keypoint is, in [0, 1]."""
+    inliers: Bool[Tensor, "N"] | None = None
+    """Which keypoints agree with the camera."""
+    heatmaps: Float[Tensor, "N h w"] | None = None
+    """Where in the crop each keypoint may be."""
+
+    @cached_property
+    def photo(self) -> Image.Image:
+        """The upright photo in RGB, read again from where it was given.
+
+        Raises:
+            FileNotFoundError: If its file is gone.
+            ValueError: If its file can no longer be read.
+        """
+        return load_photo(self.source)
+
+    @cached_property
+    def mask(self) -> Float[Tensor, "H W"]:
+        """Silhouette of the mesh in the photo, 1 where it covers the pixel's centre."""
+        height, width = self.size
+        return _silhouette(self.mesh, self.camera, max(self.size))[:height, :width]
+
+    @property
+    def rotation_deviation_deg(self) -> float | None:
+        """Standard deviation of the camera's rotation, in degrees, of a head that knows it."""
+        return (
+            None if self.covariance is None else math.degrees(self.covariance[3:, 3:].trace().clamp_min(0).sqrt())
+        )
+
+    def overlay(self, largest: int = 800) -> Float[Tensor, "3 H W"]:
+        """Draw the mesh, and the keypoints if there are any, on the photo.
+
+        Args:
+            largest: Most pixels on a side; a larger photo is scaled down.
+
+        Returns:
+            RGB in [0, 1].
+        """
+        picture = self.photo.copy()
+        picture.thumbnail((largest, largest))
+        factor = max(picture.size) / max(self.size)
+        shrink = Crop(torch.tensor(factor), torch.zeros(2))
+        drawn = overlay_mesh(from_pillow(picture), self.mesh, crop_camera(self.camera, shrink))
+        if self.keypoints is not None:
+            drawn = draw_keypoints(drawn, self.keypoints * factor, self.confidence, inliers=self.inliers)
+        return drawn
+
+
+@torch.no_grad()
+def _silhouette(mesh: Mesh, camera: Camera, side: int) -> Tensor:
+    """Draw in a square of pixels, where normalised units are alike in both directions."""
+    square = crop_camera(camera, box_to_crop(camera.translation.new_tensor([0, 0, side, side])))
+    return HardRenderer().silhouette(mesh, square, side)
