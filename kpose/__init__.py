@@ -12,7 +12,7 @@ Imports point down only::
     data  backbones  visualization
     rendering  pnp  templates
     geometry
-    structures
+    structures  files
 """
 
 from importlib.metadata import version

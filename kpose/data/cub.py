@@ -7,7 +7,6 @@ loaders) is in ``kpose.data.cub_datamodule``.
 
 import csv
 import math
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from kpose.data.crops import load_crop, square_box
 from kpose.data.photo_dataset import PhotoDataset, byte_color
+from kpose.files import write_file
 from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera
 from kpose.geometry.rotation import matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
@@ -335,13 +335,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    with fresh.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    fresh.replace(path)
+    def save(fresh: Path) -> None:
+        with fresh.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    write_file(path, save)
 
 
 def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 1) -> np.ndarray:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from kpose.data.coco import CocoObject, read_coco
+from kpose.files import write_text
 
 __all__ = [
     "SPLITS",
@@ -250,10 +250,7 @@ def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:
 
 
 def _write_checks(path: Path, checks: Mapping[str, tuple[Box | None, str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    fresh.write_text(json.dumps(checks), encoding="utf-8")
-    fresh.replace(path)
+    write_text(path, json.dumps(checks))
 
 
 def _file_stamp(path: Path) -> tuple[str, int, int]:

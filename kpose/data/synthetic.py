@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import secrets
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from kpose.data.bird_pictures import render_birds
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
+from kpose.files import write_file
 from kpose.geometry.camera import box_to_crop
 from kpose.structures import Batch, Camera, Template
 from kpose.templates import bird
@@ -188,14 +188,8 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         """Render a block and store it, under another name until it is complete."""
         indices = range(number * _BLOCK, (number + 1) * _BLOCK)
         block = render_birds(self.template, indices, self.image_size, seed=self.seed, variety=self.variety)
-        path = self._path(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        try:
-            save_file({name: entry.contiguous() for name, entry in block.items()}, fresh)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        tensors = {name: entry.contiguous() for name, entry in block.items()}
+        write_file(self._path(number), lambda fresh: save_file(tensors, fresh))
         return block
 
     def _path(self, number: int) -> Path:

@@ -2,11 +2,11 @@
 
 import argparse
 import logging
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kpose.files import write_file
 from kpose.structures import Template
 from kpose.templates import Limb, body_solid, mesh_solid, save_template, template_mesh, wrap_solid
 from kpose.visualization import mesh_views, to_pillow
@@ -120,13 +120,7 @@ def _limb(x: float, y: float, z: float, length: float, radius: float, *direction
 
 def _draw(template: Template, path: Path) -> None:
     picture = to_pillow(mesh_views(template_mesh(template), 256, viewpoints=VIEWS))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        picture.save(fresh, "PNG")
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_file(path, lambda fresh: picture.save(fresh, "PNG"))
 
 
 def _say(line: str) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ResultFolder", "fingerprint", "write_text"]
+from kpose.files import write_text
+
+__all__ = ["ResultFolder", "fingerprint"]
 
 
 class ResultFolder:
@@ -65,10 +67,3 @@ class ResultFolder:
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """Digest settings to a few letters."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kpose.files import write_text
 from kpose.inference import Predictor
-from kpose.pipeline.folder import write_text
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.visualization import image_grid, overlay_mesh, to_pillow

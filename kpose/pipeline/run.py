@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from kpose.backbones import Backbone
 from kpose.cli import run_lightning
+from kpose.files import write_text
 from kpose.heads import PoseHead
 from kpose.metrics import multiplex_error
-from kpose.pipeline.folder import ResultFolder, write_text
+from kpose.pipeline.folder import ResultFolder
 from kpose.pipeline.report import write_report
 from kpose.pipeline.settings import ChoiceSettings, PoseSettings, ReconstructionSettings, SearchSettings
 from kpose.reconstruction import CameraMultiplex

@@ -1,7 +1,6 @@
 """Templates in files: kpose's own format, and mesh files of other programs."""
 
 import json
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kpose.files import write_file
 from kpose.geometry.mesh import mirror_pairs, volume
 from kpose.structures import Template
 from kpose.templates.check import check_template
@@ -47,13 +47,8 @@ def save_template(template: Template, path: str | Path) -> None:
         raise ValueError(f"save_template needs a file that ends in {_OWN}; got {path.name!r}. Rename it.")
     check_template(template)
     tensors = {name: getattr(template, name).detach().cpu().contiguous() for name in _TENSORS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        save_file(tensors, fresh, {"format": _FORMAT, "part_names": json.dumps(template.part_names)})
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    metadata = {"format": _FORMAT, "part_names": json.dumps(template.part_names)}
+    write_file(path, lambda fresh: save_file(tensors, fresh, metadata))
 
 
 def load_template(

@@ -1,0 +1,70 @@
+"""Writing files: whole or not at all, under names that every file system takes."""
+
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["safe_name", "write_file", "write_text"]
+
+LONGEST_NAME = 100
+
+
+def write_file(path: str | Path, save: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name beside it, then rename it.
+
+    Args:
+        path: File; its folder is made, an older file is replaced at once.
+        save: Writes the content to the file that it is given; the name ends in ``.tmp``. If it fails, nothing is
+            left behind.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "new" / "bird.bin"
+        >>> write_file(path, lambda fresh: fresh.write_bytes(b"bird"))
+        >>> path.read_bytes()
+        b'bird'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        save(fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all.
+
+    Args:
+        path: File; its folder is made, an older file is replaced at once.
+        text: Content.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "bird.txt"
+        >>> write_text(path, "bird")
+        >>> path.read_text()
+        'bird'
+    """
+    write_file(path, lambda fresh: fresh.write_text(text, encoding="utf-8"))
+
+
+def safe_name(name: str, default: str = "photo") -> str:
+    """Turn a name into one that every file system takes, without a leading dot or dash.
+
+    Args:
+        name: Name without folders and ending.
+        default: Used where nothing of the name is left.
+
+    Returns:
+        At most 100 characters and 200 bytes; others than letters, digits, dot, dash and underscore are replaced.
+
+    Example:
+        >>> safe_name("a wren?"), safe_name("...")
+        ('a_wren_', 'photo')
+    """
+    stem = re.sub(r"[^\w.-]", "_", name)[:LONGEST_NAME].lstrip(".-") or default
+    while len(stem.encode()) > 2 * LONGEST_NAME:
+        stem = stem[:-1]
+    return stem

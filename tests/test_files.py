@@ -1,0 +1,43 @@
+import pytest
+
+from kpose.files import safe_name, write_file, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail(fresh):
+        fresh.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="space"):
+        write_file(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_not_there_before_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+
+    def save(fresh):
+        assert not path.exists()
+        assert fresh.parent == path.parent
+        fresh.write_text("whole")
+
+    write_file(path, save)
+    assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [("robin", "robin"), (".hidden", "hidden"), ("a b?*", "a_b__"), ("-n", "n"), ("", "photo"), ("é", "é")],
+)
+def test_safe_name(name, safe):
+    assert safe_name(name) == safe
+    assert safe_name(safe) == safe
+
+
+def test_a_safe_name_is_short():
+    assert len(safe_name("日" * 300).encode()) <= 200
+    assert len(safe_name("x" * 300)) == 100
