@@ -13,6 +13,7 @@ __all__ = ["check_pose_head", "example_batch"]
 
 SPEC = FeatureSpec(channels=(8, 16, 24, 32), strides=(4, 8, 16, 32))
 SIZE = 64
+START_GAIN = (0.01, 100.0)  # how much a rotation may turn for a small change of the numbers that it starts from
 
 
 def example_batch(size: int, *, seed: int = 0) -> Batch:
@@ -51,7 +52,8 @@ def check_pose_head(
     Rotations are in SO(3); losses are finite scalars; every parameter gets a finite gradient; the batch has what
     ``supervision`` names; batches of one and of three work; evaluation is deterministic; the state dict restores
     the head; bfloat16 autocast works. A `RotationHead` is asked in addition for a ``to_rotation`` with right
-    gradients, finite at zero, at its start and at collinear columns, and for a start at the identity.
+    gradients, finite at zero, at its start and at collinear columns, and for a start from which every small turn
+    can be reached.
 
     Args:
         factory: Builds the head from a `FeatureSpec`, as the task does; a head class is such a callable.
@@ -148,8 +150,13 @@ def _check_representation(head: RotationHead) -> None:
     size = head.representation_size
     start = torch.tensor(head.representation_start or (0.0,) * size)
     _expect(len(start) == size, f"a `representation_start` of {size} numbers; got {len(start)}")
+    _expect_rotation(head.to_rotation(start), "at its `representation_start`")
+    # Three directions that turn the rotation by amounts of a moderate size: neither stuck nor about to jump.
+    jacobian = torch.autograd.functional.jacobian(head.to_rotation, start.double())  # type: ignore[no-untyped-call]
+    turns = torch.linalg.svdvals(jacobian.reshape(9, size))[:3]
     _expect(
-        torch.allclose(head.to_rotation(start), torch.eye(3), atol=1e-6), "a `representation_start` at the identity"
+        len(turns) == 3 and (turns > START_GAIN[0]).all() & (turns < START_GAIN[1]).all(),
+        f"a `representation_start` from which every small turn can be reached; it turns by {turns.tolist()}",
     )
     raw = torch.randn(5, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     _expect_rotation(head.to_rotation(raw), "for any raw numbers")

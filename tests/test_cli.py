@@ -124,10 +124,11 @@ def test_users_own_head_works_from_the_console_script(arguments, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_users_own_head_works_from_the_module(arguments, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["axis_angle", "rotation_bins"])
+def test_users_own_head_works_from_the_module(name, arguments, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples" / "custom_head", tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
-    monkeypatch.setattr(sys, "argv", ["kpose", "fit", *arguments("axis_angle.yaml", "--trainer.fast_dev_run=true")])
+    monkeypatch.setattr(sys, "argv", ["kpose", "fit", *arguments(f"{name}.yaml", "--trainer.fast_dev_run=true")])
     runpy.run_module("kpose", run_name="__main__")
-    assert "axis_angle" in sys.modules
-    monkeypatch.delitem(sys.modules, "axis_angle")
+    assert name in sys.modules
+    monkeypatch.delitem(sys.modules, name)

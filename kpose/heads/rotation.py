@@ -51,7 +51,7 @@ class RotationHead(PoseHead[RotationPrediction]):
     representation_size: ClassVar[int]
     """How many numbers the network predicts for a rotation."""
     representation_start: ClassVar[Sequence[float] | None] = None
-    """What an untrained head predicts: numbers that stand for the identity; zeros when None."""
+    """What an untrained head predicts: numbers from which every small turn can be reached; zeros when None."""
 
     def __init__(
         self,

@@ -1,24 +1,28 @@
-"""The contract of pose heads, for all of ours and for the example of a user's own."""
+"""The contract of pose heads, for all of ours and for the examples of a user's own."""
 
 import importlib.util
+import math
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
-from kpose.structures import Camera
+from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead, RotationPrediction
+from kpose.reconstruction import ViewpointGrid
+from kpose.structures import Camera, FeatureSpec
 from kpose.testing import check_pose_head, example_batch
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_head" / "axis_angle.py"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "custom_head"
+CLASSES = {"axis_angle": "AxisAngleHead", "rotation_bins": "RotationBinsHead"}
 
 
-def axis_angle_head(spec):
-    module_spec = importlib.util.spec_from_file_location("axis_angle", EXAMPLE)
+def example_head(name):
+    module_spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    return module.AxisAngleHead(spec)
+    return getattr(module, CLASSES[name])
 
 
 @pytest.mark.parametrize(
@@ -29,15 +33,34 @@ def axis_angle_head(spec):
         ProcrustesHead,
         pytest.param(partial(KeypointHead, num_keypoints=16, width=16), id="KeypointHead"),
         pytest.param(partial(KeypointHead, num_keypoints=16, width=16, deep_weight=0.1), id="deep"),
-        axis_angle_head,
+        *(pytest.param(example_head(name), id=name) for name in CLASSES),
     ],
 )
 def test_heads_keep_the_contract(factory):
     check_pose_head(factory)
 
 
-def test_users_head_is_short():
-    assert len(EXAMPLE.read_text().splitlines()) < 20
+def test_every_example_is_short_and_tested():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == CLASSES.keys()
+    for name in CLASSES:
+        lines = (EXAMPLES / f"{name}.py").read_text().splitlines()
+        assert len(lines) < 40
+        assert f"{CLASSES[name]}" in (EXAMPLES / f"{name}.yaml").read_text()
+
+
+def test_bins_turn_out_of_the_best_viewpoint():
+    head = example_head("rotation_bins")(FeatureSpec((8, 8), (8, 16)))
+    grid = ViewpointGrid().rotations()
+    raw = torch.zeros(2, len(grid), 4)
+    raw[0, 7, 0] = raw[1, 30, 0] = 1
+    raw[1, 30, 1:] = torch.tensor([0.0, 0.0, 0.3])
+    turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, 0.3]))
+    rotation = head.to_rotation(raw.flatten(1))
+    torch.testing.assert_close(rotation, torch.stack((grid[7], turn @ grid[30])))
+    camera = Camera(torch.ones(2), torch.zeros(2, 2), rotation)
+    terms = head.losses(RotationPrediction(camera, raw.flatten(1)), {"camera": camera})
+    assert terms["rotation"] < 1e-6  # the turn out of the right viewpoint
+    assert terms["bin"] == pytest.approx(math.log(39 + math.e) - 1)
 
 
 class RawQuaternionHead(QuaternionHead):
@@ -47,8 +70,12 @@ class RawQuaternionHead(QuaternionHead):
         return super().to_rotation(raw) * raw.square().sum(-1)[..., None, None]
 
 
-class FarStartHead(QuaternionHead):
-    representation_start = (0.0, 1.0, 0.0, 0.0)
+class StuckStartHead(GramSchmidtHead):
+    representation_start = None
+
+
+class FlatStartHead(QuaternionHead):
+    representation_start = (1e4, 0.0, 0.0, 0.0)
 
 
 class UnusedLayerHead(QuaternionHead):
@@ -72,7 +99,8 @@ class RandomHead(QuaternionHead):
     ("factory", "rule"),
     [
         (RawQuaternionHead, r"rotations in SO\(3\)"),
-        (FarStartHead, "start` at the identity"),
+        (StuckStartHead, "start` from which every small turn can be reached"),
+        (FlatStartHead, "start` from which every small turn can be reached"),
         (UnusedLayerHead, "'unused.weight' has none"),
         (UnknownEntryHead, r"\['depth_map'\] are not in"),
         (RandomHead, "same result twice"),
