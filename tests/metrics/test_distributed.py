@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from kpose.geometry.rotation import random_rotation
-from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
+from kpose.metrics import AngularError, MaskIoU, VideoJaccard, ViewpointWasserstein
 from kpose.structures import Camera
 
 NUM_IMAGES = 7
@@ -35,7 +35,16 @@ def scores(images: list[int], batch_size: int) -> dict[str, Tensor]:
         rows = images[start : start + batch_size]
         camera, target_camera = (Camera(*(entry[rows] for entry in camera)) for camera in cameras)
         metrics.update(mask=mask[rows], target_mask=target_mask[rows], camera=camera, target_camera=target_camera)
-    return metrics.compute()
+    return {**metrics.compute(), **track_scores(masks, images)}
+
+
+def track_scores(masks: Tensor, images: list[int]) -> dict[str, Tensor]:
+    metric = VideoJaccard(["a", "b"])
+    for image in images:
+        name, frame = ("a", image) if image < 4 else ("b", image - 4)
+        metric.update(*masks[:, image], sequence=name, object_id=1, frame=frame)
+    of_b = {f"b/{key}": value for key, value in metric.per_sequence()["b"].items()}
+    return {**metric.compute(), **of_b}
 
 
 def run_rank(rank: int, folder: str) -> None:
@@ -55,7 +64,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     multiprocessing.set_forkserver_preload(["kpose.metrics"])
     torch.multiprocessing.start_processes(run_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
     expected = {name: value.item() for name, value in scores(list(range(NUM_IMAGES)), batch_size=3).items()}
-    assert len(expected) == 7
+    assert len(expected) == 13
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         for name in SHARES:
