@@ -12,6 +12,7 @@ from kpose.data.cub import (
     write_mean_parts,
 )
 from kpose.data.cub_datamodule import CUBDataModule
+from kpose.data.davis import read_davis
 from kpose.data.feature_cache import AugmentedData, CachedFeaturesDataModule
 from kpose.data.folder import FolderAnnotations, FolderDataset, read_folder
 from kpose.data.folder_datamodule import FolderDataModule
@@ -27,6 +28,8 @@ from kpose.data.transforms import (
     mirror_names,
     recrop_batch,
 )
+from kpose.data.video_sequence import VideoSequence
+from kpose.data.youtube_vos import read_youtube_vos
 
 __all__ = [
     "AugmentedData",
@@ -46,6 +49,7 @@ __all__ = [
     "RandomFlip",
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
+    "VideoSequence",
     "decode_counts",
     "decode_segmentation",
     "flip_batch",
@@ -54,9 +58,11 @@ __all__ = [
     "read_cameras",
     "read_coco",
     "read_cub",
+    "read_davis",
     "read_folder",
     "read_mask",
     "read_mean_parts",
+    "read_youtube_vos",
     "recrop_batch",
     "write_cameras",
     "write_mean_parts",
