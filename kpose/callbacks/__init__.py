@@ -1,5 +1,6 @@
-"""Callbacks: pictures of predictions in the logger, and the schedule of the cameras."""
+"""Callbacks: pictures of predictions in the logger, the schedule of the cameras, and what training costs."""
 
+from kpose.callbacks.cost import MeasureTraining, PeakMemory
 from kpose.callbacks.overlays import LogOverlays, picture_prediction
 from kpose.callbacks.pruning import PruneCameras
 from kpose.callbacks.reconstructions import LogReconstructions, picture_azimuths, picture_reconstruction
@@ -7,6 +8,8 @@ from kpose.callbacks.reconstructions import LogReconstructions, picture_azimuths
 __all__ = [
     "LogOverlays",
     "LogReconstructions",
+    "MeasureTraining",
+    "PeakMemory",
     "PruneCameras",
     "picture_azimuths",
     "picture_prediction",

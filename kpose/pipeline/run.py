@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -31,6 +31,22 @@ from kpose.templates import bird, load_template
 __all__ = ["Pipeline"]
 
 CAMERAS = "cameras.safetensors"
+CHECKPOINT = "last.ckpt"
+SCORES = "scores.json"
+COST = "cost.json"
+
+
+class TrainingCameras(NamedTuple):
+    """Cameras of the training images, as stages 1 and 2 left them."""
+
+    file: Path
+    """File of the table (see `kpose.reconstruction.CameraMultiplex.save`)."""
+    made: dict[str, Any]
+    """All settings that they depend on."""
+    errors: dict[str, float] | None
+    """Mean angles to the true cameras, in degrees, where those are known (see `multiplex_error`)."""
+    searched_errors: dict[str, float] | None
+    """The same by the silhouettes alone, before any choice."""
 
 
 class Pipeline:
@@ -96,7 +112,30 @@ class Pipeline:
         Raises:
             ValueError: If the configuration of a part is wrong; nothing has been done then.
         """
-        self._check()
+        self.check()
+        cameras = self.learn_cameras()
+        metrics: dict[str, Any] = {
+            "cameras": cameras.errors,
+            "searched_cameras": cameras.searched_errors,
+            "heads": {},
+        }
+        checkpoints = {}
+        for name in self.heads:
+            place = self.train_head(name, cameras)
+            metrics["heads"][name] = json.loads((place / SCORES).read_text())
+            checkpoints[name] = place / CHECKPOINT
+            self.results.publish(checkpoints[name], f"{name}.ckpt")
+        self.results.publish(cameras.file, CAMERAS)
+        write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
+        write_report(self.results.root, metrics, self._data(), cameras.file, self._template(), checkpoints)
+        return metrics
+
+    def learn_cameras(self) -> TrainingCameras:
+        """Do stages 1 and 2, as far as they are not done yet.
+
+        Returns:
+            The cameras that heads are trained on.
+        """
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search), **self._contents()}
         folder, _ = self.results.step("cameras", made, self._search)
@@ -110,26 +149,33 @@ class Pipeline:
             folder, _ = self.results.step("reconstruction", made, reconstruct)
             if self.choice is not None:  # stage 2 scores cameras by what they look like, and so knows less
                 folder = self._choose("choice", {**made, "after": "reconstruction"}, folder)
-        metrics: dict[str, Any] = {
-            "cameras": self._camera_errors(folder),
-            "searched_cameras": searched,
-            "heads": {},
-        }
-        checkpoints = {}
-        for name, head in self.heads.items():
-            settings = {**made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
-            train = functools.partial(self._train, head=head, cameras=folder / CAMERAS)
-            place, _ = self.results.step(f"heads/{name}", settings, train)
-            metrics["heads"][name] = json.loads((place / "scores.json").read_text())
-            checkpoints[name] = place / "last.ckpt"
-            self.results.publish(checkpoints[name], f"{name}.ckpt")
-        self.results.publish(folder / CAMERAS, CAMERAS)
-        write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
-        write_report(self.results.root, metrics, self._data(), folder / CAMERAS, self._template(), checkpoints)
-        return metrics
+        return TrainingCameras(folder / CAMERAS, made, self._camera_errors(folder), searched)
 
-    def _check(self) -> None:
-        """Build what would otherwise fail only after hours."""
+    def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> Path:
+        """Train and score a head, unless that is done.
+
+        Args:
+            name: Name of the head, as in ``heads``.
+            cameras: What `learn_cameras` gave.
+            seed: Of this head; the pipeline's when None.
+
+        Returns:
+            Folder with ``last.ckpt``, its scores on the held-out images in ``scores.json``, and what a step of its
+            training cost in ``cost.json`` (see `kpose.callbacks.MeasureTraining`).
+        """
+        head = self.heads[name]
+        settings = {**cameras.made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
+        if seed is not None and seed != self.seed:
+            settings["head_seed"] = seed
+        train = functools.partial(self._train, head=head, cameras=cameras.file, seed=seed)
+        return self.results.step(f"heads/{name}", settings, train)[0]
+
+    def check(self) -> None:
+        """Build what would otherwise fail only after hours.
+
+        Raises:
+            ValueError: If the configuration of a part is wrong.
+        """
         if not self.heads:
             raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
         self._template()
@@ -243,7 +289,7 @@ class Pipeline:
         table.settle(task.camera_gain)
         table.cpu().save(folder / CAMERAS)
 
-    def _train(self, folder: Path, head: dict[str, Any], cameras: Path) -> None:
+    def _train(self, folder: Path, head: dict[str, Any], cameras: Path, seed: int | None) -> None:
         """Train and score a head."""
         settings = self.pose
         optimizer = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
@@ -255,17 +301,20 @@ class Pipeline:
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": optimizer},
             "feature_dropout": settings.feature_dropout,
         }
+        measure = {"class_path": "kpose.callbacks.MeasureTraining", "init_args": {"path": str(folder / COST)}}
         cli = self._fit(
             {
+                "seed_everything": self.seed if seed is None else seed,
                 "model": {"class_path": "kpose.tasks.PoseEstimator", "init_args": model},
                 "data": self._features(),
                 "trainer": {"max_epochs": settings.epochs, "limit_val_batches": 0},
             },
             folder,
+            [measure],
         )
         (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         own = {name.removeprefix("test/"): value for name, value in scores.items()}
-        write_text(folder / "scores.json", json.dumps(own, indent=2))
+        write_text(folder / SCORES, json.dumps(own, indent=2))
 
     def _fit(self, config: dict[str, Any], folder: Path, callbacks: list[dict[str, Any]] | None = None) -> Any:  # noqa: ANN401
         """Fit as ``kpose fit`` does, so that the checkpoint can be loaded without this pipeline."""
@@ -282,7 +331,7 @@ class Pipeline:
             **config["trainer"],
         }
         config = {"seed_everything": self.seed, **config, "trainer": trainer}
-        last = folder / "last.ckpt"
+        last = folder / CHECKPOINT
         if last.exists():
             config["ckpt_path"] = str(last)
         path = folder / "fit.json"

@@ -23,6 +23,7 @@ from kpose.templates import bird, load_template
 __all__ = ["PoseEstimator"]
 
 STEP_OUTPUT = dict[str, Any]
+PARTLY_TRUE = ("iou_true_rotation", "iou_true_placement", "iou_true_camera")
 
 
 class PoseEstimator(Task):
@@ -31,7 +32,9 @@ class PoseEstimator(Task):
     Features come from the backbone, or from the batch where they were computed beforehand. The head says which
     batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are left out where a data
     set has none. Silhouettes are the template's, seen by the predicted camera: hard (``iou``) and, on the test
-    split, soft as well (``iou_soft``).
+    split, soft as well (``iou_soft``), and where the true camera is known three more times, which tells where the
+    overlap is lost: under the predicted camera with the true rotation (``iou_true_rotation``), with the true scale
+    and translation (``iou_true_placement``), and under the true camera (``iou_true_camera``).
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
@@ -174,6 +177,8 @@ class PoseEstimator(Task):
             if stage == "test":
                 soft = self.soft_renderer.silhouette(mesh, prediction.camera, size)
                 scores["iou_soft"].update(soft, batch["mask"])
+                for name, camera in _partly_true(prediction.camera, batch).items():
+                    scores[name].update(self.renderer.silhouette(mesh, camera, size), batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the split."""
@@ -209,5 +214,16 @@ def _scores() -> nn.ModuleDict:
             "viewpoint": ViewpointWasserstein(),
             "iou": MaskIoU(soft=False),
             "iou_soft": MaskIoU(soft=True),
+            **{name: MaskIoU(soft=False) for name in PARTLY_TRUE},
         }
     )
+
+
+def _partly_true(predicted: Camera, batch: Batch) -> dict[str, Camera]:
+    """Put the true rotation, the true scale and translation, and both into predicted cameras."""
+    if "camera" not in batch:
+        return {}
+    true = batch["camera"]
+    turned = predicted._replace(rotation=true.rotation)
+    placed = true._replace(rotation=predicted.rotation)
+    return dict(zip(PARTLY_TRUE, (turned, placed, true), strict=True))

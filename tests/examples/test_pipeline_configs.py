@@ -37,5 +37,5 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
     # Heads are built for a backbone that needs no weights; the data and the mean shape are the reader's.
     pipeline.template = None
     pipeline.backbone = {"class_path": "TinyBackbone"}
-    pipeline._check()
+    pipeline.check()
     assert "keypoint" in pipeline.heads

@@ -12,7 +12,7 @@ from kpose.backbones import TinyBackbone
 from kpose.geometry.camera import box_to_crop, flip_camera, project, undo_crop
 from kpose.heads import KeypointHead, QuaternionHead
 from kpose.reconstruction import CameraMultiplex
-from kpose.structures import Camera
+from kpose.structures import Camera, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator
 from kpose.testing import example_batch
 
@@ -96,11 +96,30 @@ def test_features_computed_beforehand_replace_the_image():
 
 
 def test_true_camera_scores_best():
-    from kpose.structures import PosePrediction
-
     model, batch = task(), example_batch(2)
     model._score(PosePrediction(batch["camera"]), batch, "val")
     assert model.scores["val"]["angle"].compute()["angle_deg"] < 0.1
+
+
+def test_overlap_is_split_into_rotation_and_placement():
+    model, batch = task(), example_batch(3)
+    true = batch["camera"]
+    batch["mask"] = model.renderer.silhouette(Mesh(model.vertices, model.faces), true, (64, 64)) > 0.5
+
+    def overlaps(camera):
+        model._score(PosePrediction(camera), batch, "test")
+        names = ("iou", "iou_true_rotation", "iou_true_placement", "iou_true_camera")
+        values = [float(model.scores["test"][name].compute()) for name in names]
+        model.scores["test"].apply(lambda metric: metric.reset() if hasattr(metric, "reset") else None)
+        return values
+
+    moved, turned = true._replace(translation=true.translation + 0.3), true._replace(rotation=true.rotation.flip(0))
+    whole, rotated, placed, both = overlaps(moved)
+    assert (placed, both) == (1, 1)
+    assert whole == rotated < 0.9
+    whole, rotated, placed, both = overlaps(turned)
+    assert (rotated, both) == (1, 1)
+    assert whole == placed < 0.9
 
 
 def test_frozen_backbone_is_not_trained(tmp_path):
