@@ -17,6 +17,7 @@ from kpose.geometry.camera import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
 from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.segmentation import Segmenter, find_box
 from kpose.structures import Camera, Crop, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator
 
@@ -49,6 +50,8 @@ class Predictor:
         task: Trained task; it is moved to the device and put into evaluation.
         image_size: Side of the crops that it was trained on, in pixels.
         device: Where the network runs.
+        segmenter: What finds the object in a photo that comes without box and mask; the whole frame is taken when
+            None.
         batch_size: How many photos the network sees at a time.
 
     Raises:
@@ -69,6 +72,7 @@ class Predictor:
         *,
         image_size: int,
         device: str | torch.device = "cpu",
+        segmenter: Segmenter | None = None,
         batch_size: int = 32,
     ) -> None:
         if image_size < 1 or batch_size < 1:
@@ -78,6 +82,7 @@ class Predictor:
         self.task = task.to(device).eval()
         self.image_size = image_size
         self.device = torch.device(device)
+        self.segmenter = segmenter
         self.batch_size = batch_size
 
     @classmethod
@@ -87,6 +92,7 @@ class Predictor:
         *,
         device: str | torch.device = "cpu",
         image_size: int | None = None,
+        segmenter: Segmenter | None = None,
         batch_size: int = 32,
     ) -> "Predictor":
         """Load a checkpoint that ``kpose fit`` has written.
@@ -99,6 +105,7 @@ class Predictor:
             path: Checkpoint.
             device: Where the network runs.
             image_size: Side of the crops, in pixels; that of training, which the checkpoint knows, when not given.
+            segmenter: What finds the object in a photo that comes without box and mask.
             batch_size: How many photos the network sees at a time.
 
         Returns:
@@ -122,7 +129,7 @@ class Predictor:
             )
         del contents
         task = _build(path)
-        return cls(task, image_size=image_size, device=device, batch_size=batch_size)
+        return cls(task, image_size=image_size, device=device, segmenter=segmenter, batch_size=batch_size)
 
     def __call__(
         self,
@@ -133,7 +140,8 @@ class Predictor:
         """Predict the pose in photos.
 
         The crop is the square around a box, or around the pixels of a mask, with the padding of training. With
-        neither it is the whole frame, which suits photos that the object fills; the log says so.
+        neither, the segmenter looks for the object; where it finds none, or there is no segmenter, the crop is the
+        whole frame, and the reconstruction's ``located_by`` says so.
 
         Args:
             images: One photo or several: files, Pillow's pictures or RGB tensors ``(3, H, W)`` in [0, 1].
@@ -162,9 +170,12 @@ class Predictor:
         located_by = "frame" if box is None else "box"
         if mask is not None:
             box, located_by = mask_box(load_mask(mask, size)), "mask"
+        elif box is None and self.segmenter is not None:
+            box = find_box(photo, self.segmenter)
+            located_by = "frame" if box is None else type(self.segmenter).__name__
         if box is None:
             name = image if isinstance(image, str | PathLike) else "a photo"
-            logger.info("Neither box nor mask is given for %s: its whole frame is taken.", name)
+            logger.info("There is neither box nor mask for %s, and none was found: its whole frame is taken.", name)
         square = photo_square(size, box)
         given = None if box is None else tuple(float(number) for number in box)
         return cut_square(photo, square, self.image_size), _Frame(square, given, located_by, size, image)

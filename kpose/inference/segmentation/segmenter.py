@@ -1,0 +1,79 @@
+"""The interface of segmenters: a picture in, the objects in it out."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from kpose.visualization import from_pillow
+
+__all__ = ["Segment", "Segmenter", "find_box"]
+
+SIDE = 512  # of what a segmenter sees: a box needs no more
+
+
+class Segment(NamedTuple):
+    """One object in a picture."""
+
+    mask: Float[Tensor, "H W"]
+    """How much each pixel belongs to the object, in [0, 1], of the picture's size."""
+    score: float
+    """How sure the segmenter is that this is an object of the kind it looks for, in [0, 1]."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        """Box ``(left, top, right, bottom)`` in pixels around the mask above one half; none if it is nowhere."""
+        rows, columns = (self.mask > 0.5).nonzero(as_tuple=True)
+        if len(rows) == 0:
+            return None
+        return float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1
+
+
+class Segmenter(ABC):
+    """Something that finds the objects of a category in a picture.
+
+    A segmenter holds no state between pictures, so that several threads may share one.
+
+    Example:
+        >>> import torch
+        >>> class Bright(Segmenter):
+        ...     def segment(self, image):
+        ...         return [Segment(image.mean(0), 1.0)]
+        >>> picture = torch.zeros(3, 8, 8)
+        >>> picture[:, 2:4, 5:8] = 1
+        >>> Bright().segment(picture)[0].box
+        (5.0, 2.0, 8.0, 4.0)
+    """
+
+    @abstractmethod
+    def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
+        """Find the objects in a picture.
+
+        Args:
+            image: RGB in [0, 1], of any size.
+
+        Returns:
+            Objects, the likeliest first; an empty list if there is none.
+        """
+
+
+def find_box(photo: Image.Image, segmenter: Segmenter) -> tuple[float, float, float, float] | None:
+    """Find the likeliest object in a photo.
+
+    Args:
+        photo: Upright photo; a large one is scaled down for the segmenter.
+        segmenter: What finds objects.
+
+    Returns:
+        Box ``(left, top, right, bottom)`` in pixels of the photo; None if there is no object.
+    """
+    small = photo.copy()
+    small.thumbnail((SIDE, SIDE))
+    boxes = (segment.box for segment in segmenter.segment(from_pillow(small)))
+    found = next((box for box in boxes if box is not None), None)
+    if found is None:
+        return None
+    x, y = photo.width / small.width, photo.height / small.height
+    return found[0] * x, found[1] * y, found[2] * x, found[3] * y
