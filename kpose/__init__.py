@@ -7,6 +7,7 @@ Imports point down only::
     cli  testing
     inference  callbacks
     tasks
+    network
     heads  reconstruction
     losses  metrics
     data  backbones  visualization

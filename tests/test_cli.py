@@ -79,7 +79,7 @@ def test_checkpoint_of_the_command_line_is_safe_complete_and_scored(arguments, c
     assert "random_state" in torch.load(checkpoint, weights_only=True)
     model = PoseEstimator.load_from_checkpoint(checkpoint, weights_only=True)
     assert isinstance(model.head, KeypointHead)
-    assert len(model.head.keypoint_indices) == 12
+    assert len(model.network.head.keypoint_indices) == 12
     assert "KeypointHead" in (run / "config.yaml").read_text()
     assert any(path.name.startswith("events.out") for path in run.iterdir())
     main(["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
@@ -99,8 +99,8 @@ def test_template_from_a_file(arguments, tmp_path):
     more = ("--model.head.template=big.safetensors", "--trainer.max_epochs=1")
     main(["fit", *arguments("keypoint", *more)])
     model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert torch.allclose(model.head.template_vertices, 1.1 * template.vertices)
-    assert torch.allclose(model.vertices, model.head.template_vertices)
+    assert torch.allclose(model.network.head.template_vertices, 1.1 * template.vertices)
+    assert torch.allclose(model.network.vertices, model.network.head.template_vertices)
 
 
 def test_base_file_names_no_head(arguments, capsys):

@@ -48,12 +48,13 @@ class LogOverlays(Callback):
             return
         if not isinstance(pl_module, PoseEstimator):
             return
-        mesh = Mesh(pl_module.vertices, pl_module.faces)
         images = batch["image"][: self.num_images].float()
-        sheet = image_grid(
-            [picture_prediction(image, outputs["prediction"], mesh, row) for row, image in enumerate(images)],
-            columns=2,
-        )
+        meshes = [Mesh(vertices, pl_module.network.faces) for vertices in outputs["vertices"][: self.num_images]]
+        rows = [
+            picture_prediction(image, outputs["prediction"], mesh, row)
+            for row, (image, mesh) in enumerate(zip(images, meshes, strict=True))
+        ]
+        sheet = image_grid(rows, columns=2)
         for logger in loggers:
             log_image(logger, "val/overlays", sheet, trainer.global_step)
 

@@ -183,17 +183,20 @@ class Predictor:
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Reconstruction]:
         crops = torch.stack([crop for crop, _ in prepared]).to(self.device)
-        prediction: PosePrediction = self.task(crops)
-        return [self._photo(prediction, row, frame) for row, (_, frame) in enumerate(prepared)]
+        network = self.task.network
+        features = network.backbone(crops)
+        vertices = network.shapes(features)
+        prediction = network.pose(features, vertices)
+        return [self._photo(prediction, vertices[row], row, frame) for row, (_, frame) in enumerate(prepared)]
 
-    def _photo(self, prediction: PosePrediction, row: int, frame: _Frame) -> Reconstruction:
+    def _photo(self, prediction: PosePrediction, vertices: Tensor, row: int, frame: _Frame) -> Reconstruction:
         """Take one row of a prediction to the pixels of its photo."""
         crop = box_to_crop(torch.tensor(frame.square))
         camera = Camera(*(part[row].float().cpu() for part in prediction.camera))
-        vertices, valid = self.task.vertices, True
+        valid = True
         keypoints = confidence = inliers = covariance = heatmaps = None
         if isinstance(prediction, KeypointPrediction):
-            vertices, valid = prediction.vertices[row], bool(prediction.valid[row])
+            valid = bool(prediction.valid[row])
             keypoints = undo_crop(prediction.keypoints[row].float().cpu(), crop)
             confidence, inliers = prediction.confidence[row].float().cpu(), prediction.inliers[row].cpu()
             covariance = _in_pixels(prediction.covariance[row].float().cpu(), crop)
@@ -207,7 +210,7 @@ class Predictor:
             located_by=frame.located_by,
             size=frame.size,
             source=frame.source,
-            mesh=Mesh(vertices.float().cpu(), self.task.faces.cpu()),
+            mesh=Mesh(vertices.float().cpu(), self.task.network.faces.cpu()),
             valid=valid,
             covariance=covariance,
             keypoints=keypoints,

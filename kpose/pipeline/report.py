@@ -59,7 +59,7 @@ def write_report(
     parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh))
     held_out = data.dataset(data.test_split)
     for name, checkpoint in checkpoints.items():
-        parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, checkpoint, mesh))
+        parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, checkpoint))
     page = f"<!doctype html><meta charset=utf-8><title>kpose pipeline</title><style>{STYLE}</style>" + "".join(
         parts
     )
@@ -93,14 +93,18 @@ def _training(data: Any, cameras: Path, mesh: Mesh) -> str:  # noqa: ANN401
     return _sheet(pictures)
 
 
-def _held_out(images: Dataset[Batch], checkpoint: Path, mesh: Mesh) -> str:
-    task = Predictor.from_checkpoint(checkpoint).task
+def _held_out(images: Dataset[Batch], checkpoint: Path) -> str:
+    network = Predictor.from_checkpoint(checkpoint).task.network
     items = _spread(images)
     with torch.no_grad():
-        camera = task(torch.stack([item["image"] for item in items])).camera
-    return _sheet(
-        [_overlay(item["image"], mesh, Camera(*(part[n] for part in camera))) for n, item in enumerate(items)]
-    )
+        features = network.backbone(torch.stack([item["image"] for item in items]))
+        vertices = network.shapes(features)
+        camera = network.pose(features, vertices).camera
+    pictures = []
+    for row, item in enumerate(items):
+        mesh = Mesh(vertices[row], network.faces)
+        pictures.append(_overlay(item["image"], mesh, Camera(*(part[row] for part in camera))))
+    return _sheet(pictures)
 
 
 def _spread(images: Any) -> list[Batch]:  # noqa: ANN401

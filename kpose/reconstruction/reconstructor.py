@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from kpose.reconstruction.shape import MeanShape, ShapeHead
@@ -67,6 +68,18 @@ class MeshReconstructor(nn.Module):
         """
         deformation = self.shape(features)
         return ShapePrediction(self.mean_shape() + deformation, deformation, self.texture(features))
+
+    def vertices(self, features: Features) -> Float[Tensor, "batch V 3"]:
+        """Reconstruct shapes only, which saves most of the time.
+
+        Args:
+            features: What the backbone gives.
+
+        Returns:
+            The vertices that `forward` would give.
+        """
+        vertices: Tensor = self.mean_shape() + self.shape(features)
+        return vertices
 
     def mesh(self, reconstruction: ShapePrediction) -> Mesh:
         """Make textured meshes.

@@ -14,11 +14,12 @@ from torchmetrics import Metric
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
+from kpose.network import PoseNetwork
+from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer, SoftRenderer
-from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction
+from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import multiplex_of
-from kpose.templates import bird, load_template
 
 __all__ = ["PoseEstimator"]
 
@@ -31,10 +32,11 @@ class PoseEstimator(Task):
 
     Features come from the backbone, or from the batch where they were computed beforehand. The head says which
     batch entries train it; scores need ``camera`` (angles) and ``mask`` (silhouettes) and are left out where a data
-    set has none. Silhouettes are the template's, seen by the predicted camera: hard (``iou``) and, on the test
-    split, soft as well (``iou_soft``), and where the true camera is known three more times, which tells where the
-    overlap is lost: under the predicted camera with the true rotation (``iou_true_rotation``), with the true scale
-    and translation (``iou_true_placement``), and under the true camera (``iou_true_camera``).
+    set has none. Silhouettes are those of the predicted shape, or of the template where none is predicted, seen by
+    the predicted camera: hard (``iou``) and, on the test split, soft as well (``iou_soft``), and where the true
+    camera is known three more times, which tells where the overlap is lost: under the predicted camera with the
+    true rotation (``iou_true_rotation``), with the true scale and translation (``iou_true_placement``), and under
+    the true camera (``iou_true_camera``).
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
@@ -44,14 +46,20 @@ class PoseEstimator(Task):
             advanced at every step. None keeps the learning rate.
         template: File of the category's mean shape; when None, that of the head if it is built on one, else the
             built-in bird.
+        reconstructor: Builds the network that predicts shapes (see `PoseNetwork`), frozen here: the head learns
+            poses of the shapes that it predicts. None takes the template for the shape.
+        reconstruction: Checkpoint of a `Reconstructor` whose weights ``reconstructor`` and ``backbone`` take before
+            training.
         cameras: File of cameras (see `CameraMultiplex.save`): the best one of each training image is its label, in
             place of the batch's ``camera``, which then is only compared with. None takes the batch's.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps a
             head on frozen features from learning few images by heart.
 
     Attributes:
-        vertices: The template's vertices, on the module's device.
-        faces: The template's faces.
+        network: What predicts: backbone, head and reconstructor.
+
+    Raises:
+        ValueError: If ``reconstruction`` is given without ``reconstructor``.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -61,9 +69,6 @@ class PoseEstimator(Task):
         torch.Size([2, 3, 3])
     """
 
-    vertices: Tensor
-    faces: Tensor
-
     def __init__(
         self,
         backbone: Backbone,
@@ -72,19 +77,23 @@ class PoseEstimator(Task):
         optimizer: Callable[[Iterable[Any]], Optimizer] = AdamW,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         template: Path | None = None,
+        reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] | None = None,
+        reconstruction: Path | None = None,
         cameras: Path | None = None,
         feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.record_hyperparameters()
-        self.backbone = backbone
-        self.head = head(backbone.spec)
+        if reconstruction is not None and reconstructor is None:
+            raise ValueError(
+                f"PoseEstimator needs a reconstructor for the weights of {reconstruction}; got none. Give the one "
+                "that they were trained with."
+            )
+        self.network = PoseNetwork(backbone, head, template=template, reconstructor=reconstructor)
+        self.reconstruction_file = reconstruction
         self.feature_dropout = nn.Dropout2d(feature_dropout)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        shape = (self.head.template or bird()) if template is None else load_template(template)
-        self.register_buffer("vertices", shape.vertices, persistent=False)
-        self.register_buffer("faces", shape.faces, persistent=False)
         self.camera_file = cameras
         self._labels: Callable[[Batch], Camera] | None = None
         self.renderer = HardRenderer()
@@ -98,20 +107,23 @@ class PoseEstimator(Task):
 
         Args:
             image: RGB crops in [0, 1].
-            vertices: Shape of the object in each image; the template when not given.
+            vertices: Shape of the object in each image; what is predicted, or the template, when not given.
 
         Returns:
             What the head predicts.
         """
-        prediction: PosePrediction = self.head(self.backbone(image), vertices)
+        prediction: PosePrediction = self.network(image, vertices)
         return prediction
 
     def setup(self, stage: str) -> None:
-        """Read the cameras that label the training images.
+        """Read the weights of stage 2, and the cameras that label the training images.
 
         Args:
             stage: Lightning's stage.
         """
+        if self.reconstruction_file is not None and stage == "fit":
+            # A checkpoint that is resumed is read after this and wins.
+            _load_reconstruction(self.network, self.reconstruction_file)
         if self.camera_file is not None and stage == "fit":
             table = multiplex_of(getattr(self.trainer, "datamodule", None), file=self.camera_file)
             # The method alone is kept: the table is no part of the network or of its checkpoints.
@@ -133,28 +145,30 @@ class PoseEstimator(Task):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> PosePrediction:
         """Predict only."""
-        return self._predict(batch)
+        return self._predict(batch)[0]
 
-    def _predict(self, batch: Batch) -> PosePrediction:
-        features = batch["features"] if "features" in batch else self.backbone(batch["image"])
-        prediction: PosePrediction = self.head(Features(tuple(map(self.feature_dropout, features.maps))))
-        return prediction
+    def _predict(self, batch: Batch) -> tuple[PosePrediction, Float[Tensor, "batch V 3"]]:
+        """Give poses and the shapes that they are poses of."""
+        features = batch["features"] if "features" in batch else self.network.backbone(batch["image"])
+        vertices = self.network.shapes(features)
+        thinned = Features(tuple(map(self.feature_dropout, features.maps)))
+        return self.network.pose(thinned, vertices), vertices
 
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
-        evaluating = stage != "train"
-        missing = sorted(self.head.supervision - batch.keys())
+        evaluating, head = stage != "train", self.network.head
+        missing = sorted(head.supervision - batch.keys())
         # Images that were never labelled can still be scored by their silhouettes.
         unlabelled = evaluating and self.camera_file is not None
         if missing and not unlabelled:
             raise KeyError(
-                f"{type(self.head).__name__} needs batch entries {sorted(self.head.supervision)}; this batch has "
+                f"{type(head).__name__} needs batch entries {sorted(head.supervision)}; this batch has "
                 f"{sorted(batch)}. Take a data module that gives {missing}."
             )
-        prediction = self._predict(batch)
+        prediction, vertices = self._predict(batch)
         if missing:
-            self._score(prediction, batch, stage)
-            return {"prediction": prediction}
-        terms = self.head.losses(prediction, batch)
+            self._score(prediction, vertices, batch, stage)
+            return {"prediction": prediction, "vertices": vertices}
+        terms = head.losses(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
         size = len(prediction.camera.scale)
         self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=evaluating, prog_bar=not evaluating)
@@ -162,17 +176,17 @@ class PoseEstimator(Task):
         self.log_dict(named, batch_size=size, sync_dist=evaluating)
         if not evaluating:
             return {"loss": loss}
-        self._score(prediction, batch, stage)
-        return {"loss": loss, "prediction": prediction}
+        self._score(prediction, vertices, batch, stage)
+        return {"loss": loss, "prediction": prediction, "vertices": vertices}
 
-    def _score(self, prediction: PosePrediction, batch: Batch, stage: str) -> None:
+    def _score(self, prediction: PosePrediction, vertices: Tensor, batch: Batch, stage: str) -> None:
         scores: Any = self.scores[stage]
         if "camera" in batch:
             scores["angle"].update(prediction.camera, batch["camera"])
             scores["viewpoint"].update(prediction.camera, batch["camera"])
         if "mask" in batch:
             size = (batch["mask"].shape[-2], batch["mask"].shape[-1])
-            mesh = Mesh(self.vertices, self.faces)
+            mesh = Mesh(vertices, self.network.faces)
             scores["iou"].update(self.renderer.silhouette(mesh, prediction.camera, size), batch["mask"])
             if stage == "test":
                 soft = self.soft_renderer.silhouette(mesh, prediction.camera, size)
@@ -205,6 +219,32 @@ class PoseEstimator(Task):
             return optimizer
         schedule = self.lr_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _load_reconstruction(network: PoseNetwork, path: Path) -> None:
+    """Give a network the weights of reconstructor and backbone that stage 2 has left.
+
+    Args:
+        network: Network with a reconstructor.
+        path: Checkpoint of a `Reconstructor`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no reconstructor, or one of another shape.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}. Train stage 2 with kpose.tasks.Reconstructor.")
+    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    for name in ("reconstructor", "backbone"):
+        part: nn.Module = getattr(network, name)
+        own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
+        try:
+            part.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"PoseEstimator needs the {name} that {path} was trained with; got {type(part).__name__}, which "
+                f"does not fit ({' '.join(str(error).split())[:300]}). Configure both stages alike."
+            ) from error
 
 
 def _scores() -> nn.ModuleDict:

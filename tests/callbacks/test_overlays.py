@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .* does not have many worker
 def test_picture_shows_the_crop_and_the_pose_on_it(head, pictures):
     model = PoseEstimator(TinyBackbone(width=8), head=head).eval()
     image = example_batch(2)["image"]
-    picture = picture_prediction(image[1], model(image), Mesh(model.vertices, model.faces), 1)
+    picture = picture_prediction(image[1], model(image), Mesh(model.network.vertices, model.network.faces), 1)
     assert picture.shape == (3, 64, pictures * 64)
     assert torch.equal(picture[..., :64], image[1])
     assert not torch.equal(picture[..., -64:], image[1])

@@ -90,14 +90,14 @@ def test_features_computed_beforehand_replace_the_image():
     batch = example_batch(2)
     with torch.no_grad():
         expected = model.predict_step(batch, 0)
-        batch["features"] = model.backbone(batch.pop("image"))
+        batch["features"] = model.network.backbone(batch.pop("image"))
         given = model.predict_step(batch, 0)
     assert torch.equal(expected.camera.rotation, given.camera.rotation)
 
 
 def test_true_camera_scores_best():
     model, batch = task(), example_batch(2)
-    model._score(PosePrediction(batch["camera"]), batch, "val")
+    model._score(PosePrediction(batch["camera"]), model.network.vertices.expand(2, -1, -1), batch, "val")
     assert model.scores["val"]["angle"].compute()["angle_deg"] < 0.1
 
 
@@ -130,7 +130,7 @@ def test_frozen_backbone_is_not_trained(tmp_path):
     run.fit(model, loader(), loader(2))
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     trained = {id(p) for group in run.optimizers[0].param_groups for p in group["params"]}
-    assert trained == {id(p) for p in model.head.parameters()}
+    assert trained == {id(p) for p in model.network.head.parameters()}
 
 
 def test_schedule_spans_the_whole_run(tmp_path):
@@ -181,7 +181,7 @@ def test_resumed_run_equals_one_that_was_not_interrupted(head, tmp_path):
 def test_feature_dropout_thins_features_in_training_only():
     torch.manual_seed(0)
     task = PoseEstimator(TinyBackbone(width=8), QuaternionHead, feature_dropout=0.5).eval()
-    batch = {"features": task.backbone(torch.rand(2, 3, 32, 32))}
+    batch = {"features": task.network.backbone(torch.rand(2, 3, 32, 32))}
     still = [task.predict_step(batch, 0).camera.rotation for _ in range(2)]
     assert torch.equal(*still)
     task.feature_dropout.train()
@@ -236,13 +236,13 @@ class Seen:
 
     def __init__(self, model):
         self.cameras = {"train": [], "val": []}
-        losses = model.head.losses
+        losses = model.network.head.losses
 
         def keep(prediction, batch):
             self.cameras["train" if model.training else "val"].append(batch["camera"])
             return losses(prediction, batch)
 
-        model.head.losses = keep
+        model.network.head.losses = keep
 
 
 def test_the_best_cameras_of_a_table_label_the_training_images(tmp_path):
