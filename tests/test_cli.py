@@ -78,7 +78,7 @@ def test_checkpoint_of_the_command_line_is_safe_complete_and_scored(arguments, c
     checkpoint = run / "checkpoints" / "last.ckpt"
     assert "random_state" in torch.load(checkpoint, weights_only=True)
     model = PoseEstimator.load_from_checkpoint(checkpoint, weights_only=True)
-    assert isinstance(model.head, KeypointHead)
+    assert isinstance(model.network.head, KeypointHead)
     assert len(model.network.head.keypoint_indices) == 12
     assert "KeypointHead" in (run / "config.yaml").read_text()
     assert any(path.name.startswith("events.out") for path in run.iterdir())
@@ -90,7 +90,7 @@ def test_later_file_changes_the_head(arguments):
     more = (f"--config={CONFIGS / 'head' / 'procrustes.yaml'}", "--trainer.max_epochs=1")
     main(["fit", *arguments("quaternion", *more)])
     model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert isinstance(model.head, ProcrustesHead)
+    assert isinstance(model.network.head, ProcrustesHead)
 
 
 def test_template_from_a_file(arguments, tmp_path):

@@ -104,10 +104,10 @@ def test_true_camera_scores_best():
 def test_overlap_is_split_into_rotation_and_placement():
     model, batch = task(), example_batch(3)
     true = batch["camera"]
-    batch["mask"] = model.renderer.silhouette(Mesh(model.vertices, model.faces), true, (64, 64)) > 0.5
+    batch["mask"] = model.renderer.silhouette(Mesh(model.network.vertices, model.network.faces), true, (64, 64)) > 0.5
 
     def overlaps(camera):
-        model._score(PosePrediction(camera), batch, "test")
+        model._score(PosePrediction(camera), model.network.vertices.expand(3, -1, -1), batch, "test")
         names = ("iou", "iou_true_rotation", "iou_true_placement", "iou_true_camera")
         values = [float(model.scores["test"][name].compute()) for name in names]
         model.scores["test"].apply(lambda metric: metric.reset() if hasattr(metric, "reset") else None)
