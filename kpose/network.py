@@ -19,8 +19,8 @@ __all__ = ["PoseNetwork"]
 class PoseNetwork(nn.Module):
     """Predict the pose of the object in every image, and its shape where there is a reconstructor.
 
-    The reconstructor comes from stage 2 and is never trained here: poses are learned for the shapes that it
-    predicts. Without one the shape of every object is the template.
+    The reconstructor comes from stage 2 and is never trained here, nor is then the backbone, whose features it
+    knows: poses are learned for the shapes that it predicts. Without one the shape of every object is the template.
 
     Args:
         backbone: Where the features come from.
@@ -56,7 +56,7 @@ class PoseNetwork(nn.Module):
         reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone = backbone if reconstructor is None else backbone.freeze()
         self.head = head(backbone.spec)
         self.template: Template = (self.head.template or bird()) if template is None else load_template(template)
         self.register_buffer("vertices", self.template.vertices, persistent=False)

@@ -55,8 +55,8 @@ class LogReconstructions(Callback):
             return
         comparison: Comparison = outputs["comparison"]
         faces = pl_module.reconstructor.faces
-        count = min(self.num_images, len(batch["image"]))
-        rows = [picture_reconstruction(batch, comparison, faces, row) for row in range(count)]
+        count = min(self.num_images, len(comparison.image))
+        rows = [picture_reconstruction(comparison, faces, row) for row in range(count)]
         sheets = {"train/reconstructions": image_grid(rows, columns=1)}
         table = pl_module.table
         if bool(table.seen.any()):
@@ -68,25 +68,24 @@ class LogReconstructions(Callback):
 
 
 @torch.no_grad()
-def picture_reconstruction(batch: Batch, comparison: Comparison, faces: Tensor, row: int) -> Float[Tensor, "3 H _"]:
+def picture_reconstruction(comparison: Comparison, faces: Tensor, row: int) -> Float[Tensor, "3 H _"]:
     """Draw one image of a batch: photo, mask, rendering with the best camera, the shape from three sides.
 
     Args:
-        batch: At least image and mask.
-        comparison: What `Reconstructor.compare` gave for it.
+        comparison: What `Reconstructor.compare` gave for a batch.
         faces: Faces of the meshes.
         row: Which of the batch's images this is.
 
     Returns:
         The pictures side by side.
     """
-    image = batch["image"][row].float()
+    image = comparison.image[row].float()
     best = int(comparison.score[row].argmin())
     # The blur of the outline is left out: where it is outside, colours are black.
     color = comparison.pictures[row, best] / comparison.silhouettes[row, best].clamp_min(0.5)
     rendering = torch.where(comparison.covered[row, best], color.clamp(0, 1), GREY)
     views = mesh_views(Mesh(comparison.reconstruction.vertices[row], faces), image.shape[-2])
-    mask = batch["mask"][row].to(image).expand(3, -1, -1)
+    mask = comparison.mask[row].to(image).expand(3, -1, -1)
     return torch.cat((image, mask, rendering.to(image), views.to(image)), -1)
 
 

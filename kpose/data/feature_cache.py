@@ -1,11 +1,12 @@
 """Feature maps computed once: training a head on a frozen backbone without running the backbone again."""
 
+import functools
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -14,9 +15,11 @@ import torch
 from pytorch_lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 from tqdm import tqdm
 
+from kpose.files import write_file
 from kpose.structures import Batch, Camera, Crop, Features
 
 __all__ = ["AugmentedData", "CachedFeaturesDataModule"]
@@ -47,7 +50,8 @@ class CachedFeaturesDataModule(LightningDataModule):
     Each training image goes through the backbone ``views`` times, augmented differently each time; an epoch takes
     one of its views at random. Evaluation splits go through once, as they are. What has been computed stays in
     ``folder``, one subfolder a pass, under a key that changes with the backbone's weights and the settings of the
-    data module; a pass that was interrupted is computed anew. Batches carry ``features`` in place of ``image``.
+    data module; a pass that was interrupted is computed anew. Batches carry ``features`` in place of ``image``, or
+    beside a smaller one if ``picture_size`` says so.
 
     Args:
         data: Data module with the methods of `AugmentedData`, such as `CUBDataModule`.
@@ -56,9 +60,12 @@ class CachedFeaturesDataModule(LightningDataModule):
         views: Augmented views of each training image.
         batch_size: Images of a training batch; that of ``data`` when None.
         seed: Decides the augmentation of the views.
+        picture_size: Side to which the images and masks of training batches are reduced, for stages that compare
+            them with renderings; None leaves images out and masks as they are. Pictures lie beside the features and
+            are made without running the backbone again.
 
     Raises:
-        ValueError: If ``views`` is not positive or the backbone is not frozen.
+        ValueError: If ``views`` or ``picture_size`` is not positive or the backbone is not frozen.
     """
 
     def __init__(
@@ -70,10 +77,13 @@ class CachedFeaturesDataModule(LightningDataModule):
         views: int = 4,
         batch_size: int | None = None,
         seed: int = 0,
+        picture_size: int | None = None,
     ) -> None:
         super().__init__()
         if views < 1:
             raise ValueError(f"CachedFeaturesDataModule needs at least one view; got views={views}.")
+        if picture_size is not None and picture_size < 1:
+            raise ValueError(f"CachedFeaturesDataModule needs a positive picture_size; got {picture_size}.")
         if any(parameter.requires_grad for parameter in backbone.parameters()):
             raise ValueError(
                 f"CachedFeaturesDataModule needs a frozen backbone, whose features stay the same; got a "
@@ -86,6 +96,7 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.views = views
         self.batch_size = batch_size or self.data.batch_size
         self.seed = seed
+        self.picture_size = picture_size
         self._passes: dict[str, list[FeaturePass]] = {}
 
     def setup(self, stage: str) -> None:
@@ -113,7 +124,7 @@ class CachedFeaturesDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Give the loader of the training split: a random view of each image, in random order."""
-        dataset = CachedFeatures(self._passes["train"])
+        dataset = CachedFeatures(self._passes["train"], self.picture_size)
         return self._loader(dataset, RandomSampler(dataset), drop_last=len(dataset) >= self.batch_size)
 
     def view_dataloaders(self, split: str) -> list[DataLoader[Batch]]:
@@ -143,15 +154,11 @@ class CachedFeaturesDataModule(LightningDataModule):
     def _pass(self, split: str, view: int | None) -> "FeaturePass":
         folder = self.folder / self._key() / (split if view is None else f"{split}-view{view}")
         if not folder.exists():
-            dataset = self.data.dataset(split, train=view is not None)
-            loader = DataLoader(dataset, batch_size=self.data.batch_size)
-            name = f"features of {split}" + ("" if view is None else f", view {view + 1} of {self.views}")
             partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
             partial.mkdir(parents=True)
             try:
-                writer = FeatureWriter(partial, len(cast("Sequence[object]", dataset)))
-                for number, raw in enumerate(tqdm(loader, name, unit="batch")):
-                    batch = raw if view is None else self.data.augment(raw, seed=self._seed(view, number))
+                writer = FeatureWriter(partial, len(cast("Sequence[object]", self.data.dataset(split))))
+                for batch in self._batches("features", split, view):
                     writer.add(batch, self._features(batch["image"]))
                 writer.finish()
                 # Another process may have finished the same pass meanwhile; both wrote the same.
@@ -159,7 +166,24 @@ class CachedFeaturesDataModule(LightningDataModule):
                     partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        return FeaturePass(folder)
+        pictures = None
+        if self.picture_size is not None and view is not None:
+            pictures = folder / f"pictures{self.picture_size}.npy"
+            if not pictures.exists():
+                size = (self.picture_size, self.picture_size)
+                small = [
+                    (255 * interpolate(batch["image"], size, mode="area")).round().to("cpu", torch.uint8)
+                    for batch in self._batches("pictures", split, view)
+                ]
+                write_file(pictures, functools.partial(_save_array, torch.cat(small)))
+        return FeaturePass(folder, pictures)
+
+    def _batches(self, content: str, split: str, view: int | None) -> Iterator[Batch]:
+        """Run through a split, augmented as the view's own streams say, behind a progress bar."""
+        loader = DataLoader(self.data.dataset(split, train=view is not None), batch_size=self.data.batch_size)
+        name = f"{content} of {split}" + ("" if view is None else f", view {view + 1} of {self.views}")
+        for number, raw in enumerate(tqdm(loader, name, unit="batch")):
+            yield raw if view is None else self.data.augment(raw, seed=self._seed(view, number))
 
     @torch.no_grad()
     def _features(self, image: Tensor) -> Features:
@@ -222,16 +246,18 @@ class FeatureWriter:
 class FeaturePass:
     """Read one pass."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pictures: Path | None = None) -> None:
         self.rest = load_file(folder / "rest.safetensors")
         self.maps = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("map*.npy"))]
+        self.pictures = None if pictures is None else np.load(pictures, mmap_mode="r")
 
 
 class CachedFeatures(Dataset[Batch]):
-    """Images of a split, each as one of its passes."""
+    """Images of a split, each as one of its passes, with pictures and masks of a size of their own if asked for."""
 
-    def __init__(self, passes: Sequence[FeaturePass]) -> None:
+    def __init__(self, passes: Sequence[FeaturePass], picture_size: int | None = None) -> None:
         self.passes = passes
+        self.picture_size = picture_size
 
     def __len__(self) -> int:
         """Count the images."""
@@ -252,6 +278,11 @@ class CachedFeatures(Dataset[Batch]):
         }
         batch = _unflatten(flat)
         batch["features"] = Features(maps)
+        if self.picture_size is not None:
+            pictures = [cast("Any", self.passes[v].pictures)[i] for v, i in zip(views, indices, strict=True)]
+            batch["image"] = torch.from_numpy(np.stack(pictures)).float() / 255
+            size = (self.picture_size, self.picture_size)
+            batch["mask"] = interpolate(batch["mask"][:, None].float(), size, mode="area")[:, 0] > 0.5
         return batch
 
 
@@ -272,6 +303,11 @@ def _unflatten(flat: dict[str, Tensor]) -> Batch:
         if fields := {field: flat[f"{name}.{field}"] for field in kind._fields if f"{name}.{field}" in flat}:
             batch[name] = kind(**fields)
     return cast("Batch", batch)
+
+
+def _save_array(array: Tensor, path: Path) -> None:
+    with path.open("wb") as file:  # numpy adds an ending to a name
+        np.save(file, array.numpy())
 
 
 def _identity(batch: Any) -> Any:  # noqa: ANN401 - the loader believes it gets a list of items

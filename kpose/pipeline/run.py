@@ -25,6 +25,7 @@ from kpose.pipeline.settings import ChoiceSettings, PoseSettings, Reconstruction
 from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch, FeatureSpec
 from kpose.tasks import CameraSearch, choose_cameras, training_views
+from kpose.tasks.reconstruction import learned_mean_shape
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
 
@@ -34,6 +35,7 @@ CAMERAS = "cameras.safetensors"
 CHECKPOINT = "last.ckpt"
 SCORES = "scores.json"
 COST = "cost.json"
+RECONSTRUCTOR = {"class_path": "kpose.reconstruction.MeshReconstructor"}
 
 
 class TrainingCameras(NamedTuple):
@@ -47,6 +49,8 @@ class TrainingCameras(NamedTuple):
     """Mean angles to the true cameras, in degrees, where those are known (see `multiplex_error`)."""
     searched_errors: dict[str, float] | None
     """The same by the silhouettes alone, before any choice."""
+    reconstruction: Path | None
+    """Checkpoint of stage 2, whose shapes the cameras see; None where they see the mean shape."""
 
 
 class Pipeline:
@@ -139,7 +143,7 @@ class Pipeline:
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search), **self._contents()}
         folder, _ = self.results.step("cameras", made, self._search)
-        searched = self._camera_errors(folder)
+        searched, checkpoint = self._camera_errors(folder), None
         if self.choice is not None:
             made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
             folder = self._choose("choice", made, folder)
@@ -147,9 +151,10 @@ class Pipeline:
             made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
             reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
             folder, _ = self.results.step("reconstruction", made, reconstruct)
+            checkpoint = folder / CHECKPOINT
             if self.choice is not None:  # stage 2 scores cameras by what they look like, and so knows less
-                folder = self._choose("choice", {**made, "after": "reconstruction"}, folder)
-        return TrainingCameras(folder / CAMERAS, made, self._camera_errors(folder), searched)
+                folder = self._choose("choice", {**made, "after": "reconstruction"}, folder, checkpoint)
+        return TrainingCameras(folder / CAMERAS, made, self._camera_errors(folder), searched, checkpoint)
 
     def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> Path:
         """Train and score a head, unless that is done.
@@ -167,7 +172,7 @@ class Pipeline:
         settings = {**cameras.made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
         if seed is not None and seed != self.seed:
             settings["head_seed"] = seed
-        train = functools.partial(self._train, head=head, cameras=cameras.file, seed=seed)
+        train = functools.partial(self._train, head=head, cameras=cameras, seed=seed)
         return self.results.step(f"heads/{name}", settings, train)[0]
 
     def check(self) -> None:
@@ -198,6 +203,10 @@ class Pipeline:
     def _views(self) -> int:
         return self.pose.cached_views
 
+    @property
+    def _template_file(self) -> str | None:
+        return None if self.template is None else str(Path(self.template).resolve())
+
     def _template(self) -> Any:  # noqa: ANN401
         return bird() if self.template is None else load_template(self.template)
 
@@ -212,17 +221,21 @@ class Pipeline:
             )
         return data
 
-    def _features(self) -> dict[str, Any]:
-        """Give the configuration of the data that heads are trained on, features cached if asked for."""
-        plain = {**self.data, "init_args": {**self.data.get("init_args", {}), "batch_size": self.pose.batch_size}}
+    def _features(self, batch_size: int | None = None, picture_size: int | None = None) -> dict[str, Any]:
+        """Give the configuration of the data that networks are trained on, features cached if asked for."""
+        batch = {"batch_size": self.pose.batch_size if batch_size is None else batch_size}
         if not self.pose.cached_views:
-            return plain
+            return {**self.data, "init_args": {**self.data.get("init_args", {}), **batch}}
+        # Batches of one size for all stages: what a view is depends on who shared its batch when it was augmented.
+        plain = {**self.data, "init_args": {**self.data.get("init_args", {}), "batch_size": self.pose.batch_size}}
         arguments = {
             "data": plain,
             "backbone": self.backbone,
             "folder": str(self.results.root / "features"),
             "views": self.pose.cached_views,
             "seed": self.seed,
+            "picture_size": picture_size,
+            **batch,
         }
         return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
 
@@ -252,8 +265,10 @@ class Pipeline:
         table.save(folder / CAMERAS)
         partial.unlink(missing_ok=True)
 
-    def _choose(self, name: str, made: Mapping[str, Any], cameras: Path) -> Path:
-        """Choose among cameras by appearance."""
+    def _choose(
+        self, name: str, made: Mapping[str, Any], cameras: Path, reconstruction: Path | None = None
+    ) -> Path:
+        """Choose among cameras by appearance, seen on the mean shape of stage 2 where there is one."""
 
         def choose(folder: Path) -> None:
             pl.seed_everything(self.seed)
@@ -264,7 +279,10 @@ class Pipeline:
             backbone = _build(Backbone, self.backbone, "backbone").eval()
             assert self.choice is not None
             options = dataclasses.asdict(self.choice)
-            choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
+            template = self._template()
+            if reconstruction is not None:
+                template = template._replace(vertices=learned_mean_shape(reconstruction, template))
+            choose_cameras(table, training_views(data), backbone, template=template, **options)
             table.save(folder / CAMERAS)
 
         return self.results.step(name, made, choose)[0]
@@ -274,12 +292,18 @@ class Pipeline:
         assert self.reconstruction is not None
         settings = self.reconstruction
         prune = {"epoch": settings.prune_epoch, "keep": settings.keep, "min_angle_deg": settings.min_angle_deg}
-        model = {"backbone": self.backbone, "cameras": str(cameras), "template": self.template, **settings.model}
-        data = {**self.data, "init_args": {**self.data.get("init_args", {}), **settings.data}}
+        model = {
+            "backbone": self.backbone,
+            "cameras": str(cameras),
+            "template": self._template_file,
+            "render_size": settings.render_size,
+            **settings.model,
+        }
+        size = settings.render_size or self.data.get("init_args", {}).get("image_size")
         task = self._fit(
             {
                 "model": {"class_path": "kpose.tasks.Reconstructor", "init_args": model},
-                "data": data,
+                "data": self._features(settings.batch_size, size),
                 "trainer": {"max_epochs": settings.epochs},
             },
             folder,
@@ -289,18 +313,22 @@ class Pipeline:
         table.settle(task.camera_gain)
         table.cpu().save(folder / CAMERAS)
 
-    def _train(self, folder: Path, head: dict[str, Any], cameras: Path, seed: int | None) -> None:
+    def _train(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, seed: int | None) -> None:
         """Train and score a head."""
         settings = self.pose
         optimizer = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         model = {
             "backbone": self.backbone,
             "head": head,
-            "cameras": str(cameras),
-            "template": None if self.template is None else str(Path(self.template).resolve()),
+            "cameras": str(cameras.file),
+            "template": self._template_file,
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": optimizer},
             "feature_dropout": settings.feature_dropout,
         }
+        if cameras.reconstruction is not None:
+            assert self.reconstruction is not None
+            model["reconstructor"] = self.reconstruction.model.get("reconstructor", RECONSTRUCTOR)
+            model["reconstruction"] = str(cameras.reconstruction)
         measure = {"class_path": "kpose.callbacks.MeasureTraining", "init_args": {"path": str(folder / COST)}}
         cli = self._fit(
             {

@@ -53,9 +53,11 @@ class ReconstructionSettings:
     """Cameras that each image keeps."""
     min_angle_deg: float = 0.0
     """Least angle between kept cameras."""
-    # Bare dictionaries: of an `Any` in them, the command line would build the classes that are named there.
-    data: dict = field(default_factory=dict)  # type: ignore[type-arg]
-    """Arguments of the data module that differ in this stage, such as a smaller ``image_size``."""
+    batch_size: int = 12
+    """Images of a batch."""
+    render_size: int | None = None
+    """Side at which images and renderings are compared; that of the images when None."""
+    # A bare dictionary: of an `Any` in it, the command line would build the classes that are named there.
     model: dict = field(default_factory=dict)  # type: ignore[type-arg]
     """Arguments of the task that differ from its defaults."""
 

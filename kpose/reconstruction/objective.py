@@ -27,6 +27,10 @@ class Comparison(NamedTuple):
     """Shapes and textures."""
     cameras: Camera
     """Cameras of the batch's crops, ``(batch, P)``."""
+    image: Float[Tensor, "batch 3 h w"]
+    """Crops, RGB in [0, 1], at the size that they are compared at."""
+    mask: Bool[Tensor, "batch h w"]
+    """Their silhouettes."""
     silhouettes: Float[Tensor, "batch P h w"]
     """Rendered silhouettes."""
     pictures: Float[Tensor, "batch P 3 h w"]
@@ -134,6 +138,8 @@ class MultiplexObjective(nn.Module):
         return Comparison(
             reconstruction=reconstruction,
             cameras=cameras,
+            image=image,
+            mask=mask,
             silhouettes=silhouettes,
             pictures=pictures,
             covered=rendering.face_index >= 0,

@@ -8,20 +8,21 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kpose.backbones import Backbone
 from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import mask_iou, multiplex_error
-from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
+from kpose.reconstruction import CameraMultiplex, Comparison, MeanShape, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, ShapePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
 
-__all__ = ["Reconstructor"]
+__all__ = ["Reconstructor", "learned_mean_shape"]
 
 NEEDED = ("crop", "image", "index", "mask")
 
@@ -65,9 +66,12 @@ class Reconstructor(Task):
             the vertices' degrees) rather than as the released code has them; its weights are not the paper's.
         clip_norm: Largest norm of the network's gradient; None does not clip.
         accumulate: Batches whose gradients are averaged for one step of the network. Cameras step every batch.
+        render_size: Side to which images and masks are reduced before they are compared with renderings of that
+            size; None compares them as they are. Features are those of the whole image in any case.
 
     Raises:
-        ValueError: If ``train_backbone`` is set for a frozen backbone, or ``accumulate`` is not positive.
+        ValueError: If ``train_backbone`` is set for a frozen backbone, or ``accumulate`` or ``render_size`` is not
+            positive.
 
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020; seed paper, Eq. 1. Defaults are those of the
@@ -103,12 +107,15 @@ class Reconstructor(Task):
         paper_terms: bool = False,
         clip_norm: float | None = 100.0,
         accumulate: int = 1,
+        render_size: int | None = None,
     ) -> None:
         super().__init__()
         self.record_hyperparameters()
         self.automatic_optimization = False
         if accumulate < 1:
             raise ValueError(f"Reconstructor needs accumulate from 1; got {accumulate}. Raise it.")
+        if render_size is not None and render_size < 1:
+            raise ValueError(f"Reconstructor needs a positive render_size; got {render_size}. Raise it.")
         if train_backbone and backbone.frozen:
             raise ValueError("Reconstructor needs a backbone that is not frozen to train it; got a frozen one.")
         self.backbone = backbone if train_backbone else backbone.freeze()
@@ -133,6 +140,7 @@ class Reconstructor(Task):
         self.camera_gain = camera_gain
         self.clip_norm = clip_norm
         self.accumulate = accumulate
+        self.render_size = render_size
 
     @property
     def table(self) -> CameraMultiplex:
@@ -196,8 +204,17 @@ class Reconstructor(Task):
         cameras = self.table.cameras(rows, residuals, gain=self.camera_gain)
         cameras = self.table.in_crop(cameras, rows, batch["crop"], batch.get("flipped"))
         mesh = self.reconstructor.mesh(reconstruction)
-        comparison: Comparison = self.objective(reconstruction, mesh, cameras, batch["image"], batch["mask"])
+        comparison: Comparison = self.objective(reconstruction, mesh, cameras, *self._pictures(batch))
         return comparison
+
+    def _pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Give image and mask at the size of the renderings."""
+        image, mask = batch["image"], batch["mask"]
+        if self.render_size is None or image.shape[-2:] == (self.render_size, self.render_size):
+            return image, mask
+        size = (self.render_size, self.render_size)
+        cover = interpolate(mask[:, None].float(), size, mode="area")[:, 0]
+        return interpolate(image, size, mode="area"), cover > 0.5
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Compare, take both gradients, then step the network and the cameras."""
@@ -236,8 +253,8 @@ class Reconstructor(Task):
         count = len(comparison.weights)
         images = torch.arange(count, device=comparison.score.device)
         best = comparison.score.argmin(-1)
-        soft = mask_iou(comparison.silhouettes[images, best], batch["mask"])
-        hard = mask_iou(comparison.covered[images, best], batch["mask"], soft=False)
+        soft = mask_iou(comparison.silhouettes[images, best], comparison.mask)
+        hard = mask_iou(comparison.covered[images, best], comparison.mask, soft=False)
         values = {
             **terms,
             "camera_loss": self.objective.camera_loss(comparison).mean(),
@@ -263,3 +280,21 @@ class Reconstructor(Task):
         batches = self.trainer.estimated_stepping_batches  # of the whole run; Lightning knows no other
         schedule = self.lr_scheduler(optimizer, math.ceil(batches / self.accumulate))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def learned_mean_shape(path: Path, template: Template) -> Float[Tensor, "V 3"]:
+    """Read the mean shape that stage 2 has learned.
+
+    Args:
+        path: Checkpoint of a `Reconstructor`.
+        template: The template that it started from.
+
+    Returns:
+        Vertices in the template's order.
+    """
+    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "reconstructor.mean_shape."
+    shape = MeanShape(template)
+    shape.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    vertices: Tensor = shape().detach()
+    return vertices

@@ -15,7 +15,7 @@ pytestmark = QUIET
 def test_a_row_shows_photo_mask_rendering_and_three_views():
     model, batch = task(), birds()
     comparison = model.compare(batch, model.table.rows(batch["index"])).detach()
-    picture = picture_reconstruction(batch, comparison, model.reconstructor.faces, 1)
+    picture = picture_reconstruction(comparison, model.reconstructor.faces, 1)
     assert picture.shape == (3, SIZE, 6 * SIZE)
     assert torch.equal(picture[..., :SIZE], batch["image"][1])
     assert torch.equal(picture[0, :, SIZE : 2 * SIZE], batch["mask"][1].float())

@@ -68,6 +68,25 @@ def test_an_epoch_has_every_image_once(root, tmp_path, backbone):
     assert sorted(seen.tolist()) == sorted(module._passes["train"][0].rest["index"].tolist())
 
 
+def test_pictures_are_those_of_the_views(root, tmp_path, backbone):
+    folder = tmp_path / "features"
+    build(root, folder, backbone, views=2).setup("fit")
+    backbone.pyramid = None  # features are there: any use of the backbone would fail now
+    module = build(root, folder, backbone, views=2, picture_size=8)
+    module.setup("fit")
+    raw = module.data.dataset("train", train=True)
+    first = torch.utils.data.default_collate([raw[k] for k in range(4)])
+    for view, one in enumerate(module._passes["train"]):
+        expected = module.data.augment(first, seed=module._seed(view, 0))["image"]
+        expected = torch.nn.functional.interpolate(expected, (8, 8), mode="area")
+        assert (torch.from_numpy(one.pictures[:4].copy()) / 255 - expected).abs().max() < 0.5 / 255 + 1e-6
+    batch = next(iter(module.train_dataloader()))
+    assert batch["image"].shape[-2:] == batch["mask"].shape[-2:] == (8, 8)
+    assert 0.1 < batch["mask"].float().mean() < 0.9
+    with pytest.raises(ValueError, match="picture_size; got 0"):
+        build(root, folder, backbone, picture_size=0)
+
+
 def test_nothing_is_computed_twice(root, tmp_path, backbone):
     folder = tmp_path / "features"
     build(root, folder, backbone).setup("fit")

@@ -48,8 +48,12 @@ def test_all_stages_leave_their_results(whole):
             table.load(path)
             assert table.seen.all()
             assert table.num_cameras in (3, 4)
+    (stage_2,) = (out / "reconstruction").glob("*/last.ckpt")
+    shapes = torch.load(stage_2, weights_only=True)["state_dict"]
     for name in ALL["heads"]:
-        PoseEstimator.load_from_checkpoint(out / f"{name}.ckpt", weights_only=True)
+        network = PoseEstimator.load_from_checkpoint(out / f"{name}.ckpt", weights_only=True).network
+        weights = network.reconstructor.state_dict()
+        assert all(torch.equal(value, shapes[f"reconstructor.{key}"]) for key, value in weights.items())
 
 
 def test_a_second_run_does_nothing_again(whole, cache):

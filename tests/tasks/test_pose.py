@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from kpose.backbones import TinyBackbone
 from kpose.geometry.camera import box_to_crop, flip_camera, project, undo_crop
 from kpose.heads import KeypointHead, QuaternionHead
-from kpose.reconstruction import CameraMultiplex
-from kpose.structures import Camera, Mesh, PosePrediction
-from kpose.tasks import PoseEstimator
+from kpose.reconstruction import CameraMultiplex, MeshReconstructor, TextureHead
+from kpose.structures import Camera, Features, Mesh, PosePrediction
+from kpose.tasks import PoseEstimator, Reconstructor
 from kpose.testing import example_batch
 
 small_keypoint_head = partial(KeypointHead, num_keypoints=12, width=8)
@@ -104,7 +104,8 @@ def test_true_camera_scores_best():
 def test_overlap_is_split_into_rotation_and_placement():
     model, batch = task(), example_batch(3)
     true = batch["camera"]
-    batch["mask"] = model.renderer.silhouette(Mesh(model.network.vertices, model.network.faces), true, (64, 64)) > 0.5
+    mesh = Mesh(model.network.vertices, model.network.faces)
+    batch["mask"] = model.renderer.silhouette(mesh, true, (64, 64)) > 0.5
 
     def overlaps(camera):
         model._score(PosePrediction(camera), model.network.vertices.expand(3, -1, -1), batch, "test")
@@ -187,6 +188,70 @@ def test_feature_dropout_thins_features_in_training_only():
     task.feature_dropout.train()
     thinned = [task.predict_step(batch, 0).camera.rotation for _ in range(2)]
     assert not torch.equal(*thinned)
+
+
+def thin_reconstructor(spec, template):
+    return MeshReconstructor(spec, template, texture=partial(TextureHead, height=16, width=4))
+
+
+def reconstruction_file(folder, backbone):
+    """Write what stage 2 leaves, with a mean shape that is half as large as the template."""
+    trained = Reconstructor(backbone, reconstructor=thin_reconstructor, multiplex=CameraMultiplex(torch.arange(4)))
+    with torch.no_grad():
+        trained.reconstructor.mean_shape.free *= 0.5
+    torch.save({"state_dict": trained.state_dict()}, folder / "reconstruction.ckpt")
+    return folder / "reconstruction.ckpt"
+
+
+@pytest.mark.parametrize("head", [QuaternionHead, small_keypoint_head])
+def test_poses_are_learned_of_the_shapes_that_stage_2_predicts(head, tmp_path):
+    torch.manual_seed(1)
+    path = reconstruction_file(tmp_path, TinyBackbone(width=8))
+    model = task(head, reconstructor=thin_reconstructor, reconstruction=path)
+    run = trainer(tmp_path)
+    run.fit(model, loader(), loader(2))
+    expected = torch.load(path, weights_only=True)["state_dict"]
+    state = model.network.state_dict()
+    assert all(torch.equal(state[name], expected[name]) for name in state if not name.startswith("head."))
+    trained = {id(p) for group in run.optimizers[0].param_groups for p in group["params"]}
+    assert trained == {id(p) for p in model.network.head.parameters()}
+    assert not model.network.train().reconstructor.training
+    image = example_batch(2)["image"]
+    features = model.network.backbone(image)
+    half = model.network.vertices / 2
+    assert torch.allclose(model.network.shapes(features), half.expand(2, -1, -1), atol=0.02)
+    assert torch.equal(model.network.shapes(features), model.network.reconstruct(features).vertices)
+    if head is small_keypoint_head:
+        points = model.eval()(image).points
+        assert torch.allclose(points, half[model.network.head.keypoint_indices].expand(2, -1, -1), atol=0.02)
+
+
+def test_silhouettes_are_those_of_the_predicted_shape(tmp_path):
+    batch = example_batch(2)
+    path = reconstruction_file(tmp_path, TinyBackbone(width=8))
+    model = task(reconstructor=thin_reconstructor, reconstruction=path)
+    trainer(tmp_path).fit(model, loader(2), loader(2))
+    half = Mesh(model.network.vertices / 2, model.network.faces)
+    batch["mask"] = model.renderer.silhouette(half, batch["camera"], (64, 64)) > 0.5
+    for vertices, least, most in ((half.vertices, 0.999, 1), (model.network.vertices, 0, 0.5)):
+        model._score(PosePrediction(batch["camera"]), vertices.expand(2, -1, -1), batch, "val")
+        assert least <= model.scores["val"]["iou"].compute() <= most
+        model.scores["val"]["iou"].reset()
+
+
+def test_a_reconstruction_has_to_fit(tmp_path):
+    path = reconstruction_file(tmp_path, TinyBackbone(width=8))
+    with pytest.raises(ValueError, match="needs a reconstructor for the weights of"):
+        task(reconstruction=path)
+    for settings, error, message in (
+        ({"reconstruction": tmp_path / "no.ckpt"}, FileNotFoundError, "There is no checkpoint"),
+        ({"reconstructor": MeshReconstructor, "reconstruction": path}, ValueError, "Configure both stages alike"),
+    ):
+        model = task(**{"reconstructor": thin_reconstructor, **settings})
+        with pytest.raises(error, match=message):
+            trainer(tmp_path).fit(model, loader(), loader(2))
+    with pytest.raises(ValueError, match="PoseNetwork needs a reconstructor to predict shapes"):
+        task().network.reconstruct(Features((torch.zeros(1, 8, 2, 2),)))
 
 
 class LabelledByTable(Data):

@@ -214,3 +214,23 @@ def test_missing_entry_is_named(tmp_path):
     del batch["crop"]
     with pytest.raises(KeyError, match=r"needs batch entries .*; this batch has .* gives \['crop'\]"):
         task().training_step(batch, 0)
+
+
+def test_renderings_may_be_smaller_than_the_images():
+    batch = birds()
+    small = {**batch, "features": None}
+    for size in (birds()["image"].shape[-1], 16):
+        model = task(render_size=size)
+        rows = model.table.rows(batch["index"])
+        with torch.no_grad():
+            comparison = model.compare(batch, rows)
+            assert comparison.silhouettes.shape[-2:] == comparison.image.shape[-2:] == (size, size)
+            small["features"] = model.backbone(batch["image"])
+            small["image"], small["mask"] = comparison.image, comparison.mask
+            again = model.compare(small, rows)
+        assert torch.allclose(again.mask_loss, comparison.mask_loss)
+        assert torch.allclose(again.appearance_loss, comparison.appearance_loss)
+    whole = torch.nn.functional.interpolate(batch["image"], (16, 16), mode="area")
+    assert torch.equal(comparison.image, whole)
+    with pytest.raises(ValueError, match="positive render_size; got 0"):
+        task(render_size=0)
