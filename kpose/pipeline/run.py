@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
-from jsonargparse import ArgumentError, ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -18,7 +16,7 @@ from kpose.backbones import Backbone
 from kpose.cli import run_lightning
 from kpose.files import write_text
 from kpose.heads import PoseHead
-from kpose.metrics import multiplex_error
+from kpose.pipeline.configuration import build
 from kpose.pipeline.folder import ResultFolder
 from kpose.pipeline.report import write_report
 from kpose.pipeline.settings import ChoiceSettings, PoseSettings, ReconstructionSettings, SearchSettings
@@ -26,7 +24,7 @@ from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch, FeatureSpec
 from kpose.tasks import CameraSearch, choose_cameras, training_views
 from kpose.tasks.reconstruction import learned_mean_shape
-from kpose.tasks.training_cameras import multiplex_of
+from kpose.tasks.training_cameras import camera_errors, multiplex_of
 from kpose.templates import bird, load_template
 
 __all__ = ["Pipeline"]
@@ -143,7 +141,7 @@ class Pipeline:
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search), **self._contents()}
         folder, _ = self.results.step("cameras", made, self._search)
-        searched, checkpoint = self._camera_errors(folder), None
+        searched, checkpoint = camera_errors(self._data(), folder / CAMERAS), None
         if self.choice is not None:
             made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
             folder = self._choose("choice", made, folder)
@@ -154,7 +152,9 @@ class Pipeline:
             checkpoint = folder / CHECKPOINT
             if self.choice is not None:  # stage 2 scores cameras by what they look like, and so knows less
                 folder = self._choose("choice", {**made, "after": "reconstruction"}, folder, checkpoint)
-        return TrainingCameras(folder / CAMERAS, made, self._camera_errors(folder), searched, checkpoint)
+        return TrainingCameras(
+            folder / CAMERAS, made, camera_errors(self._data(), folder / CAMERAS), searched, checkpoint
+        )
 
     def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> Path:
         """Train and score a head, unless that is done.
@@ -184,11 +184,11 @@ class Pipeline:
         if not self.heads:
             raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
         self._template()
-        spec = _build(Backbone, self.backbone, "backbone").spec
+        spec = build(Backbone, self.backbone, "backbone").spec
         for name, head in self.heads.items():
             if Path(name).name != name:
                 raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
-            _build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}")(spec)
+            build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}")(spec)
 
     def _contents(self) -> dict[str, str]:
         """Digest the files that settings only name, as far as that can be done: new ones give new results."""
@@ -213,7 +213,7 @@ class Pipeline:
     def _data(self, **changes: Any) -> Any:  # noqa: ANN401
         """Build the data module, with some arguments changed."""
         arguments = {**self.data.get("init_args", {}), **changes}
-        data = _build(LightningDataModule, {**self.data, "init_args": arguments}, "data")
+        data = build(LightningDataModule, {**self.data, "init_args": arguments}, "data")
         if not hasattr(data, "dataset"):
             raise TypeError(
                 f"Pipeline needs a data module with a method `dataset`; got {type(data).__name__}. Take one of "
@@ -272,11 +272,11 @@ class Pipeline:
 
         def choose(folder: Path) -> None:
             pl.seed_everything(self.seed)
-            data: Any = _build(LightningDataModule, self._features(), "data")
+            data: Any = build(LightningDataModule, self._features(), "data")
             data.prepare_data()
             data.setup("fit")
             table = multiplex_of(data, file=cameras / CAMERAS)
-            backbone = _build(Backbone, self.backbone, "backbone").eval()
+            backbone = build(Backbone, self.backbone, "backbone").eval()
             assert self.choice is not None
             options = dataclasses.asdict(self.choice)
             template = self._template()
@@ -377,21 +377,6 @@ class Pipeline:
             callbacks=callbacks,
         )
 
-    def _camera_errors(self, folder: Path) -> dict[str, float] | None:
-        """Compare cameras with true ones, where the data set knows them; nothing is learned from that."""
-        data: Any = self._data()
-        images = data.dataset("train")
-        if "camera" not in images[0]:
-            return None
-        table = multiplex_of(data, file=folder / CAMERAS)
-        loader: DataLoader[Batch] = DataLoader(images, batch_size=64)
-        truth = torch.empty(table.num_images, 3, 3)
-        for batch in loader:
-            truth[table.rows(batch["index"])] = batch["camera"].rotation
-        errors = multiplex_error(table.rotation, table.losses, truth)
-        named = {f"best_of_{table.num_cameras}_deg" if k == "best_of_all_deg" else k: v for k, v in errors.items()}
-        return {k: round(float(v.mean()), 3) for k, v in named.items()}
-
 
 class _SaveTable(Callback):
     """Keep the cameras found so far, for a run that is interrupted."""
@@ -406,16 +391,3 @@ class _SaveTable(Callback):
 
 def _subset(images: Dataset[Batch], rows: list[int]) -> Dataset[Batch]:
     return Subset(images, rows)
-
-
-def _build(kind: Any, config: Mapping[str, Any], name: str = "object") -> Any:  # noqa: ANN401
-    """Build an object from its class path and arguments, as the command line does."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{name}", type=kind)
-    place: dict[str, Any] = dict(config)
-    for key in reversed(name.split(".")):
-        place = {key: place}
-    try:
-        return parser.instantiate_classes(parser.parse_object(place))[name]
-    except ArgumentError as error:
-        raise ValueError(str(error)) from error

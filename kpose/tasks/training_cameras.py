@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+import torch
+from torch.utils.data import DataLoader
 
-__all__ = ["multiplex_of"]
+from kpose.metrics import multiplex_error
+from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.structures import Batch
+
+__all__ = ["camera_errors", "multiplex_of"]
 
 
 def multiplex_of(
@@ -37,3 +42,30 @@ def multiplex_of(
     if file is not None:
         multiplex.load(file)
     return multiplex
+
+
+def camera_errors(
+    data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
+    file: Path,
+) -> dict[str, float] | None:
+    """Compare the cameras of training images with true ones; nothing is learned from that.
+
+    Args:
+        data: Data module, as `multiplex_of` takes it.
+        file: File of the cameras (see `CameraMultiplex.save`).
+
+    Returns:
+        Mean angles in degrees: ``best_deg``, ``top4_deg`` and, for P cameras an image, ``best_of_P_deg`` (see
+        `multiplex_error`); None where the data set does not know true cameras.
+    """
+    images = data.dataset("train")
+    if "camera" not in images[0]:
+        return None
+    table = multiplex_of(data, file=file)
+    loader: DataLoader[Batch] = DataLoader(images, batch_size=64)
+    truth = torch.empty(table.num_images, 3, 3)
+    for batch in loader:
+        truth[table.rows(batch["index"])] = batch["camera"].rotation
+    errors = multiplex_error(table.rotation, table.losses, truth)
+    named = {f"best_of_{table.num_cameras}_deg" if k == "best_of_all_deg" else k: v for k, v in errors.items()}
+    return {k: round(float(v.mean()), 3) for k, v in named.items()}

@@ -26,6 +26,7 @@ RECONSTRUCTION = ReconstructionSettings(
     epochs=2,
     prune_epoch=1,
     keep=3,
+    batch_size=BATCH,
     model={
         "reconstructor": {
             "class_path": "kpose.reconstruction.MeshReconstructor",
