@@ -68,9 +68,9 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     metrics = json.loads((out / "metrics.json").read_text())
     results = {}
     for head, scores in metrics["heads"].items():
-        task = Predictor.from_checkpoint(out / f"{head}.ckpt").task
+        network = Predictor.from_checkpoint(out / f"{head}.ckpt").network
         with torch.no_grad():
-            prediction = task(held_out["image"])
+            prediction = network(held_out["image"])
         results[head] = HeadResult(scores["angle_deg"], scores["angle_deg_median"], scores["iou"], prediction)
         say(f"{head}: {scores['angle_deg']:.1f}° mean angular error, IoU {scores['iou']:.3f}")
     epochs = 1 if quick else yaml.safe_load(files[1].read_text())["pose"]["epochs"]

@@ -1,6 +1,7 @@
 """The backbone interface: an RGB image in, a feature pyramid out."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -67,6 +68,16 @@ class Backbone(nn.Module, ABC):
             What `pyramid` takes, channels last: half as fast again on a CPU, and what a GPU prefers.
         """
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def offline_arguments(self) -> dict[str, Any]:
+        """Give constructor arguments that replace those which name files or models elsewhere.
+
+        With them the architecture is built again where neither is at hand; the weights come from a checkpoint.
+
+        Returns:
+            Plain values; none for a backbone that is built from nothing else.
+        """
+        return {}
 
     def freeze(self) -> "Backbone":
         """Stop training for good: no gradients, and batch normalisation stays in evaluation mode.

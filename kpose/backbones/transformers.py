@@ -1,5 +1,6 @@
 """Pretrained backbones from the transformers library."""
 
+import json
 from collections.abc import Sequence
 from os import PathLike, fspath
 from typing import Any
@@ -26,9 +27,12 @@ class TransformersBackbone(Backbone):
         frozen: Whether the pretrained weights stay as they are: no gradients, and batch normalisation in
             evaluation mode.
         pretrained: Whether the weights are loaded; otherwise only the architecture is, with random weights.
+        config: Configuration of the model as transformers writes it, in place of looking ``name`` up; only without
+            pretrained weights. A checkpoint keeps it, and so needs neither folder nor hub.
 
     Raises:
-        ValueError: If transformers has no backbone class for the model, or it lacks a stage.
+        ValueError: If transformers has no backbone class for the model, it lacks a stage, or a configuration is
+            given together with pretrained weights.
         OSError: If the model is neither a folder nor known to the hub (or there is no network).
     """
 
@@ -39,8 +43,11 @@ class TransformersBackbone(Backbone):
         *,
         frozen: bool = True,
         pretrained: bool = True,
+        config: dict[str, Any] | None = None,
     ) -> None:
-        model = _load(fspath(name), tuple(out_stages), pretrained=pretrained)
+        if pretrained and config is not None:
+            raise ValueError("TransformersBackbone needs pretrained weights or a config; got both. Leave one out.")
+        model = _load(fspath(name), tuple(out_stages), pretrained=pretrained, given=config)
         super().__init__(_probe(model))
         self.model = model
         if frozen:
@@ -50,13 +57,26 @@ class TransformersBackbone(Backbone):
         """Run the wrapped model."""
         return tuple(self.model(image).feature_maps)
 
+    def offline_arguments(self) -> dict[str, Any]:
+        """Give the configuration in place of the folder or the model's name."""
+        model: Any = self.model
+        config = json.loads(model.config.to_json_string(use_diff=False))
+        config.pop("_name_or_path", None)
+        return {"name": model.config.model_type, "pretrained": False, "config": config}
 
-def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool) -> nn.Module:
+
+def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool, given: dict[str, Any] | None) -> nn.Module:
     # AutoBackbone.from_pretrained asks the hub about local folders; config and class by hand do not.
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
-    config: Any = AutoConfig.from_pretrained(name)
+    def read(**changes: object) -> Any:  # noqa: ANN401
+        if given is None:
+            return AutoConfig.from_pretrained(name, **changes)
+        known = {key: value for key, value in given.items() if key not in ("out_features", "out_indices")}
+        return CONFIG_MAPPING[given.get("model_type", name)].from_dict(known, **changes)
+
+    config = read()
     stages = getattr(config, "stage_names", None)
     if type(config) not in MODEL_FOR_BACKBONE_MAPPING or stages is None:
         raise ValueError(
@@ -68,7 +88,7 @@ def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool) -> nn.Mod
             f"TransformersBackbone needs out_stages within 0 and {len(stages) - 1}; got {out_stages}. "
             f"The stages of {name!r} are {list(stages)}."
         )
-    config = AutoConfig.from_pretrained(name, out_indices=list(out_stages))
+    config = read(out_indices=list(out_stages))
     backbone_class: Any = MODEL_FOR_BACKBONE_MAPPING[type(config)]
     model: nn.Module = backbone_class.from_pretrained(name, config=config) if pretrained else backbone_class(config)
     return model

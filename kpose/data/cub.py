@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kpose.data.crops import load_crop, square_box
+from kpose.cropping import square_box
+from kpose.data.crops import load_crop
 from kpose.data.photo_dataset import PhotoDataset, byte_color
 from kpose.files import write_file
 from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera

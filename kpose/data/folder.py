@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.data.crops import crop_pair, square_box
+from kpose.cropping import square_box
+from kpose.data.crops import crop_pair
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked, one_line
 from kpose.data.photo_dataset import PhotoDataset, byte_color
 from kpose.geometry.camera import box_to_crop

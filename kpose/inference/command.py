@@ -50,7 +50,10 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         predictor = Predictor.from_checkpoint(
-            options.checkpoint, device=options.device, image_size=options.image_size
+            options.checkpoint,
+            device=options.device,
+            image_size=options.image_size,
+            trusted_modules=options.trust,
         )
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: no CUDA
         _say(_line(error))
@@ -93,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
     )
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="module of your own that the checkpoint takes classes from; importing it runs its code",
+    )  # fmt: skip
     return parser
 
 

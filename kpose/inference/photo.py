@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from kpose.data.crops import crop_image, square_box
+from kpose.cropping import crop_image, square_box
 from kpose.visualization import from_pillow, to_pillow
 
 __all__ = ["Picture", "cut_square", "load_mask", "load_photo", "mask_box", "photo_square"]

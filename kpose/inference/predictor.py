@@ -1,36 +1,45 @@
-"""Photos in, poses out."""
+"""Photos in, reconstructions out."""
 
 import logging
-import pickle
-import warnings
-from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from kpose.blueprint import Blueprint
 from kpose.geometry.camera import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
+from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.segmentation import Segmenter, find_box
-from kpose.structures import Camera, Crop, Mesh, PosePrediction
-from kpose.tasks import PoseEstimator
+from kpose.network import PoseNetwork
+from kpose.structures import Camera, Crop, Mesh, PosePrediction, ShapePrediction
 
 __all__ = ["Predictor"]
 
 logger = logging.getLogger(__name__)
 
-# What Lightning, jsonargparse and the classes themselves raise while a task is built.
-BUILD_ERRORS = (
-    ArgumentError, ImportError, AttributeError, TypeError, LookupError, ValueError, RuntimeError, OSError,
-)  # fmt: skip
-
 Box = Sequence[int | float] | Tensor
+
+MODEL_CARD = """---
+{{ card_data }}
+---
+
+Camera pose and 3D shape of the object in a photo, by [kpose](https://pypi.org/project/kpose):
+
+```python
+import kpose
+
+predictor = kpose.Predictor.from_pretrained("this repository")
+[reconstruction] = predictor("photo.jpg")
+```
+"""
 
 
 class _Frame(NamedTuple):
@@ -43,47 +52,61 @@ class _Frame(NamedTuple):
     source: Picture
 
 
-class Predictor:
-    """Predict the pose of the object in photos with a trained task.
+class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_CARD):
+    """Predict camera, shape and appearance of the object in photos.
+
+    A call changes nothing in the predictor: several threads may share one. Huggingface_hub's mixin reaches the
+    Hub: ``save_pretrained(folder)`` writes weights, templates and a description, ``push_to_hub(repository)``
+    uploads them, and ``from_pretrained(folder_or_repository)`` reads them again, with the arguments of
+    `from_checkpoint` and the mixin's (``revision``, ``token``, ...).
 
     Args:
-        task: Trained task; it is moved to the device and put into evaluation.
+        network: Trained `PoseNetwork`, or a task that holds one as ``network``; it is moved to the device and put
+            into evaluation.
         image_size: Side of the crops that it was trained on, in pixels.
         device: Where the network runs.
         segmenter: What finds the object in a photo that comes without box and mask; the whole frame is taken when
             None.
         batch_size: How many photos the network sees at a time.
 
+    Attributes:
+        network: The network.
+
     Raises:
+        TypeError: If there is no `PoseNetwork`.
         ValueError: If ``image_size`` or ``batch_size`` is not positive.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
         >>> from kpose.heads import QuaternionHead
-        >>> predictor = Predictor(PoseEstimator(TinyBackbone(width=8), QuaternionHead), image_size=64)
-        >>> [prediction] = predictor(torch.rand(3, 90, 120), box=(10, 10, 70, 60))
-        >>> prediction.camera.rotation.shape
+        >>> predictor = Predictor(PoseNetwork(TinyBackbone(width=8), QuaternionHead), image_size=64)
+        >>> [reconstruction] = predictor(torch.rand(3, 90, 120), box=(10, 10, 70, 60))
+        >>> reconstruction.camera.rotation.shape
         torch.Size([3, 3])
     """
 
     def __init__(
         self,
-        task: PoseEstimator,
+        network: nn.Module,
         *,
         image_size: int,
         device: str | torch.device = "cpu",
         segmenter: Segmenter | None = None,
         batch_size: int = 32,
     ) -> None:
+        found = network if isinstance(network, PoseNetwork) else getattr(network, "network", None)
+        if not isinstance(found, PoseNetwork):
+            raise TypeError(f"Predictor needs a PoseNetwork or a task with one; got {type(network).__name__}.")
         if image_size < 1 or batch_size < 1:
             raise ValueError(
                 f"Predictor needs a positive image_size and batch_size; got {image_size} and {batch_size}."
             )
-        self.task = task.to(device).eval()
+        self.network = found.to(device).eval()
         self.image_size = image_size
         self.device = torch.device(device)
         self.segmenter = segmenter
         self.batch_size = batch_size
+        self._blueprint: Blueprint | None = None
 
     @classmethod
     def from_checkpoint(
@@ -94,11 +117,13 @@ class Predictor:
         image_size: int | None = None,
         segmenter: Segmenter | None = None,
         batch_size: int = 32,
+        trusted_modules: Sequence[str] = (),
     ) -> "Predictor":
         """Load a checkpoint that ``kpose fit`` has written.
 
-        The file is read with ``weights_only=True``: it holds tensors and plain values, and names the classes that
-        it is made of, which are imported. A task that was built in Python names none; build it again, load it by
+        The file holds all that prediction needs: templates, folders and models that training read may be gone. It
+        is read as tensors and plain values, and the classes that it names are imported, from kpose only unless
+        other modules are trusted. A task that was built in Python names none; build it again, load it by
         ``PoseEstimator.load_from_checkpoint`` and give it to `Predictor`.
 
         Args:
@@ -107,29 +132,65 @@ class Predictor:
             image_size: Side of the crops, in pixels; that of training, which the checkpoint knows, when not given.
             segmenter: What finds the object in a photo that comes without box and mask.
             batch_size: How many photos the network sees at a time.
+            trusted_modules: Modules and packages beside kpose whose classes the checkpoint may name: importing them
+                runs their code.
 
         Returns:
             Predictor.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no checkpoint of a `PoseEstimator`, or does not know its classes or image size.
+            ValueError: If it is no checkpoint of a `PoseEstimator`, names classes that are not trusted, or does not
+                know its classes or image size; one line says which.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no checkpoint {path}. Train one by `kpose fit`.")
-        contents = _read_checkpoint(path)
-        image_size = contents.get("image_size") if image_size is None else image_size
-        if image_size is None:
-            raise ValueError(f"Predictor needs the image size that {path} was trained with; it has none. Give it.")
-        if "_class_path" not in contents.get("hyper_parameters", {}):
-            raise ValueError(
-                f"Predictor needs the classes that {path} was made of; it was trained from Python, which does not "
-                "save them. Use Predictor(PoseEstimator.load_from_checkpoint(path, backbone=..., head=...))."
+        network, blueprint = load_checkpoint(path, trusted_modules=trusted_modules)
+        size = _image_size(blueprint, image_size, path)
+        predictor = cls(network, image_size=size, device=device, segmenter=segmenter, batch_size=batch_size)
+        predictor._blueprint = blueprint
+        return predictor
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]  # names what the mixin passes on
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        device: str | torch.device = "cpu",
+        image_size: int | None = None,
+        segmenter: Segmenter | None = None,
+        batch_size: int = 32,
+        trusted_modules: Sequence[str] = (),
+    ) -> "Predictor":
+        """Load a folder or a repository of the hub, for the mixin."""
+        folder = model_id
+        if not Path(model_id).is_dir():
+            folder = snapshot_download(
+                model_id,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+                allow_patterns=[CONFIG_FILE, "*.safetensors"],
             )
-        del contents
-        task = _build(path)
-        return cls(task, image_size=image_size, device=device, segmenter=segmenter, batch_size=batch_size)
+        network, blueprint = load_folder(folder, trusted_modules=trusted_modules)
+        size = _image_size(blueprint, image_size, folder)
+        predictor = cls(network, image_size=size, device=device, segmenter=segmenter, batch_size=batch_size)
+        predictor._blueprint = blueprint
+        return predictor
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write a folder, for the mixin."""
+        if self._blueprint is None:
+            raise ValueError(
+                "Predictor needs the classes that its network was made of to save it; a network that was built in "
+                "Python does not know them. Train it by `kpose fit` and take Predictor.from_checkpoint."
+            )
+        save_folder(self.network, {**self._blueprint, "image_size": self.image_size}, save_directory)
 
     def __call__(
         self,
@@ -183,41 +244,52 @@ class Predictor:
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Reconstruction]:
         crops = torch.stack([crop for crop, _ in prepared]).to(self.device)
-        network = self.task.network
-        features = network.backbone(crops)
-        vertices = network.shapes(features)
-        prediction = network.pose(features, vertices)
-        return [self._photo(prediction, vertices[row], row, frame) for row, (_, frame) in enumerate(prepared)]
+        features = self.network.backbone(crops)
+        if self.network.reconstructor is None:
+            vertices, shapes = self.network.shapes(features), None
+        else:
+            shapes = self.network.reconstruct(features)
+            vertices = shapes.vertices
+        prediction = self.network.pose(features, vertices)
+        meshes = self._meshes(vertices, shapes)
+        return [_photo(prediction, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
 
-    def _photo(self, prediction: PosePrediction, vertices: Tensor, row: int, frame: _Frame) -> Reconstruction:
-        """Take one row of a prediction to the pixels of its photo."""
-        crop = box_to_crop(torch.tensor(frame.square))
-        camera = Camera(*(part[row].float().cpu() for part in prediction.camera))
-        valid = True
-        keypoints = confidence = inliers = covariance = heatmaps = None
-        if isinstance(prediction, KeypointPrediction):
-            valid = bool(prediction.valid[row])
-            keypoints = undo_crop(prediction.keypoints[row].float().cpu(), crop)
-            confidence, inliers = prediction.confidence[row].float().cpu(), prediction.inliers[row].cpu()
-            covariance = _in_pixels(prediction.covariance[row].float().cpu(), crop)
-            heatmaps = prediction.heatmaps[row].float().cpu()
-        return Reconstruction(
-            camera=uncrop_camera(camera, crop),
-            crop_camera=camera,
-            crop=crop,
-            square=frame.square,
-            box=frame.box,
-            located_by=frame.located_by,
-            size=frame.size,
-            source=frame.source,
-            mesh=Mesh(vertices.float().cpu(), self.task.network.faces.cpu()),
-            valid=valid,
-            covariance=covariance,
-            keypoints=keypoints,
-            confidence=confidence,
-            inliers=inliers,
-            heatmaps=heatmaps,
-        )
+    def _meshes(self, vertices: Tensor, shapes: ShapePrediction | None) -> list[Mesh]:
+        """Give the mesh of every crop, with its texture where one is predicted."""
+        vertices, faces = vertices.float().cpu(), self.network.faces.cpu()
+        if shapes is None:
+            return [Mesh(one, faces) for one in vertices]
+        template, textures = self.network.template, shapes.texture.float().cpu()
+        uv, uv_faces = template.uv.cpu(), template.uv_faces.cpu()
+        return [Mesh(one, faces, uv, uv_faces, texture) for one, texture in zip(vertices, textures, strict=True)]
+
+
+def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> Reconstruction:
+    """Take one row of a prediction to the pixels of its photo."""
+    crop = box_to_crop(torch.tensor(frame.square))
+    camera = Camera(*(part[row].float().cpu() for part in prediction.camera))
+    keypoints: dict[str, Any] = {}
+    if isinstance(prediction, KeypointPrediction):
+        keypoints = {
+            "valid": bool(prediction.valid[row]),
+            "covariance": _in_pixels(prediction.covariance[row].float().cpu(), crop),
+            "keypoints": undo_crop(prediction.keypoints[row].float().cpu(), crop),
+            "confidence": prediction.confidence[row].float().cpu(),
+            "inliers": prediction.inliers[row].cpu(),
+            "heatmaps": prediction.heatmaps[row].float().cpu(),
+        }
+    return Reconstruction(
+        camera=uncrop_camera(camera, crop),
+        crop_camera=camera,
+        crop=crop,
+        square=frame.square,
+        box=frame.box,
+        located_by=frame.located_by,
+        size=frame.size,
+        source=frame.source,
+        mesh=mesh,
+        **keypoints,
+    )
 
 
 def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
@@ -227,24 +299,11 @@ def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
     return unit[:, None] * covariance * unit
 
 
-def _build(path: Path) -> PoseEstimator:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of what Lightning calls in jsonargparse
-            return PoseEstimator.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except BUILD_ERRORS as error:
-        reason = " ".join(str(_root(error)).split())[:300]
-        raise ValueError(
-            f"{path} cannot be built again ({reason}). Its classes, and the folder of its backbone, must be where "
-            "they were in training."
-        ) from error
-
-
-def _root(error: BaseException) -> BaseException:
-    """Give the exception that the others were raised over."""
-    while (earlier := error.__cause__ or error.__context__) is not None:
-        error = earlier
-    return error
+def _image_size(blueprint: Blueprint, given: int | None, path: str | PathLike[str]) -> int:
+    size = blueprint["image_size"] if given is None else given
+    if size is None:
+        raise ValueError(f"Predictor needs the image size that {path} was trained with; it has none. Give it.")
+    return size
 
 
 def _entries(images: Any, box: Any, mask: Any) -> list[tuple[Any, Any, Any]]:  # noqa: ANN401
@@ -274,14 +333,3 @@ def _is_box(value: Any) -> bool:  # noqa: ANN401
     if isinstance(value, Tensor):
         return value.ndim < 2
     return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], int | float)
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is no checkpoint that can be read safely ({reason}). Train it anew.") from error
-    if not isinstance(contents, dict) or "state_dict" not in contents:
-        raise ValueError(f"{path} is no checkpoint of a training run. Give a file that `kpose fit` has written.")
-    return contents

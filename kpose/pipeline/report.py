@@ -94,7 +94,7 @@ def _training(data: Any, cameras: Path, mesh: Mesh) -> str:  # noqa: ANN401
 
 
 def _held_out(images: Dataset[Batch], checkpoint: Path) -> str:
-    network = Predictor.from_checkpoint(checkpoint).task.network
+    network = Predictor.from_checkpoint(checkpoint).network
     items = _spread(images)
     with torch.no_grad():
         features = network.backbone(torch.stack([item["image"] for item in items]))

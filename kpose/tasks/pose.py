@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torchmetrics import Metric
 
 from kpose.backbones import Backbone
+from kpose.blueprint import draw_blueprint
 from kpose.heads import PoseHead
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.network import PoseNetwork
@@ -99,6 +100,14 @@ class PoseEstimator(Task):
         self.renderer = HardRenderer()
         self.soft_renderer = SoftRenderer()
         self.scores = nn.ModuleDict({stage: _scores() for stage in ("val", "test")})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what builds the network again without the files of training; see `Task.on_save_checkpoint`."""
+        super().on_save_checkpoint(checkpoint)
+        arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        blueprint = draw_blueprint(self.network, arguments, image_size=checkpoint.get("image_size"))
+        if blueprint is not None:
+            checkpoint["blueprint"] = blueprint
 
     def forward(
         self, image: Float[Tensor, "batch 3 H W"], vertices: Float[Tensor, "batch V 3"] | None = None

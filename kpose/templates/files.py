@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import trimesh
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -153,6 +152,8 @@ def read_surface(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
         raise FileNotFoundError(f"A template needs {path}; there is no such file. Check the path.")
     if path.suffix.lower() not in _MESHES:
         raise ValueError(f"A mesh file ends in one of {', '.join(_MESHES)}; got {path.name!r}. Convert it.")
+    import trimesh  # here, as it takes a second that predictions need not wait for
+
     try:
         mesh = trimesh.load_mesh(path, process=False)
         positions = torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float64).copy())

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import trimesh
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -48,6 +47,8 @@ def geodesic_sphere(frequency: int) -> SphereMap:
         >>> geodesic_sphere(8).vertices.shape
         torch.Size([642, 3])
     """
+    import trimesh  # here, as it takes a second that predictions need not wait for
+
     base = trimesh.creation.icosahedron()
     corners = torch.from_numpy(np.array(base.vertices))[torch.from_numpy(np.array(base.faces))]
     cells = [(i, j) for i in range(frequency + 1) for j in range(frequency + 1 - i)]

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.data.crops import CropCache, crop_image, load_crop, square_box
+from kpose.cropping import crop_image, square_box
+from kpose.data.crops import CropCache, load_crop
 
 
 def ramp(width: int, height: int) -> Image.Image:

@@ -36,13 +36,15 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Write checkpoints as ``kpose fit`` does, of untrained tasks."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for head, settings in HEADS.items():
+        task = build_task(head)
         contents = {
-            "state_dict": build_task(head).state_dict(),
+            "state_dict": task.state_dict(),
             "hyper_parameters": {**TINY, "head": settings},
             "hparams_name": "kwargs",
             "pytorch-lightning_version": "2.6.0",
             "image_size": 64,
         }
+        task.on_save_checkpoint(contents)
         torch.save(contents, folder / f"{head}.ckpt")
     return {head: folder / f"{head}.ckpt" for head in HEADS}
 

@@ -1,14 +1,19 @@
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
+from kpose.backbones import TinyBackbone
 from kpose.geometry.camera import apply_crop, project
-from kpose.heads import KeypointPrediction
+from kpose.heads import KeypointPrediction, QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square
+from kpose.network import PoseNetwork
+from kpose.reconstruction import MeshReconstructor
+from kpose.rendering import HardRenderer
 from kpose.tasks import PoseEstimator
 from kpose.visualization import to_pillow
 
@@ -88,7 +93,7 @@ def test_a_batch_equals_one_by_one(checkpoints: dict[str, Path]) -> None:
     predictor = Predictor.from_checkpoint(checkpoints["quaternion"])
     photos = [noise(seed=0), noise(70, 50, seed=1), noise(seed=2)]
     boxes = [(20, 10, 80, 70), None, (5, 5, 60, 40)]
-    two_at_a_time = Predictor(predictor.task, image_size=64, batch_size=2)
+    two_at_a_time = Predictor(predictor.network, image_size=64, batch_size=2)
     together = two_at_a_time(photos, box=boxes)
     assert len(together) == 3
     for photo, box, found in zip(photos, boxes, together, strict=True):
@@ -124,7 +129,7 @@ def test_the_log_tells_of_whole_frames(predictor: Predictor, caplog: pytest.LogC
 def test_predictions_need_no_gradient_and_leave_training_alone(predictor: Predictor) -> None:
     [found] = predictor(noise())
     assert not found.camera.scale.requires_grad
-    assert not predictor.task.training
+    assert not predictor.network.training
 
 
 def test_mixed_up_boxes_and_masks_are_refused(predictor: Predictor) -> None:
@@ -139,45 +144,52 @@ def test_mixed_up_boxes_and_masks_are_refused(predictor: Predictor) -> None:
         predictor(noise(), box=(20, 10, 80, 70), mask=torch.ones(90, 120))
 
 
+def test_a_network_and_a_task_with_one_are_alike(tiny_task: Callable[[str], PoseEstimator]) -> None:
+    task = tiny_task("quaternion")
+    [by_task], [by_network] = (Predictor(part, image_size=64)(noise()) for part in (task, task.network))
+    torch.testing.assert_close(by_task.camera, by_network.camera, rtol=0, atol=0)
+    with pytest.raises(TypeError, match="needs a PoseNetwork or a task with one; got Linear"):
+        Predictor(torch.nn.Linear(1, 1), image_size=64)
+
+
+def test_threads_share_a_predictor(predictor: Predictor) -> None:
+    photos = [noise(seed=seed) for seed in range(12)]
+    alone = [predictor(photo)[0] for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found for [found] in pool.map(predictor, photos)]
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(other.heatmaps, one.heatmaps, rtol=0, atol=1e-5)
+        assert torch.equal(other.mesh.vertices, one.mesh.vertices)
+        assert not other.camera.scale.requires_grad
+
+
+def test_a_reconstructor_gives_shape_and_texture() -> None:
+    network = PoseNetwork(TinyBackbone(width=8), QuaternionHead, reconstructor=MeshReconstructor)
+    assert network.reconstructor is not None
+    torch.nn.init.normal_(network.reconstructor.shape.output.weight, std=0.02)
+    first, second = Predictor(network, image_size=64)([noise(seed=0), noise(seed=1)])
+    assert first.mesh.texture is not None
+    assert first.mesh.texture.shape == (3, 128, 256)
+    assert first.mesh.uv is not None
+    assert first.mesh.uv_faces is not None
+    assert first.mesh.uv_faces.shape == first.mesh.faces.shape
+    assert (first.mesh.vertices - network.vertices).abs().max() > 1e-3
+    assert not torch.equal(first.mesh.vertices, second.mesh.vertices)
+    assert not torch.equal(first.mesh.texture, second.mesh.texture)  # type: ignore[arg-type]
+    seen = HardRenderer().render(first.mesh, first.crop_camera, 32)
+    assert seen.rgb is not None
+
+
+def test_without_a_reconstructor_the_shape_is_the_template_s(predictor: Predictor) -> None:
+    [found] = predictor(noise())
+    assert torch.equal(found.mesh.vertices, predictor.network.vertices)
+    assert found.mesh.uv is found.mesh.uv_faces is found.mesh.texture is None
+
+
 def test_sizes_must_be_positive(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match="positive image_size and batch_size"):
-        Predictor(predictor.task, image_size=0)
+        Predictor(predictor.network, image_size=0)
 
 
 def test_the_task_gives_what_the_head_predicts(predictor: Predictor) -> None:
-    assert isinstance(predictor.task(torch.rand(1, 3, 64, 64)), KeypointPrediction)
-
-
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
-        Predictor.from_checkpoint(tmp_path / "missing.ckpt")
-    (tmp_path / "text.ckpt").write_text("weights")
-    with pytest.raises(ValueError, match="no checkpoint that can be read safely"):
-        Predictor.from_checkpoint(tmp_path / "text.ckpt")
-    (tmp_path / "empty.ckpt").touch()
-    with pytest.raises(ValueError, match="no checkpoint that can be read safely"):
-        Predictor.from_checkpoint(tmp_path / "empty.ckpt")
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.ckpt")
-    with pytest.raises(ValueError, match="no checkpoint of a training run"):
-        Predictor.from_checkpoint(tmp_path / "weights.ckpt")
-    torch.save(torch.nn.Linear(1, 1), tmp_path / "pickle.ckpt")
-    with pytest.raises(ValueError, match="no checkpoint that can be read safely") as caught:
-        Predictor.from_checkpoint(tmp_path / "pickle.ckpt")
-    assert "\n" not in str(caught.value)
-
-
-def test_what_a_checkpoint_lacks_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    contents = torch.load(checkpoints["keypoint"], weights_only=True)
-    path = tmp_path / "other.ckpt"
-    torch.save({k: v for k, v in contents.items() if k != "image_size"}, path)
-    with pytest.raises(ValueError, match="needs the image size"):
-        Predictor.from_checkpoint(path)
-    assert Predictor.from_checkpoint(path, image_size=96).image_size == 96
-    torch.save({**contents, "hyper_parameters": {}}, path)
-    with pytest.raises(ValueError, match="was trained from Python"):
-        Predictor.from_checkpoint(path)
-    head = {"class_path": "no_such_package.Head"}
-    torch.save({**contents, "hyper_parameters": {**contents["hyper_parameters"], "head": head}}, path)
-    with pytest.raises(ValueError, match="cannot be built again") as caught:
-        Predictor.from_checkpoint(path)
-    assert "\n" not in str(caught.value)
+    assert isinstance(predictor.network(torch.rand(1, 3, 64, 64)), KeypointPrediction)

@@ -74,7 +74,7 @@ def test_uncertainty_is_that_of_the_crop_in_pixels(checkpoints: dict[str, Path])
     predictor = Predictor.from_checkpoint(checkpoints["keypoint"])
     [found] = predictor(photo, box=(20, 10, 80, 70))
     with torch.no_grad():
-        in_crop = predictor.task(cut_square(photo, found.square, 64)[None]).covariance[0]
+        in_crop = predictor.network(cut_square(photo, found.square, 64)[None]).covariance[0]
     pixels = (found.square[2] - found.square[0]) / 2
     unit = torch.tensor([1.0, pixels, pixels, 1, 1, 1])
     expected = unit[:, None] * in_crop * unit

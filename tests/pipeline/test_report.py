@@ -8,6 +8,7 @@ from kpose.backbones import TinyBackbone
 from kpose.data import SyntheticBirdsDataModule
 from kpose.geometry.camera import box_to_crop
 from kpose.heads import QuaternionHead
+from kpose.inference import Predictor
 from kpose.pipeline.report import write_report
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.tasks import PoseEstimator
@@ -39,7 +40,7 @@ def cameras(data, tmp_path):
 def predictor(monkeypatch):
     """Predict with a head that was never trained."""
     task = PoseEstimator(TinyBackbone(**BACKBONE["init_args"]), QuaternionHead).eval()
-    made = type("Made", (), {"task": task})
+    made = Predictor(task, image_size=64)
     monkeypatch.setattr("kpose.pipeline.report.Predictor.from_checkpoint", lambda path: made)
 
 
