@@ -5,6 +5,7 @@ Imports point down only::
     __main__
     pipeline
     cli  testing
+    video
     inference  callbacks
     tasks
     blueprint

@@ -25,6 +25,7 @@ OWN = {
     "pipeline": "kpose.pipeline.command",
     "predict": "kpose.inference.command",
     "template": "kpose.inference.template_command",
+    "video": "kpose.video.command",
 }
 
 

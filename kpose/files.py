@@ -2,10 +2,11 @@
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["safe_name", "write_file", "write_text"]
+__all__ = ["fresh_file", "safe_name", "write_file", "write_text"]
 
 LONGEST_NAME = 100
 
@@ -24,11 +25,32 @@ def write_file(path: str | Path, save: Callable[[Path], object]) -> None:
         >>> path.read_bytes()
         b'bird'
     """
+    with fresh_file(path) as fresh:
+        save(fresh)
+
+
+@contextmanager
+def fresh_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside a file, for content that comes bit by bit; it is renamed at the end.
+
+    Args:
+        path: File; its folder is made, an older file is replaced at once.
+
+    Yields:
+        The temporary name, which ends in ``.tmp``. If the block fails, nothing is left behind.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "bird.txt"
+        >>> with fresh_file(path) as fresh, fresh.open("w") as file:
+        ...     count = file.write("bird")
+        >>> path.read_text()
+        'bird'
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        save(fresh)
+        yield fresh
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIGHTNING = {"pytorch_lightning", "lightning"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline"}
-OPTIONAL = {"wandb", "pytorch3d", "cv2", "poselib", "warp"}
+OPTIONAL = {"av", "wandb", "pytorch3d", "cv2", "poselib", "warp"}
 NEVER = {"torchvision", "timm"}
 NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels"}
 """Modules that nothing imports unless their extra is there."""
@@ -184,7 +184,8 @@ def test_lower_layers_do_not_load_lightning():
     names = sorted(
         module_name(path)
         for path in FILES
-        if path.name == "__init__.py" and part_of(module_name(path)) not in LIGHTNING_ALLOWED | {"", "inference"}
+        if path.name == "__init__.py"
+        and part_of(module_name(path)) not in LIGHTNING_ALLOWED | {"", "inference", "video"}
     )
     code = "import sys, json, importlib\n"
     code += f"for name in {names!r}: importlib.import_module(name)\n"

@@ -1,0 +1,126 @@
+"""What an object looks like by its colours alone, and where in the next frame the same pixels are."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, avg_pool3d, conv2d
+
+from kpose.video.tracker import mask_to_box
+
+__all__ = ["color_histogram", "color_share", "color_similarity", "find_shift"]
+
+NUM_BINS = 16
+MOST_TEMPLATE_PIXELS = 1024  # of the picture that is searched for: the search costs as many products a position
+
+
+def color_histogram(image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]) -> Float[Tensor, "bins"]:
+    """Count the colours of some pixels, neighbouring colours together.
+
+    Args:
+        image: RGB in [0, 1].
+        mask: Which pixels.
+
+    Returns:
+        Shares that add up to 1; all zero without pixels.
+
+    Example:
+        >>> color_histogram(torch.rand(3, 8, 8), torch.ones(8, 8) > 0).sum().round()
+        tensor(1.)
+    """
+    counts = torch.bincount(_bins(image)[mask], minlength=NUM_BINS**3).to(image)
+    cube = counts.view(1, 1, NUM_BINS, NUM_BINS, NUM_BINS)
+    counts = avg_pool3d(cube, 3, stride=1, padding=1).flatten()
+    return counts / counts.sum().clamp_min(1e-6)
+
+
+def color_share(
+    image: Float[Tensor, "3 H W"], inside: Float[Tensor, "bins"], outside: Float[Tensor, "bins"]
+) -> Float[Tensor, "H W"]:
+    """Say how much likelier each pixel's colour is on the object than beside it.
+
+    Args:
+        image: RGB in [0, 1].
+        inside: Colours of the object, see `color_histogram`.
+        outside: Colours beside it.
+
+    Returns:
+        Values in [0, 1], averaged over neighbours; one half for colours of neither.
+
+    Example:
+        >>> red, black = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
+        >>> red[0] = 1
+        >>> everywhere = torch.ones(4, 4) > 0
+        >>> color_share(red, color_histogram(red, everywhere), color_histogram(black, everywhere)).min().round()
+        tensor(1.)
+    """
+    floor = 0.01 / NUM_BINS**3
+    share = ((inside + floor) / (inside + outside + 2 * floor))[_bins(image)]
+    mean: Tensor = avg_pool2d(share[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
+    return mean
+
+
+def color_similarity(first: Float[Tensor, "bins"], second: Float[Tensor, "bins"]) -> float:
+    """Measure how alike two colour histograms are: the Bhattacharyya coefficient.
+
+    Args:
+        first: Shares that add up to 1.
+        second: Shares that add up to 1.
+
+    Returns:
+        Value in [0, 1]; 1 for equal ones.
+
+    Example:
+        >>> color_similarity(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+        0.0
+    """
+    return float((first * second).sqrt().sum())
+
+
+def find_shift(
+    before: Float[Tensor, "3 H W"], after: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"], reach: int
+) -> tuple[int, int]:
+    """Find where the pixels of a mask went: the shift under which the two pictures differ least there.
+
+    Args:
+        before: RGB in [0, 1].
+        after: The next picture, of the same size.
+        mask: Pixels of the object in the picture before; at least one.
+        reach: Largest shift, in pixels.
+
+    Returns:
+        Shift to the right and down, in pixels: a multiple of two or more for large objects. Parts that leave the
+        picture are compared with its edge.
+
+    Example:
+        >>> picture = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(0))
+        >>> mask = torch.zeros(24, 32, dtype=torch.bool)
+        >>> mask[8:14, 9:20] = True
+        >>> find_shift(picture, picture.roll((2, -3), (1, 2)), mask, reach=5)
+        (-3, 2)
+    """
+    box = mask_to_box(mask)
+    assert box is not None
+    left, top, right, bottom = (int(number) for number in box)
+    step = 1
+    while (right - left) * (bottom - top) > MOST_TEMPLATE_PIXELS * step**2:
+        step += 1
+    reach = max(reach // step, 1)
+    template = avg_pool2d(before[None, :, top:bottom, left:right], step, ceil_mode=True, count_include_pad=False)
+    weight = avg_pool2d(mask[None, None, top:bottom, left:right].to(before), step, ceil_mode=True)
+    margin = reach * step
+    wide = torch.nn.functional.pad(after[None], (margin, margin + step, margin, margin + step), mode="replicate")
+    window = wide[:, :, top : bottom + 2 * margin + step, left : right + 2 * margin + step]
+    window = avg_pool2d(window, step)
+    # Sum of w (I - T)² over the object, without the term that does not depend on the shift.
+    squared = conv2d(window.square().sum(1, keepdim=True), weight)
+    cost = (squared - 2 * conv2d(window, weight * template))[0, 0, : 2 * reach + 1, : 2 * reach + 1]
+    # Of equal ones the smallest shift is taken.
+    away = torch.arange(-reach, reach + 1).to(cost)
+    cost = cost + 1e-4 * weight.sum() * (away.square()[:, None] + away.square()) / reach**2
+    row, column = divmod(int(cost.argmin()), 2 * reach + 1)
+    return (column - reach) * step, (row - reach) * step
+
+
+def _bins(image: Tensor) -> Tensor:
+    red, green, blue = (image.clamp(0, 1) * NUM_BINS).long().clamp_max(NUM_BINS - 1).unbind()
+    return (red * NUM_BINS + green) * NUM_BINS + blue

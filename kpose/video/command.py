@@ -1,0 +1,222 @@
+"""``kpose video``: a video in, the same with the meshes of its birds beside it and their camera tracks out."""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import trimesh
+from tqdm import tqdm
+
+from kpose.data.video_sequence import read_identities
+from kpose.files import fresh_file, safe_name, write_file
+from kpose.inference import Predictor
+from kpose.inference.segmentation import SaliencySegmenter
+from kpose.video.association import AssociationTracker
+from kpose.video.disk import DiskTracker, read_mask_folder
+from kpose.video.drawing import VideoWriter, draw_objects, side_by_side
+from kpose.video.frames import Frame, open_frames
+from kpose.video.lwl import LWLTracker
+from kpose.video.predictor import FrameReconstructions, VideoPredictor
+from kpose.video.sam2 import Sam2Tracker
+from kpose.video.smoothing import TemporalSmoothing
+from kpose.video.track_files import TrackFiles
+from kpose.video.tracker import Target, Tracker
+
+__all__ = ["main"]
+
+FAULTS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, AssertionError)  # the last: no CUDA
+
+
+class _Outputs(NamedTuple):
+    """Names of what is written."""
+
+    video: Path
+    table: Path
+    record: Path
+    meshes: Path
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Reconstruct the birds of a video.
+
+    What could be read of a damaged video is written, and the code says so.
+
+    Args:
+        args: Arguments after ``kpose video``; those of the process when None.
+
+    Returns:
+        0 if the whole video was read, 1 if a part of it could not be or nothing can be done; one line says why.
+
+    Raises:
+        SystemExit: If the arguments are wrong (code 2), or ask for help.
+    """
+    parser = _parser()
+    options = parser.parse_args(args)
+    _check(parser, options)
+    faults: list[str] = []
+    started = time.perf_counter()
+    try:
+        outputs = _outputs(options)
+        frames = _until_fault(open_frames(options.video, frame_rate=options.frame_rate), faults, options.frames)
+        predictor = Predictor.from_checkpoint(
+            options.checkpoint, device=options.device, image_size=options.image_size
+        )
+        smoothing = None if options.smooth is None else TemporalSmoothing(options.smooth)
+        video = VideoPredictor(predictor, _tracker(options), smoothing=smoothing)
+        count, seen = _run(video, frames, outputs, options)
+    except FAULTS as error:
+        _say(f"{options.video}: {_line(error)}")
+        return 1
+    rate = count / max(time.perf_counter() - started, 1e-9)
+    for fault in faults:
+        _say(fault)
+    if count == 0:
+        return 1
+    _say(f"{count} frames at {rate:.1f} a second, {seen} reconstructions; the results are in {options.out}.")
+    return 1 if faults else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kpose video",
+        description="Reconstruct the birds of a video, frame by frame. Writes NAME_overlay.mp4 (the video beside "
+        "itself with the meshes), NAME_cameras.csv and NAME_cameras.json for NAME.mp4.",
+    )
+    parser.add_argument(
+        "video", metavar="VIDEO", help="video file, folder of frames, or camera[:NAME] for a camera"
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="CKPT", help="a trained checkpoint")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    targets = parser.add_argument_group(
+        "what to follow",
+        "What stands out in the first frame, if not said. Boxes are numbered from 1 in their order.",
+    )
+    targets.add_argument(
+        "--box", nargs=4, type=float, action="append", default=[], metavar=("X0", "Y0", "X1", "Y1"),
+        help="box around an object in the first frame, in pixels; may be given several times",
+    )  # fmt: skip
+    targets.add_argument("--mask", type=Path, metavar="FILE", help="mask of the first frame, with identities")
+    targets.add_argument("--masks", type=Path, metavar="DIR", help="masks of every frame, PNG files in order")
+    trackers = parser.add_argument_group("how to follow it", "By colours and motion, if not said.")
+    trackers.add_argument("--sam2", metavar="MODEL", help="by SAM 2: a folder, or a name on the Hugging Face Hub")
+    trackers.add_argument("--lwl", nargs="?", const="", metavar="NAME", help="by LWL of an installed pytracking")
+    trackers.add_argument("--smooth", type=float, metavar="S", help="smooth cameras and shapes over S seconds")
+    results = parser.add_argument_group("results")
+    results.add_argument("--meshes", choices=("glb", "obj", "ply"), help="write every mesh to NAME_meshes/")
+    results.add_argument("--no-overlay", action="store_true", help="write no video, only the tracks")
+    results.add_argument(
+        "--largest", type=int, default=800, metavar="N", help="most pixels on a side of the overlay (default: 800)"
+    )
+    results.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "--frame-rate", type=float, default=25.0, metavar="R", help="frames a second of a folder (default: 25)"
+    )
+    parser.add_argument("--device", default="cpu", help="where the networks run, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
+    )
+    return parser
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if sum((bool(options.box), options.mask is not None, options.masks is not None)) > 1:
+        parser.error("--box, --mask and --masks exclude each other; give one of them")
+    told = options.box or options.mask is not None
+    if (options.sam2 is not None or options.lwl is not None) and not told:
+        parser.error("--sam2 and --lwl need a --box or --mask in the first frame")
+    if options.sam2 is not None and options.lwl is not None:
+        parser.error("--sam2 and --lwl exclude each other; give one of them")
+    if options.largest < 2 or options.frame_rate <= 0 or (options.frames is not None and options.frames < 1):
+        parser.error("--largest, --frame-rate and --frames must be positive")
+
+
+def _outputs(options: argparse.Namespace) -> _Outputs:
+    """Name the results, and refuse to replace what is there unless that is asked for."""
+    name = safe_name(Path(options.video.replace(":", "_")).stem, "video")
+    outputs = _Outputs(
+        options.out / f"{name}_overlay.mp4",
+        options.out / f"{name}_cameras.csv",
+        options.out / f"{name}_cameras.json",
+        options.out / f"{name}_meshes",
+    )
+    inputs = {
+        path.resolve() for path in (Path(options.video), options.checkpoint, options.mask) if path is not None
+    }
+    for path in outputs:
+        if path.resolve() in inputs:
+            raise ValueError(f"Its result {path} would replace an input. Choose another --out.")
+        if path.exists() and not options.overwrite:
+            raise FileExistsError(f"Its result {path} exists. Choose another --out, or give --overwrite.")
+    return outputs
+
+
+def _tracker(options: argparse.Namespace) -> Tracker[Any]:
+    if options.masks is not None:
+        return DiskTracker(read_mask_folder(options.masks))
+    targets: dict[int, Target] = {number + 1: tuple(box) for number, box in enumerate(options.box)}
+    if options.mask is not None:
+        identities = torch.from_numpy(read_identities(options.mask))
+        targets = {int(k): identities == k for k in identities.unique() if k}  # type: ignore[no-untyped-call]
+    if options.sam2 is not None:
+        return Sam2Tracker.from_pretrained(options.sam2, targets, device=options.device)
+    if options.lwl is not None:
+        return LWLTracker(targets, parameters=options.lwl or None)
+    return AssociationTracker(targets) if targets else AssociationTracker(segmenter=SaliencySegmenter())
+
+
+def _until_fault(frames: Iterator[Frame], faults: list[str], count: int | None) -> Iterator[Frame]:
+    """Give the frames that can be read, and note why there are no more."""
+    try:
+        yield from itertools.islice(frames, count)
+    except (OSError, ValueError, ImportError) as error:
+        faults.append(_line(error))
+
+
+def _run(
+    video: VideoPredictor, frames: Iterable[Frame], outputs: _Outputs, options: argparse.Namespace
+) -> tuple[int, int]:
+    """Reconstruct and write frame by frame; give the number of frames and of reconstructions."""
+    count = seen = 0
+    tracks: TrackFiles | None = None
+    writer: VideoWriter | None = None
+    with ExitStack() as stack, suppress(KeyboardInterrupt):  # how a camera is stopped
+        for found in tqdm(video(frames), desc="video", unit="frame", disable=None):
+            if tracks is None:  # of a video without a frame, nothing is left behind
+                tracks = stack.enter_context(TrackFiles(outputs.table, outputs.record, str(options.video)))
+            tracks.add(found)
+            if not options.no_overlay:
+                sheet = side_by_side(found.frame, draw_objects(found.frame, found.objects, largest=options.largest))
+                if writer is None:
+                    fresh = stack.enter_context(fresh_file(outputs.video))
+                    writer = stack.enter_context(VideoWriter(fresh, sheet.size))
+                writer.add(sheet, found.frame.time_s)
+            if options.meshes is not None:
+                _write_meshes(found, outputs.meshes, options.meshes)
+            count += 1
+            seen += sum(thing.reconstruction is not None for thing in found.objects)
+    return count, seen
+
+
+def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> None:
+    for thing in found.objects:
+        if thing.reconstruction is not None:
+            path = folder / f"{found.frame.number:06}_{thing.identity}.{kind}"
+            mesh = thing.reconstruction.mesh
+            solid = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
+            write_file(path, lambda fresh, solid=solid: solid.export(fresh, file_type=kind))  # type: ignore[misc]
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(line: str) -> None:
+    """Write a line to standard error, above the progress bar."""
+    tqdm.write(line, file=sys.stderr)

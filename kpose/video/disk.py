@@ -1,0 +1,74 @@
+"""Masks that were made before: of a benchmark, or of another program."""
+
+from pathlib import Path
+
+import numpy as np
+
+from kpose.data import VideoSequence
+from kpose.data.video_sequence import read_identities
+from kpose.video.frames import Frame
+from kpose.video.tracker import Track, Tracker
+
+__all__ = ["DiskTracker", "read_mask_folder"]
+
+
+class DiskTracker(Tracker[dict[int, str]]):
+    """Read the masks of a sequence from disk.
+
+    The frame's number says which mask belongs to it. Objects are there from the first frame in which they have a
+    pixel; a frame without annotation shows none of them.
+
+    Args:
+        sequence: What `kpose.data.read_davis`, `kpose.data.read_youtube_vos` or `read_mask_folder` gives.
+
+    Example:
+        >>> tracker = DiskTracker(VideoSequence("robin", (Path("0.jpg"),), (None,), {1: "bird"}))
+        >>> tracker.start()
+        {}
+    """
+
+    def __init__(self, sequence: VideoSequence) -> None:
+        self.sequence = sequence
+
+    def start(self) -> dict[int, str]:
+        """Give the objects seen so far: none."""
+        return {}
+
+    def step(self, state: dict[int, str], frame: Frame) -> tuple[list[Track], dict[int, str]]:
+        """Read the masks of one frame; see `Tracker.step`."""
+        if not 0 <= frame.number < len(self.sequence):
+            raise ValueError(
+                f"DiskTracker needs a frame of the {len(self.sequence)} of {self.sequence.name}; got number "
+                f"{frame.number}. Give the video that the masks belong to."
+            )
+        masks = self.sequence.masks(frame.number)
+        for mask in masks.values():
+            if mask.shape != (frame.image.height, frame.image.width):
+                raise ValueError(
+                    f"DiskTracker needs masks of the frame's size {frame.image.height, frame.image.width}; got "
+                    f"{tuple(mask.shape)} in {self.sequence.annotations[frame.number]}. Resize the frames."
+                )
+        seen = state | {identity: self.sequence.objects[identity] for identity in masks}
+        return [Track.of_mask(k, masks[k]) if k in masks else Track(k) for k in sorted(seen)], seen
+
+
+def read_mask_folder(folder: Path) -> VideoSequence:
+    """List the masks of a folder, one PNG file for each frame in the order of their names.
+
+    Args:
+        folder: Masks as DAVIS has them: with a palette of identities, or black and white.
+
+    Returns:
+        Sequence without pictures, with every identity that one of the masks holds.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no mask in it.
+        ValueError: If a mask cannot be read.
+    """
+    paths = tuple(sorted(folder.glob("*.png")))
+    if not paths:
+        raise FileNotFoundError(
+            f"read_mask_folder needs PNG files in {folder}; there are none. Name another folder."
+        )
+    objects = {int(value): "" for path in paths for value in np.unique(read_identities(path)) if value}
+    return VideoSequence(folder.name, paths, paths, dict(sorted(objects.items())))

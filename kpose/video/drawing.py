@@ -1,0 +1,153 @@
+"""Pictures of a frame with the meshes of its objects, and the file that they become."""
+
+import colorsys
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kpose.geometry.camera import crop_camera, project
+from kpose.structures import Crop
+from kpose.video.frames import Frame, import_av
+from kpose.video.predictor import ObjectReconstruction
+from kpose.visualization import from_pillow, overlay_mesh, to_pillow
+
+__all__ = ["VideoWriter", "draw_objects", "object_color", "side_by_side"]
+
+TICKS = 90_000  # a second, as in most video files
+GOLDEN = 0.618034
+
+
+def object_color(identity: int) -> tuple[float, float, float]:
+    """Choose a colour for an object: orange for the first, as different as can be for the next ones.
+
+    Args:
+        identity: Number of the object.
+
+    Returns:
+        RGB in [0, 1].
+
+    Example:
+        >>> object_color(1)
+        (1.0, 0.516, 0.12)
+    """
+    red, green, blue = colorsys.hsv_to_rgb((0.075 + GOLDEN * (identity - 1)) % 1.0, 0.88, 1.0)
+    return round(red, 3), round(green, 3), round(blue, 3)
+
+
+def draw_objects(frame: Frame, objects: Iterable[ObjectReconstruction], *, largest: int = 800) -> Image.Image:
+    """Draw the meshes of the objects on a frame, each in its colour.
+
+    Args:
+        frame: The frame.
+        objects: What was reconstructed in it.
+        largest: Most pixels on a side; a larger frame is scaled down.
+
+    Returns:
+        Picture.
+    """
+    picture = _fit(frame.image, largest)
+    factor = picture.width / frame.image.width
+    image = from_pillow(picture)
+    for thing in objects:
+        if thing.reconstruction is None:
+            continue
+        mesh = thing.reconstruction.mesh
+        camera = crop_camera(thing.reconstruction.camera, Crop(torch.tensor(factor), torch.zeros(2)))
+        window = _window(project(mesh.vertices, camera), image)
+        if window is not None:
+            left, top, right, bottom = window
+            moved = crop_camera(camera, Crop(torch.tensor(1.0), -torch.tensor([left, top], dtype=torch.float32)))
+            part = image[:, top:bottom, left:right]
+            color = object_color(thing.identity)
+            image[:, top:bottom, left:right] = overlay_mesh(part, mesh, moved, color=color)
+    return to_pillow(image)
+
+
+def side_by_side(frame: Frame, drawn: Image.Image) -> Image.Image:
+    """Put a frame to the left of what was drawn on it.
+
+    Args:
+        frame: The frame.
+        drawn: What `draw_objects` gives.
+
+    Returns:
+        Picture of twice the width, with even sides, as video files want them.
+    """
+    width, height = drawn.width - drawn.width % 2, drawn.height - drawn.height % 2
+    sheet = Image.new("RGB", (2 * width, height))
+    sheet.paste(frame.image.resize(drawn.size), (0, 0))
+    sheet.paste(drawn, (width, 0))
+    return sheet
+
+
+class VideoWriter:
+    """Write pictures to an MP4 file, H.264 where PyAV can, one after the other; needs ``kpose[video]``.
+
+    Args:
+        path: File.
+        size: Width and height, even numbers of pixels.
+
+    Raises:
+        ModuleNotFoundError: If PyAV is not installed.
+        OSError: If the file cannot be written.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+        av = import_av()
+        self._frame = av.VideoFrame.from_image
+        self._container: Any = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        self._stream: Any = self._container.add_stream(
+            codec, rate=25, options={"crf": "20"} if codec == "libx264" else {}
+        )
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, TICKS)
+        self._last = -1
+
+    def add(self, picture: Image.Image, time_s: float) -> None:
+        """Append a picture.
+
+        Args:
+            picture: RGB of the file's size.
+            time_s: Its time, later than that of the picture before.
+        """
+        frame = self._frame(picture)
+        frame.pts = self._last = max(round(time_s * TICKS), self._last + 1)
+        frame.time_base = Fraction(1, TICKS)
+        self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> "VideoWriter":
+        """Give itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file."""
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+def _fit(image: Image.Image, largest: int) -> Image.Image:
+    picture = image.copy()
+    picture.thumbnail((largest, largest))
+    return picture
+
+
+def _window(points: Tensor, image: Tensor) -> tuple[int, int, int, int] | None:
+    """Give the part of a picture that a mesh covers: drawing elsewhere would cost as much and show nothing."""
+    height, width = image.shape[-2:]
+    low, high = points.amin(0).floor() - 2, points.amax(0).ceil() + 2
+    left, top = (int(number) for number in low.clamp(min=0).clamp(max=torch.tensor([width, height])))
+    right, bottom = (int(number) for number in high.clamp(min=0).clamp(max=torch.tensor([width, height])))
+    return (left, top, right, bottom) if right > left and bottom > top else None

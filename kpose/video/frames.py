@@ -1,0 +1,240 @@
+"""Frames of videos, folders and cameras, one after the other, each with its time."""
+
+import itertools
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+from kpose.inference.photo import Picture, load_photo
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["Frame", "import_av", "number_frames", "open_frames", "read_camera", "read_folder", "read_video"]
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS and Windows
+
+
+class Frame(NamedTuple):
+    """One picture of a video."""
+
+    number: int
+    """Number of the frame, from 0."""
+    time_s: float
+    """Time since the beginning of the video, in seconds."""
+    image: Image.Image
+    """The upright picture, RGB."""
+
+
+def open_frames(source: str | Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
+    """Open whatever shows frames: a folder, a video file, or a camera.
+
+    Args:
+        source: Folder of pictures, video file, or ``camera`` for the first camera, ``camera:NAME`` for another.
+        frame_rate: Frames a second of a folder.
+
+    Returns:
+        Frames, see `read_folder`, `read_video` and `read_camera`.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+    """
+    if str(source).split(":")[0] == "camera":
+        return read_camera(str(source).partition(":")[2] or None)
+    path = Path(source)
+    if path.is_dir():
+        return read_folder(path, frame_rate=frame_rate)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no video {path}. Check the name.")
+    return read_video(path)
+
+
+def number_frames(pictures: Iterable[Frame | Picture], *, frame_rate: float = 25.0) -> Iterator[Frame]:
+    """Give numbers and times to pictures that have none.
+
+    Args:
+        pictures: Frames, which stay as they are, or files, Pillow's pictures or tensors.
+        frame_rate: Pictures a second.
+
+    Yields:
+        Frames.
+
+    Raises:
+        ValueError: If a picture cannot be read.
+
+    Example:
+        >>> [frame.time_s for frame in number_frames([Image.new("RGB", (9, 9))] * 3, frame_rate=10.0)]
+        [0.0, 0.1, 0.2]
+    """
+    for index, picture in enumerate(pictures):
+        yield picture if isinstance(picture, Frame) else Frame(index, index / frame_rate, load_photo(picture))
+
+
+def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
+    """Read the pictures of a folder in the order of the numbers in their names.
+
+    Args:
+        folder: Folder.
+        frame_rate: Pictures a second.
+
+    Yields:
+        Frames. A picture that cannot be read is left out; its number and time are not given to another.
+
+    Raises:
+        ValueError: If there are no pictures; or at the end, if some could not be read.
+    """
+    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=_natural)
+    if not paths:
+        raise ValueError(f"A folder of frames needs pictures; {folder} has none. Name another.")
+    faults = []
+    for index, path in enumerate(paths):
+        try:
+            image = load_photo(path)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        yield Frame(index, index / frame_rate, image)
+    if faults:
+        raise ValueError(f"{len(faults)} of {len(paths)} frames of {folder} cannot be read. The first: {faults[0]}")
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort ``frame2`` before ``frame10``."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def read_video(path: Path) -> Iterator[Frame]:
+    """Decode a video file with PyAV, one frame at a time; needs ``kpose[video]``.
+
+    Args:
+        path: File of any kind that FFmpeg reads.
+
+    Yields:
+        Frames, turned upright as the file says. What is damaged is left out, and decoding goes on behind it.
+
+    Raises:
+        ModuleNotFoundError: If PyAV is not installed.
+        ValueError: If the file holds no video that can be read; or at the end, if parts of it could not be read or
+            fewer frames came than the file announces.
+    """
+    av = import_av()
+    container = _open(av, path)
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path} holds no video. Name another file.")
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over in silence
+        announced, damaged, index = stream.frames, 0, 0
+        for frame in _decode(av, container, stream):
+            if frame is None or frame.is_corrupt:
+                damaged += 1
+                continue
+            start = stream.start_time or 0
+            known = frame.pts is not None and stream.time_base is not None
+            time = (
+                float((frame.pts - start) * stream.time_base) if known else index / float(stream.average_rate or 25)
+            )
+            yield Frame(index, max(time, 0.0), _upright(frame))
+            index += 1
+    if damaged or index < announced:
+        missing = f"{index} of {announced}" if announced else str(index)
+        raise ValueError(f"{path} is damaged or cut short: {missing} frames could be read. Fetch it again.")
+    if index == 0:
+        raise ValueError(f"{path} holds no frame that can be read. Name another file.")
+
+
+def read_camera(name: str | None = None) -> Iterator[Frame]:
+    """Read a camera of this machine through PyAV; needs ``kpose[video]``.
+
+    Args:
+        name: What FFmpeg calls the camera: ``/dev/video0`` on Linux, ``0`` on macOS, ``video=NAME`` on Windows; the
+            first one when not given, which Windows does not know.
+
+    Yields:
+        Frames, until the camera stops.
+
+    Raises:
+        ModuleNotFoundError: If PyAV is not installed.
+        ValueError: If there is no such camera, or it cannot be read.
+    """
+    av = import_av()
+    available = [kind for kind in CAMERA_FORMATS if any(kind in known.split(",") for known in av.formats_available)]
+    known = [kind for kind in (*available, "video4linux2,v4l2") if kind in av.formats_available]
+    if not known:
+        raise ValueError("Cameras need a PyAV with v4l2, avfoundation or dshow; this one has none. Give a file.")
+    device = name or {"avfoundation": "0", "dshow": ""}.get(known[0], "/dev/video0")
+    try:
+        container = av.open(device, format=known[0])
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The camera {device!r} cannot be read ({_reason(error)}). Name another, or a file."
+        ) from error
+    with container:
+        start = None
+        for index, frame in enumerate(container.decode(video=0)):
+            time = float(frame.time or 0.0)
+            start = time if start is None else start
+            yield Frame(index, time - start, _upright(frame))
+
+
+def import_av() -> ModuleType:
+    """Import PyAV.
+
+    Returns:
+        The module ``av``.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Videos need PyAV; it is not installed. Run `pip install 'kpose[video]'`, or give a folder of frames."
+        ) from error
+    logging.getLogger("libav").setLevel(logging.CRITICAL)  # what matters of it is said by the reader
+    return av
+
+
+def _open(av: ModuleType, path: Path) -> Any:  # noqa: ANN401
+    try:
+        return av.open(str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no video that can be read ({_reason(error)}). Fetch it again.") from error
+
+
+def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Decode packet by packet, and give None for a packet that cannot be decoded."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (OSError, ValueError) as error:  # the file ends in the middle of something
+            logger.info("Reading stopped: %s", _reason(error))
+            yield None
+            return
+        if packet is None:
+            return
+        try:
+            yield from itertools.chain(packet.decode())
+        except (OSError, ValueError) as error:
+            if not isinstance(error, av.error.EOFError):
+                yield None
+
+
+def _upright(frame: "av.VideoFrame") -> Image.Image:
+    image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__

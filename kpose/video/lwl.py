@@ -1,0 +1,99 @@
+"""LWL, the paper's tracker, through an installed pytracking; nothing is imported before it is asked for.
+
+pytracking is under the GPL: it is no dependency of kpose, and none of its code is here.
+"""
+
+import importlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kpose.video.frames import Frame
+from kpose.video.tracker import Target, Track, Tracker, mask_of_target, mask_to_box
+
+__all__ = ["LWLTracker"]
+
+MOST_OBJECTS = 254  # identities are bytes there
+
+
+@dataclass
+class _Memory:
+    inner: Any = None
+    output: Any = None
+
+
+class LWLTracker(Tracker[_Memory]):
+    """Follow objects with LWL.
+
+    Args:
+        targets: Box or mask of each object in the first frame, by identity. Beside masks, a box counts as a mask
+            that fills it.
+        parameters: Name of pytracking's parameters, which name the weights; if not given, ``lwl_ytvos`` where there
+            are masks, ``lwl_boxinit`` where there are boxes alone.
+
+    Raises:
+        ModuleNotFoundError: If pytracking is not installed.
+        ValueError: If there are no targets, or an identity is not between 1 and 254.
+
+    Source:
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
+    """
+
+    def __init__(self, targets: Mapping[int, Target], *, parameters: str | None = None) -> None:
+        if not targets or not all(0 < identity <= MOST_OBJECTS for identity in targets):
+            raise ValueError(
+                f"LWLTracker needs targets with identities from 1 to {MOST_OBJECTS}; got {[*targets]}."
+            )
+        try:
+            evaluation: Any = importlib.import_module("pytracking.evaluation.tracker")
+            self._wrapper: Any = importlib.import_module("pytracking.evaluation.multi_object_wrapper")
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                f"LWLTracker needs pytracking, which cannot be imported ({error}). Get it from "
+                "github.com/visionml/pytracking (GPL) with its weights, and put it on the path."
+            ) from error
+        self.targets = dict(targets)
+        self._boxes = not any(isinstance(target, Tensor) for target in targets.values())
+        usual = "lwl_boxinit" if self._boxes else "lwl_ytvos"
+        self._tracker = evaluation.Tracker("lwl", parameters or usual)
+
+    def start(self) -> _Memory:
+        """Give the state before the first frame."""
+        return _Memory()
+
+    @torch.no_grad()
+    def step(self, state: _Memory, frame: Frame) -> tuple[list[Track], _Memory]:
+        """Follow the objects into the next frame; see `Tracker.step`."""
+        image = np.asarray(frame.image)
+        if state.inner is None:
+            size = frame.image.height, frame.image.width
+            parameters = self._tracker.get_parameters()
+            inner = self._wrapper.MultiObjectWrapper(self._tracker.tracker_class, parameters, None, fast_load=True)
+            masks = {identity: mask_of_target(target, size) for identity, target in self.targets.items()}
+            output = inner.initialize(image, self._info(masks))
+        else:
+            inner = state.inner
+            output = inner.track(image, {"previous_output": state.output})
+        found = torch.from_numpy(np.ascontiguousarray(output["segmentation"]))
+        tracks = [Track.of_mask(identity, found == identity) for identity in sorted(self.targets)]
+        return tracks, _Memory(inner, OrderedDict(output))
+
+    def _info(self, masks: Mapping[int, Tensor]) -> dict[str, Any]:
+        """Say what to follow, in pytracking's terms: boxes are left, top, width, height."""
+        labels = np.zeros(next(iter(masks.values())).shape, dtype=np.uint8)
+        boxes = OrderedDict()
+        for identity, mask in masks.items():
+            labels[mask.numpy()] = identity
+            left, top, right, bottom = mask_to_box(mask) or (0.0, 0.0, 0.0, 0.0)
+            boxes[identity] = [left, top, right - left, bottom - top]
+        identities = [*masks]
+        info: dict[str, Any] = {"init_bbox": boxes, "object_ids": identities, "init_object_ids": identities}
+        info["sequence_object_ids"] = identities
+        if not self._boxes:
+            info["init_mask"] = labels
+        return info

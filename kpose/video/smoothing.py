@@ -1,0 +1,97 @@
+"""Causal smoothing of cameras and shapes over time."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kpose.geometry.camera import uncrop_camera
+from kpose.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from kpose.inference import Reconstruction
+from kpose.structures import Camera
+
+__all__ = ["Smoothed", "TemporalSmoothing", "smooth_camera"]
+
+
+class Smoothed(NamedTuple):
+    """What smoothing remembers of one object."""
+
+    time_s: float
+    """When it was last seen."""
+    camera: Camera
+    """Smoothed camera in normalised coordinates of its crop."""
+    vertices: Float[Tensor, "V 3"]
+    """Smoothed shape."""
+
+
+class TemporalSmoothing:
+    """Follow cameras and shapes with a lag, by exponential smoothing with a time constant.
+
+    The camera is smoothed in its crop, which the tracker moves with the object: translation and the logarithm of
+    the scale on the line, the rotation along the geodesic of SO(3). Shapes are smoothed vertex by vertex. A
+    prediction that is not `valid` does not move what is remembered. After a gap longer than five time constants it
+    starts afresh.
+
+    Args:
+        time_constant_s: Time in which two thirds of a jump are followed, in seconds, positive.
+
+    Raises:
+        ValueError: If the time constant is not positive.
+    """
+
+    def __init__(self, time_constant_s: float = 0.1) -> None:
+        if not 0 < time_constant_s < math.inf:
+            raise ValueError(f"TemporalSmoothing needs a positive time constant; got {time_constant_s}.")
+        self.time_constant_s = time_constant_s
+
+    def __call__(
+        self, last: Smoothed | None, reconstruction: Reconstruction, time_s: float
+    ) -> tuple[Reconstruction, Smoothed]:
+        """Smooth one reconstruction of an object.
+
+        Args:
+            last: What the last call for this object gave, none for its first.
+            reconstruction: What one frame shows.
+            time_s: Time of the frame, in seconds.
+
+        Returns:
+            The reconstruction with smoothed camera and shape, and what the next call needs.
+        """
+        camera, vertices = reconstruction.crop_camera, reconstruction.mesh.vertices
+        gap = math.inf if last is None else time_s - last.time_s
+        if last is not None and gap <= 5 * self.time_constant_s:
+            share = 1 - math.exp(-max(gap, 0.0) / self.time_constant_s) if reconstruction.valid else 0.0
+            camera = smooth_camera(last.camera, camera, share)
+            vertices = last.vertices.lerp(vertices, share)
+        smoothed = replace(
+            reconstruction,
+            crop_camera=camera,
+            camera=uncrop_camera(camera, reconstruction.crop),
+            mesh=reconstruction.mesh._replace(vertices=vertices),
+        )
+        return smoothed, Smoothed(time_s, camera, vertices)
+
+
+def smooth_camera(first: Camera, second: Camera, share: float) -> Camera:
+    """Go a share of the way from one camera to another.
+
+    Args:
+        first: Camera.
+        second: Camera in the same image frame.
+        share: Share in [0, 1].
+
+    Returns:
+        Camera between them; its rotation is on the shortest way, of two equally short ones either.
+
+    Example:
+        >>> import torch
+        >>> camera = Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3))
+        >>> smooth_camera(camera, Camera(torch.tensor(4.0), torch.ones(2), torch.eye(3)), 0.5).scale
+        tensor(2.)
+    """
+    turn = matrix_to_axis_angle(first.rotation.mT @ second.rotation)
+    rotation = first.rotation @ axis_angle_to_matrix(share * turn)
+    scale = first.scale.log().lerp(second.scale.log(), share).exp()
+    return Camera(scale, first.translation.lerp(second.translation, share), rotation)

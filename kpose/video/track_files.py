@@ -1,0 +1,103 @@
+"""Tracks of cameras as CSV and JSON, written frame by frame."""
+
+import csv
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import kpose
+from kpose.files import fresh_file
+from kpose.geometry.rotation import matrix_to_quaternion
+from kpose.video.predictor import FrameReconstructions, ObjectReconstruction
+
+__all__ = ["COLUMNS", "TrackFiles", "object_record"]
+
+COLUMNS = (
+    "frame", "time_s", "object", "problem", "valid", "left", "top", "right", "bottom", "scale", "tx", "ty",
+    "qw", "qx", "qy", "qz",
+)  # fmt: skip
+"""Columns of the CSV file; cells are empty where there is no box or no camera."""
+
+
+class TrackFiles:
+    """Write the cameras of a video as they come: one row for each object and frame, nothing is kept in memory.
+
+    Both files appear under their names at the end, or not at all if the block fails.
+
+    Args:
+        table: CSV file.
+        record: JSON file.
+        video: What is noted as the video.
+    """
+
+    def __init__(self, table: Path, record: Path, video: str) -> None:
+        self._paths = table, record
+        self._video = video
+        self._stack = ExitStack()
+        self._first = True
+
+    def __enter__(self) -> "TrackFiles":
+        """Open the files."""
+        table, record = (self._stack.enter_context(fresh_file(path)) for path in self._paths)
+        self._table: Any = self._stack.enter_context(table.open("w", encoding="utf-8", newline=""))
+        self._record = self._stack.enter_context(record.open("w", encoding="utf-8"))
+        self._rows = csv.writer(self._table)
+        self._rows.writerow(COLUMNS)
+        head = {"kpose": kpose.__version__, "video": self._video}
+        self._record.write(json.dumps(head)[:-1] + ', "frames": [')
+        return self
+
+    def add(self, found: FrameReconstructions) -> None:
+        """Write the objects of a frame.
+
+        Args:
+            found: What `VideoPredictor` gives.
+        """
+        objects = [object_record(thing) for thing in found.objects]
+        frame, time = found.frame.number, round(found.frame.time_s, 6)
+        for thing in objects:
+            camera = thing["camera"] or {"scale": "", "translation": ("", ""), "quaternion": ("",) * 4}
+            numbers = (camera["scale"], *camera["translation"], *camera["quaternion"])
+            box = thing["box"] or ("",) * 4
+            valid = "" if thing["valid"] is None else int(thing["valid"])
+            self._rows.writerow((frame, time, thing["object"], thing["problem"], valid, *box, *numbers))
+        line = json.dumps({"frame": frame, "time_s": time, "objects": objects}, allow_nan=False)
+        self._record.write(f"{'' if self._first else ','}\n{line}")
+        self._first = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the files, or leave none."""
+        if kind is None:
+            self._record.write("\n]}\n")
+        self._stack.__exit__(kind, error, trace)
+
+
+def object_record(thing: ObjectReconstruction) -> dict[str, Any]:
+    """Describe one object of one frame in plain values.
+
+    Args:
+        thing: Object.
+
+    Returns:
+        Its number, why it was not reconstructed, whether its camera is valid, its box, and its camera in pixels of
+        the frame (scale, translation, quaternion ``w, x, y, z``) or None.
+    """
+    camera = None
+    if thing.reconstruction is not None:
+        found = thing.reconstruction.camera
+        camera = {
+            "scale": found.scale.item(),
+            "translation": found.translation.tolist(),
+            "quaternion": matrix_to_quaternion(found.rotation).tolist(),
+        }
+    return {
+        "object": thing.identity,
+        "problem": thing.problem or None,
+        "valid": None if thing.reconstruction is None else thing.reconstruction.valid,
+        "box": None if thing.track.box is None else list(thing.track.box),
+        "camera": camera,
+    }

@@ -1,0 +1,131 @@
+"""The interface of trackers: frames in, boxes and masks with identities out."""
+
+from abc import ABC, abstractmethod
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from kpose.video.frames import Frame
+
+__all__ = ["Target", "Track", "Tracker", "mask_of_target", "mask_to_box"]
+
+Box = tuple[float, float, float, float]
+Target = Box | Tensor
+"""What a tracker is told to follow: a box ``(left, top, right, bottom)`` in pixels, or a mask ``(H, W)``."""
+
+State = TypeVar("State")
+
+
+class Track(NamedTuple):
+    """One object in one frame."""
+
+    identity: int
+    """Number of the object, the same in every frame."""
+    box: Box | None = None
+    """Box ``(left, top, right, bottom)`` in pixels of the frame; none where the object is not seen."""
+    mask: Bool[Tensor, "H W"] | None = None
+    """Its visible pixels, of a tracker that knows them."""
+
+    @classmethod
+    def of_mask(cls, identity: int, mask: Bool[Tensor, "H W"]) -> "Track":
+        """Make a track of a mask, whose box is the one around it.
+
+        Args:
+            identity: Number of the object.
+            mask: Its pixels; without any, the object is not seen.
+
+        Returns:
+            Track.
+
+        Example:
+            >>> Track.of_mask(1, torch.eye(4) > 0).box
+            (0.0, 0.0, 4.0, 4.0)
+        """
+        return cls(identity, mask_to_box(mask), mask)
+
+
+class Tracker(ABC, Generic[State]):
+    """Something that follows objects through the frames of a video.
+
+    Causal: what it says of a frame depends on that frame and earlier ones. All that it remembers is in a state that
+    the caller holds, so that one tracker can follow several videos, one after the other or in turns.
+
+    Example:
+        >>> from PIL import Image
+        >>> class Still(Tracker[int]):
+        ...     def start(self):
+        ...         return 0
+        ...     def step(self, state, frame):
+        ...         return [Track(1, (0.0, 0.0, 8.0, 8.0))], state + 1
+        >>> tracker = Still()
+        >>> tracks, state = tracker.step(tracker.start(), Frame(0, 0.0, Image.new("RGB", (9, 9))))
+        >>> tracks[0].identity, state
+        (1, 1)
+    """
+
+    @abstractmethod
+    def start(self) -> State:
+        """Give the state before the first frame."""
+
+    @abstractmethod
+    def step(self, state: State, frame: Frame) -> tuple[list[Track], State]:
+        """Follow the objects into the next frame.
+
+        Args:
+            state: What the last step gave; it must not be used again.
+            frame: The frame.
+
+        Returns:
+            One track for every object that has been seen so far, without a box where it is not seen now, ordered by
+            identity; and the state for the next frame.
+
+        Raises:
+            ValueError: If the frame cannot be used, such as one of another size.
+        """
+
+
+def mask_to_box(mask: Bool[Tensor, "H W"]) -> Box | None:
+    """Give the box around the pixels of a mask.
+
+    Args:
+        mask: Mask.
+
+    Returns:
+        ``(left, top, right, bottom)`` in pixels; none without a pixel.
+    """
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    if len(rows) == 0:
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1
+
+
+def mask_of_target(target: Target, size: tuple[int, int]) -> Bool[Tensor, "H W"]:
+    """Give the pixels of a target: its mask, or the whole of its box.
+
+    Args:
+        target: Box or mask.
+        size: Height and width of the frame.
+
+    Returns:
+        Mask.
+
+    Raises:
+        ValueError: If the mask has another size than the frame, or the target holds no pixel of it.
+    """
+    if isinstance(target, Tensor):
+        mask = target > 0.5
+        if mask.shape != size:
+            raise ValueError(
+                f"A tracker needs masks of the frame's size {size}; got {tuple(mask.shape)}. Resize it."
+            )
+    else:
+        left, top, right, bottom = target
+        mask = torch.zeros(size, dtype=torch.bool)
+        mask[max(round(top), 0) : max(round(bottom), 0), max(round(left), 0) : max(round(right), 0)] = True
+    if not mask.any():
+        raise ValueError(
+            f"A tracker needs a target inside the frame of {size[1]} x {size[0]} pixels; got {target}."
+        )
+    return mask

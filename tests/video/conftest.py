@@ -1,0 +1,91 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from kpose.backbones import TinyBackbone
+from kpose.heads import QuaternionHead
+from kpose.inference import Predictor
+from kpose.tasks import PoseEstimator
+from kpose.video import Frame
+
+SIZE = (96, 64)
+
+
+def draw_bird(number: int, *, hidden: bool = False) -> Image.Image:
+    """Draw a red bird that moves to the right over green ground, or the ground alone."""
+    picture = Image.new("RGB", SIZE, (40, 110, 50))
+    drawing = ImageDraw.Draw(picture)
+    drawing.rectangle((0, 44, 96, 64), fill=(120, 100, 60))
+    if not hidden:
+        left = 10 + 2 * number
+        drawing.ellipse((left, 20, left + 24, 36), fill=(200, 40, 30))
+        drawing.ellipse((left + 18, 14, left + 28, 24), fill=(220, 60, 40))
+    return picture
+
+
+def bird_box(number: int) -> tuple[float, float, float, float]:
+    left = 10 + 2 * number
+    return float(left), 14.0, left + 29.0, 37.0
+
+
+@pytest.fixture
+def frames() -> list[Frame]:
+    """Give ten frames of the bird."""
+    return [Frame(number, number / 25, draw_bird(number)) for number in range(10)]
+
+
+def build_task() -> PoseEstimator:
+    torch.manual_seed(0)
+    return PoseEstimator(TinyBackbone(width=8), QuaternionHead).eval()
+
+
+@pytest.fixture(scope="session")
+def predictor() -> Predictor:
+    """Make a predictor of an untrained network."""
+    return Predictor(build_task(), image_size=32)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the network of `predictor` as ``kpose fit`` does."""
+    path = tmp_path_factory.mktemp("checkpoint") / "quaternion.ckpt"
+    task = build_task()
+    contents = {
+        "state_dict": task.state_dict(),
+        "hyper_parameters": {
+            "_class_path": "kpose.tasks.PoseEstimator",
+            "_instantiator": "pytorch_lightning.cli.instantiate_module",
+            "backbone": {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 8}},
+            "head": {"class_path": "kpose.heads.QuaternionHead"},
+        },
+        "hparams_name": "kwargs",
+        "pytorch-lightning_version": "2.6.0",
+        "image_size": 32,
+    }
+    task.on_save_checkpoint(contents)
+    torch.save(contents, path)
+    return path
+
+
+@pytest.fixture
+def video_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write a video of the bird."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+
+    def write(name: str = "bird.mp4", count: int = 12) -> Path:
+        path = tmp_path / name
+        with av.open(
+            str(path), "w", options={"movflags": "faststart"} if name.endswith("mp4") else {}
+        ) as container:
+            stream = container.add_stream("mpeg4", rate=10, options={"g": "4"})
+            stream.width, stream.height = SIZE
+            stream.pix_fmt = "yuv420p"
+            for number in range(count):
+                container.mux(stream.encode(av.VideoFrame.from_image(draw_bird(number))))
+            container.mux(stream.encode(None))
+        return path
+
+    return write

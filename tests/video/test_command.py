@@ -1,0 +1,173 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from video.conftest import SIZE, bird_box, draw_bird
+
+from kpose.cli import main as kpose
+from kpose.inference import Predictor
+from kpose.video import AssociationTracker, VideoPredictor, read_video
+from kpose.video.command import main
+
+BOX = ["--box", *map(str, bird_box(0))]
+
+
+def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
+    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
+
+
+def test_a_video_gives_overlay_and_tracks(
+    checkpoint: Path, predictor: Predictor, video_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, out = video_file(), tmp_path / "out"
+    kpose(["video", str(path), "--checkpoint", str(checkpoint), "--out", str(out), *BOX, "--meshes", "ply"])
+    assert {file.name for file in out.iterdir()} == {
+        "bird_overlay.mp4", "bird_cameras.csv", "bird_cameras.json", "bird_meshes",
+    }  # fmt: skip
+    sheets = list(read_video(out / "bird_overlay.mp4"))
+    assert [sheet.time_s for sheet in sheets] == pytest.approx([k / 10 for k in range(12)], abs=1e-4)
+    assert sheets[0].image.size == (2 * SIZE[0], SIZE[1])
+    left = np.asarray(sheets[3].image).astype(int)[:, : SIZE[0]]
+    right = np.asarray(sheets[3].image).astype(int)[:, SIZE[0] :]
+    assert np.abs(left - np.asarray(draw_bird(3)).astype(int)).mean() < 12  # the video itself
+    assert np.abs(left - right).max() > 60  # and the mesh beside it
+    content = json.loads((out / "bird_cameras.json").read_text())
+    rows = list(csv.DictReader((out / "bird_cameras.csv").read_text().splitlines()))
+    assert content["video"] == str(path)
+    assert [row["frame"] for row in rows] == [str(frame["frame"]) for frame in content["frames"]]
+    video = VideoPredictor(predictor, AssociationTracker({1: bird_box(0)}))
+    for found, frame, row in zip(video(read_video(path)), content["frames"], rows, strict=True):
+        [thing], [record] = found.objects, frame["objects"]
+        assert thing.reconstruction is not None
+        assert record["camera"]["scale"] == pytest.approx(thing.reconstruction.camera.scale.item())
+        assert float(row["tx"]) == pytest.approx(thing.reconstruction.camera.translation[0].item())
+        assert [float(row[key]) for key in ("left", "top", "right", "bottom")] == record["box"]
+    meshes = sorted((out / "bird_meshes").iterdir())
+    assert [mesh.name for mesh in meshes][:2] == ["000000_1.ply", "000001_1.ply"]
+    assert len(meshes) == 12
+    assert len(trimesh.load(meshes[0]).faces) == len(thing.reconstruction.mesh.faces)
+
+
+def test_a_truncated_video_is_written_as_far_as_it_goes(
+    checkpoint: Path, video_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = video_file(), tmp_path / "out"
+    path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
+    assert call(checkpoint, out, path, *BOX) == 1
+    frames = json.loads((out / "bird_cameras.json").read_text())["frames"]
+    assert 0 < len(frames) < 12
+    assert len(list(read_video(out / "bird_overlay.mp4"))) == len(frames)
+    assert f"{len(frames)} of 12 frames could be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "text"])
+def test_nothing_is_left_of_what_cannot_be_read(
+    kind: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed")
+    path, out = tmp_path / "bird.mp4", tmp_path / "out"
+    if kind != "missing":
+        path.write_text("" if kind == "empty" else "no video")
+    assert call(checkpoint, out, path, *BOX) == 1
+    assert not out.exists()
+    [line] = capsys.readouterr().err.splitlines()
+    assert "bird.mp4" in line
+
+
+def write_folder(folder: Path, *, hidden: range = range(0)) -> Path:
+    folder.mkdir()
+    for number in range(6):
+        draw_bird(number, hidden=number in hidden).save(folder / f"{number:05}.png")
+    return folder
+
+
+def test_masks_from_disk_and_hidden_objects(checkpoint: Path, tmp_path: Path) -> None:
+    folder, masks = write_folder(tmp_path / "frames", hidden=range(2, 4)), tmp_path / "masks"
+    masks.mkdir()
+    for number in range(6):
+        bird = np.asarray(draw_bird(number, hidden=number in range(2, 4))).astype(int)[..., 0] > 150
+        Image.fromarray(bird.astype(np.uint8) * 255).save(masks / f"{number:05}.png")
+    assert call(checkpoint, tmp_path / "out", folder, "--masks", masks, "--no-overlay", "--smooth", "0.1") == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"frames_cameras.csv", "frames_cameras.json"}
+    frames = json.loads((tmp_path / "out" / "frames_cameras.json").read_text())["frames"]
+    assert [frame["objects"][0]["problem"] for frame in frames] == [None, None, "hidden", "hidden", None, None]
+    assert frames[2]["objects"][0]["camera"] is None
+    rows = list(csv.DictReader((tmp_path / "out" / "frames_cameras.csv").read_text().splitlines()))
+    assert [row["scale"] == "" for row in rows] == [False, False, True, True, False, False]
+
+
+def test_a_mask_of_the_first_frame_and_a_limit(checkpoint: Path, tmp_path: Path) -> None:
+    folder, mask = write_folder(tmp_path / "frames"), tmp_path / "mask.png"
+    bird = np.asarray(draw_bird(0)).astype(int)[..., 0] > 150
+    Image.fromarray(bird.astype(np.uint8) * 255).save(mask)
+    arguments = (folder, "--mask", mask, "--frames", "3", "--frame-rate", "10", "--no-overlay")
+    assert call(checkpoint, tmp_path / "out", *arguments) == 0
+    frames = json.loads((tmp_path / "out" / "frames_cameras.json").read_text())["frames"]
+    assert [frame["time_s"] for frame in frames] == [0.0, 0.1, 0.2]
+
+
+def test_without_a_box_what_stands_out_is_followed(checkpoint: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames")
+    assert call(checkpoint, tmp_path / "out", folder, "--no-overlay", "--frames", "4") == 0
+    frames = json.loads((tmp_path / "out" / "frames_cameras.json").read_text())["frames"]
+    for number, frame in enumerate(frames):
+        assert frame["objects"][0]["box"] == pytest.approx(bird_box(number), abs=6)
+
+
+def test_results_are_not_replaced_unless_asked(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
+    out.mkdir()
+    (out / "frames_cameras.csv").write_text("mine")
+    assert call(checkpoint, out, folder, *BOX, "--no-overlay") == 1
+    assert (out / "frames_cameras.csv").read_text() == "mine"
+    assert "--overwrite" in capsys.readouterr().err
+    assert call(checkpoint, out, folder, *BOX, "--no-overlay", "--overwrite") == 0
+    assert (out / "frames_cameras.csv").read_text().startswith("frame,")
+
+
+def test_a_failure_in_the_middle_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out, step = write_folder(tmp_path / "frames"), tmp_path / "out", VideoPredictor.step
+
+    def fail(self, state, frame):
+        if frame.number == 3:
+            raise RuntimeError("out of memory")
+        return step(self, state, frame)
+
+    monkeypatch.setattr(VideoPredictor, "step", fail)
+    assert call(checkpoint, out, folder, *BOX, "--no-overlay") == 1
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*BOX, "--masks", "m"],
+        [*BOX, "--sam2", "a", "--lwl"],
+        ["--lwl"],
+        ["--masks", "m", "--sam2", "a"],
+        [*BOX, "--largest", "0"],
+        [*BOX, "--frames", "0"],
+    ],
+)
+def test_wrong_arguments(arguments: list[str], checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as info:
+        call(checkpoint, tmp_path / "out", tmp_path, *arguments)
+    assert info.value.code == 2
+
+
+def test_adapters_say_what_is_missing(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "frames")
+    assert call(checkpoint, tmp_path / "out", folder, *BOX, "--lwl") == 1
+    assert "pytracking" in capsys.readouterr().err
+    assert call(torch.__file__, tmp_path / "out", folder, *BOX) == 1  # type: ignore[arg-type]
+    assert "checkpoint" in capsys.readouterr().err
