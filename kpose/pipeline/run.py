@@ -23,7 +23,6 @@ from kpose.pipeline.settings import ChoiceSettings, PoseSettings, Reconstruction
 from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch, FeatureSpec
 from kpose.tasks import CameraSearch, choose_cameras, training_views
-from kpose.tasks.reconstruction import learned_mean_shape
 from kpose.tasks.training_cameras import camera_errors, multiplex_of
 from kpose.templates import bird, load_template
 
@@ -144,14 +143,12 @@ class Pipeline:
         searched, checkpoint = camera_errors(self._data(), folder / CAMERAS), None
         if self.choice is not None:
             made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
-            folder = self._choose("choice", made, folder)
+            folder = self._choose(made, folder)
         if self.reconstruction is not None:
             made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
             reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
             folder, _ = self.results.step("reconstruction", made, reconstruct)
             checkpoint = folder / CHECKPOINT
-            if self.choice is not None:  # stage 2 scores cameras by what they look like, and so knows less
-                folder = self._choose("choice", {**made, "after": "reconstruction"}, folder, checkpoint)
         return TrainingCameras(
             folder / CAMERAS, made, camera_errors(self._data(), folder / CAMERAS), searched, checkpoint
         )
@@ -265,10 +262,8 @@ class Pipeline:
         table.save(folder / CAMERAS)
         partial.unlink(missing_ok=True)
 
-    def _choose(
-        self, name: str, made: Mapping[str, Any], cameras: Path, reconstruction: Path | None = None
-    ) -> Path:
-        """Choose among cameras by appearance, seen on the mean shape of stage 2 where there is one."""
+    def _choose(self, made: Mapping[str, Any], cameras: Path) -> Path:
+        """Choose among cameras by appearance."""
 
         def choose(folder: Path) -> None:
             pl.seed_everything(self.seed)
@@ -279,13 +274,10 @@ class Pipeline:
             backbone = build(Backbone, self.backbone, "backbone").eval()
             assert self.choice is not None
             options = dataclasses.asdict(self.choice)
-            template = self._template()
-            if reconstruction is not None:
-                template = template._replace(vertices=learned_mean_shape(reconstruction, template))
-            choose_cameras(table, training_views(data), backbone, template=template, **options)
+            choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
             table.save(folder / CAMERAS)
 
-        return self.results.step(name, made, choose)[0]
+        return self.results.step("choice", made, choose)[0]
 
     def _reconstruct(self, folder: Path, cameras: Path) -> None:
         """Learn shape and texture."""
@@ -297,6 +289,7 @@ class Pipeline:
             "cameras": str(cameras),
             "template": self._template_file,
             "render_size": settings.render_size,
+            "rescore": self.choice is None,  # a choice knows more than how well an image is explained
             **settings.model,
         }
         size = settings.render_size or self.data.get("init_args", {}).get("image_size")

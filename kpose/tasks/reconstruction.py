@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,14 +15,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from kpose.backbones import Backbone
 from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import mask_iou, multiplex_error
-from kpose.reconstruction import CameraMultiplex, Comparison, MeanShape, MeshReconstructor, MultiplexObjective
+from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
-from kpose.structures import Batch, FeatureSpec, ShapePrediction, Template
+from kpose.structures import Batch, Features, FeatureSpec, ShapePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
 
-__all__ = ["Reconstructor", "learned_mean_shape"]
+__all__ = ["Reconstructor"]
 
 NEEDED = ("crop", "image", "index", "mask")
 
@@ -66,6 +66,10 @@ class Reconstructor(Task):
             the vertices' degrees) rather than as the released code has them; its weights are not the paper's.
         clip_norm: Largest norm of the network's gradient; None does not clip.
         accumulate: Batches whose gradients are averaged for one step of the network. Cameras step every batch.
+        feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps
+            shapes on frozen features from learning few images by heart.
+        rescore: Whether the table's losses become how well the cameras explain the images by silhouette and
+            appearance; otherwise cameras keep the ranking that they came with, that of a choice by appearance.
         render_size: Side to which images and masks are reduced before they are compared with renderings of that
             size; None compares them as they are. Features are those of the whole image in any case.
 
@@ -107,6 +111,8 @@ class Reconstructor(Task):
         paper_terms: bool = False,
         clip_norm: float | None = 100.0,
         accumulate: int = 1,
+        feature_dropout: float = 0.0,
+        rescore: bool = True,
         render_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -140,6 +146,8 @@ class Reconstructor(Task):
         self.camera_gain = camera_gain
         self.clip_norm = clip_norm
         self.accumulate = accumulate
+        self.feature_dropout = nn.Dropout2d(feature_dropout)
+        self.rescore = rescore
         self.render_size = render_size
 
     @property
@@ -234,7 +242,8 @@ class Reconstructor(Task):
         if (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch:
             self._step_network()
         table.step(rows, gradient, self.camera_lr)
-        table.record(rows, comparison.score)
+        if self.rescore:
+            table.record(rows, comparison.score)
         comparison = comparison.detach()
         self._log_step(comparison, terms, batch)
         return {"loss": torch.stack(list(terms.values())).sum(), "comparison": comparison}
@@ -269,7 +278,8 @@ class Reconstructor(Task):
 
     def _reconstruct(self, batch: Batch) -> ShapePrediction:
         features = batch["features"] if "features" in batch else self.backbone(batch["image"])
-        reconstruction: ShapePrediction = self.reconstructor(features)
+        thinned = Features(tuple(map(self.feature_dropout, features.maps)))
+        reconstruction: ShapePrediction = self.reconstructor(thinned)
         return reconstruction
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
@@ -280,21 +290,3 @@ class Reconstructor(Task):
         batches = self.trainer.estimated_stepping_batches  # of the whole run; Lightning knows no other
         schedule = self.lr_scheduler(optimizer, math.ceil(batches / self.accumulate))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def learned_mean_shape(path: Path, template: Template) -> Float[Tensor, "V 3"]:
-    """Read the mean shape that stage 2 has learned.
-
-    Args:
-        path: Checkpoint of a `Reconstructor`.
-        template: The template that it started from.
-
-    Returns:
-        Vertices in the template's order.
-    """
-    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "reconstructor.mean_shape."
-    shape = MeanShape(template)
-    shape.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    vertices: Tensor = shape().detach()
-    return vertices

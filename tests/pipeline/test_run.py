@@ -101,7 +101,6 @@ MOMENTS = {
     "within the choice": (choice, "choose_by_appearance", 1),
     "stage 2, second epoch": (Reconstructor, "training_step", BATCHES + 2),
     "before the cameras of stage 2 are written": (CameraMultiplex, "settle", 1),
-    "before the second choice": (stages, "choose_cameras", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
     "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
     "before scores are written": (PoseEstimator, "on_test_epoch_end", 1),

@@ -234,3 +234,24 @@ def test_renderings_may_be_smaller_than_the_images():
     assert torch.equal(comparison.image, whole)
     with pytest.raises(ValueError, match="positive render_size; got 0"):
         task(render_size=0)
+
+
+def test_cameras_may_keep_the_ranking_that_they_came_with(tmp_path):
+    for rescore in (True, False):
+        model = task(rescore=rescore, camera_lr=0.1)
+        before = torch.rand(4, model.table.num_cameras)
+        model.table.record(torch.arange(4), before)
+        trainer(tmp_path).fit(model, Data())
+        assert torch.equal(model.table.losses, before) != rescore
+        assert model.table.residual.abs().sum() > 0
+
+
+def test_feature_dropout_thins_features_in_training_only():
+    model, batch = task(feature_dropout=0.5), birds()
+    with torch.no_grad():
+        model.train()
+        thinned = [model(batch["image"]).texture for _ in range(2)]
+        model.eval()
+        still = [model(batch["image"]).texture for _ in range(2)]
+    assert not torch.equal(*thinned)
+    assert torch.equal(*still)
