@@ -1,0 +1,198 @@
+"""Meshes in the files of other programs: GLB, OBJ and PLY, with texture and without a seam."""
+
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+from trimesh.exchange.obj import export_obj
+from trimesh.exchange.ply import export_ply
+
+from kpose.files import safe_name, write_file
+from kpose.geometry.mesh import vertex_normals
+from kpose.structures import Mesh
+from kpose.visualization import to_pillow
+
+__all__ = ["save_mesh", "to_trimesh"]
+
+# Rows are the file's axes: x stays, y is kpose's z, z is kpose's -y.
+Y_UP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
+
+
+def save_mesh(mesh: Mesh, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Write one mesh to a file that other programs read, with its texture or vertex colours if it has any.
+
+    The axes are those that each format's readers expect. GLB, by its specification, and OBJ, by custom, have +y up
+    and +z to the front: what kpose has at ``(x, y, z)`` is at ``(x, z, -y)``; Blender's importers turn it back. PLY
+    has no custom and keeps kpose's object frame, +z up and -y to the front. All are right-handed.
+
+    A texture image is written with one more pixel on every side, which repeats what lies beyond (around the object
+    from side to side, the border at the poles), and the texture coordinates are shrunk to fit. So every program
+    interpolates as kpose does, whether it repeats textures or stops at their edges, and no seam shows.
+
+    Args:
+        mesh: One mesh, without leading dimensions.
+        path: File ending in ``.glb``, ``.obj`` or ``.ply``; its folder is made. A texture is inside a GLB file, and
+            beside the others: ``bird_texture.png``, and for OBJ the material ``bird.mtl``.
+        overwrite: Replace files that exist.
+
+    Returns:
+        The files that were written, the mesh last. Each appears whole or not at all.
+
+    Raises:
+        FileExistsError: If one of the files exists and ``overwrite`` is not set.
+        ValueError: If the ending is another, or the mesh is a batch, has no faces, vertices that are not finite, or
+            both texture and vertex colours.
+
+    Source:
+        Khronos, glTF 2.0 specification, 3.4 (coordinate system) and 3.9.2 (colours of vertices are linear).
+
+    Example:
+        >>> from kpose.templates import bird, template_mesh
+        >>> [file.name for file in save_mesh(template_mesh(bird()), getfixture("tmp_path") / "bird.glb")]
+        ['bird.glb']
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(
+            f"save_mesh needs a file that ends in one of {', '.join(WRITERS)}; got {path.name!r}. Rename it."
+        )
+    contents = WRITERS[path.suffix.lower()](mesh, safe_name(path.stem, "mesh"))
+    files = {path.with_name(name): content for name, content in contents.items() if name}
+    files[path] = contents[""]
+    existing = [file for file in files if file.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{existing[0]} exists. Name another file, or set overwrite.")
+    for file, content in files.items():
+        write_file(file, partial(Path.write_bytes, data=content))
+    return list(files)
+
+
+def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
+    """Convert one mesh to trimesh's, in kpose's object frame.
+
+    Args:
+        mesh: One mesh, without leading dimensions.
+
+    Returns:
+        Mesh with smooth normals and its texture or vertex colours. Vertices are repeated along the texture's seam;
+        see `save_mesh` for what happens to the texture. Without a texture they keep their order.
+
+    Raises:
+        ValueError: As `save_mesh` does.
+
+    Example:
+        >>> from kpose.templates import bird, template_mesh
+        >>> to_trimesh(template_mesh(bird())).is_watertight
+        True
+    """
+    _check(mesh)
+    vertices, normals = mesh.vertices, vertex_normals(mesh.vertices, mesh.faces)
+    # Readers ask for unit normals; a vertex of no face has none.
+    normals = torch.where(normals.norm(dim=-1, keepdim=True) > 0, normals, normals.new_tensor([0.0, 0.0, 1.0]))
+    if mesh.texture is None or mesh.uv is None or mesh.uv_faces is None:
+        colors = None if mesh.vertex_colors is None else _bytes(mesh.vertex_colors)
+        return _trimesh(vertices, mesh.faces, normals, vertex_colors=colors)
+    corners = torch.stack((mesh.faces, mesh.uv_faces), -1).reshape(-1, 2)
+    rows: Tensor
+    rows, faces = torch.unique(corners, dim=0, return_inverse=True)
+    uv, texture = _framed(mesh.uv[rows[:, 1]], mesh.texture)
+    material = trimesh.visual.material.PBRMaterial(
+        name="texture", baseColorTexture=to_pillow(texture), metallicFactor=0.0, roughnessFactor=1.0
+    )
+    # trimesh's v points up.
+    uv_up = np.asarray(uv.detach().cpu().double()) * [1.0, -1.0] + [0.0, 1.0]
+    visual = trimesh.visual.TextureVisuals(uv=uv_up, material=material)
+    return _trimesh(vertices[rows[:, 0]], faces.view(-1, 3), normals[rows[:, 0]], visual=visual)
+
+
+def _check(mesh: Mesh) -> None:
+    if mesh.vertices.dim() != 2:
+        raise ValueError(f"A mesh file takes one mesh; got a batch {tuple(mesh.vertices.shape)}. Choose one.")
+    if not len(mesh.faces):
+        raise ValueError("A mesh file needs a mesh with faces; got none.")
+    if not mesh.vertices.isfinite().all():
+        raise ValueError("A mesh file needs finite vertices; got NaN or infinity. Look for its origin.")
+    if mesh.texture is not None and mesh.vertex_colors is not None:
+        raise ValueError("A mesh file needs texture or vertex colours; got both. Leave one out of the mesh.")
+    if mesh.texture is not None and (mesh.uv is None or mesh.uv_faces is None):
+        raise ValueError("A texture needs the mesh's uv and uv_faces; got None. Add them to the mesh.")
+
+
+def _framed(uv: Float[Tensor, "T 2"], texture: Float[Tensor, "3 h w"]) -> tuple[Tensor, Tensor]:
+    """Put one more texel around a texture, and take texture coordinates to where their texels now are."""
+    height, width = texture.shape[-2:]
+    wide = pad(texture[None], (1, 1, 0, 0), mode="circular")
+    size = uv.new_tensor([width, height])
+    return (uv * size + 1) / (size + 2), pad(wide, (0, 0, 1, 1), mode="replicate")[0]
+
+
+def _trimesh(
+    vertices: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    normals: Float[Tensor, "V 3"],
+    *,
+    vertex_colors: np.ndarray | None = None,
+    visual: trimesh.visual.TextureVisuals | None = None,
+) -> trimesh.Trimesh:
+    return trimesh.Trimesh(
+        vertices=vertices.detach().cpu().numpy(),
+        faces=faces.cpu().numpy(),
+        vertex_normals=normals.detach().cpu().numpy(),
+        vertex_colors=vertex_colors,
+        visual=visual,
+        process=False,
+    )
+
+
+def _bytes(colors: Tensor) -> np.ndarray:
+    return (255 * colors.detach().float().nan_to_num(0).clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
+
+
+def _turned(mesh: Mesh) -> Mesh:
+    return mesh._replace(vertices=mesh.vertices @ mesh.vertices.new_tensor(Y_UP).mT)
+
+
+def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
+    if mesh.vertex_colors is not None:
+        colors = mesh.vertex_colors.clamp(0, 1)
+        linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+        mesh = mesh._replace(vertex_colors=linear)
+    scene = trimesh.Scene({name: to_trimesh(_turned(mesh))})
+    return {"": scene.export(file_type="glb", include_normals=True)}
+
+
+def _obj(mesh: Mesh, name: str) -> dict[str, bytes]:
+    solid = to_trimesh(_turned(mesh))
+    if mesh.texture is None:
+        return {"": export_obj(solid, include_normals=True).encode()}
+    solid.visual.material = trimesh.visual.material.SimpleMaterial(
+        image=solid.visual.material.baseColorTexture, diffuse=[255] * 3, ambient=[255] * 3, specular=[0] * 3,
+        name=f"{name}_texture",
+    )  # fmt: skip
+    text, files = export_obj(solid, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl")
+    return {**files, "": text.encode()}
+
+
+def _ply(mesh: Mesh, name: str) -> dict[str, bytes]:
+    solid = to_trimesh(mesh)
+    if mesh.texture is None:
+        return {"": export_ply(solid, vertex_normal=True)}
+    picture = BytesIO()
+    solid.visual.material.baseColorTexture.save(picture, "PNG")
+    uv = solid.visual.uv.astype(np.float32)
+    solid.visual = trimesh.visual.ColorVisuals()
+    solid.vertex_attributes.update(s=uv[:, 0], t=uv[:, 1])
+    header, body = export_ply(solid, vertex_normal=True).split(b"element vertex", 1)
+    comment = f"comment TextureFile {name}_texture.png\n".encode()
+    return {f"{name}_texture.png": picture.getvalue(), "": header + comment + b"element vertex" + body}
+
+
+# A writer gives the bytes of each file by name; the empty name is the mesh file itself.
+WRITERS: dict[str, Callable[[Mesh, str], dict[str, bytes]]] = {".glb": _glb, ".obj": _obj, ".ply": _ply}
