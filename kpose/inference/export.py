@@ -4,15 +4,20 @@ from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 from trimesh.exchange.obj import export_obj
 from trimesh.exchange.ply import export_ply
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
 from kpose.files import safe_name, write_file
 from kpose.geometry.mesh import vertex_normals
@@ -20,6 +25,8 @@ from kpose.structures import Mesh
 from kpose.visualization import to_pillow
 
 __all__ = ["save_mesh", "to_trimesh"]
+
+Array = NDArray[Any]
 
 # Rows are the file's axes: x stays, y is kpose's z, z is kpose's -y.
 Y_UP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
@@ -92,24 +99,43 @@ def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
         >>> to_trimesh(template_mesh(bird())).is_watertight
         True
     """
+    surface = _surface(mesh)
+    if surface.picture is None:
+        return _trimesh(surface)
+    material = PBRMaterial(
+        name="texture", baseColorTexture=surface.picture, metallicFactor=0.0, roughnessFactor=1.0
+    )
+    return _trimesh(surface, TextureVisuals(uv=surface.uv, material=material))
+
+
+class _Surface(NamedTuple):
+    """One mesh with as many texture coordinates as vertices."""
+
+    vertices: Array
+    faces: Array
+    normals: Array
+    colors: Array | None = None
+    uv: Array | None = None
+    """Coordinates within ``picture``, v up, as in trimesh."""
+    picture: Image.Image | None = None
+
+
+def _surface(mesh: Mesh) -> _Surface:
+    """Give what files hold; vertices are repeated where the texture's seam parts them."""
     _check(mesh)
     vertices, normals = mesh.vertices, vertex_normals(mesh.vertices, mesh.faces)
     # Readers ask for unit normals; a vertex of no face has none.
     normals = torch.where(normals.norm(dim=-1, keepdim=True) > 0, normals, normals.new_tensor([0.0, 0.0, 1.0]))
     if mesh.texture is None or mesh.uv is None or mesh.uv_faces is None:
-        colors = None if mesh.vertex_colors is None else _bytes(mesh.vertex_colors)
-        return _trimesh(vertices, mesh.faces, normals, vertex_colors=colors)
+        colors = None if mesh.vertex_colors is None else _array(_to_bytes(mesh.vertex_colors))
+        return _Surface(_array(vertices), _array(mesh.faces), _array(normals), colors)
     corners = torch.stack((mesh.faces, mesh.uv_faces), -1).reshape(-1, 2)
     rows: Tensor
     rows, faces = torch.unique(corners, dim=0, return_inverse=True)
     uv, texture = _framed(mesh.uv[rows[:, 1]], mesh.texture)
-    material = trimesh.visual.material.PBRMaterial(
-        name="texture", baseColorTexture=to_pillow(texture), metallicFactor=0.0, roughnessFactor=1.0
-    )
-    # trimesh's v points up.
-    uv_up = np.asarray(uv.detach().cpu().double()) * [1.0, -1.0] + [0.0, 1.0]
-    visual = trimesh.visual.TextureVisuals(uv=uv_up, material=material)
-    return _trimesh(vertices[rows[:, 0]], faces.view(-1, 3), normals[rows[:, 0]], visual=visual)
+    vertices, faces, normals = vertices[rows[:, 0]], faces.view(-1, 3), normals[rows[:, 0]]
+    uv_up = _array(uv) * [1.0, -1.0] + [0.0, 1.0]
+    return _Surface(_array(vertices), _array(faces), _array(normals), uv=uv_up, picture=to_pillow(texture))
 
 
 def _check(mesh: Mesh) -> None:
@@ -133,29 +159,27 @@ def _framed(uv: Float[Tensor, "T 2"], texture: Float[Tensor, "3 h w"]) -> tuple[
     return (uv * size + 1) / (size + 2), pad(wide, (0, 0, 1, 1), mode="replicate")[0]
 
 
-def _trimesh(
-    vertices: Float[Tensor, "V 3"],
-    faces: Int[Tensor, "F 3"],
-    normals: Float[Tensor, "V 3"],
-    *,
-    vertex_colors: np.ndarray | None = None,
-    visual: trimesh.visual.TextureVisuals | None = None,
-) -> trimesh.Trimesh:
+def _trimesh(surface: _Surface, visual: TextureVisuals | None = None) -> trimesh.Trimesh:
     return trimesh.Trimesh(
-        vertices=vertices.detach().cpu().numpy(),
-        faces=faces.cpu().numpy(),
-        vertex_normals=normals.detach().cpu().numpy(),
-        vertex_colors=vertex_colors,
+        vertices=surface.vertices,
+        faces=surface.faces,
+        vertex_normals=surface.normals,
+        vertex_colors=surface.colors,
         visual=visual,
         process=False,
     )
 
 
-def _bytes(colors: Tensor) -> np.ndarray:
-    return (255 * colors.detach().float().nan_to_num(0).clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().cpu().numpy()
+    return array
 
 
-def _turned(mesh: Mesh) -> Mesh:
+def _to_bytes(colors: Tensor) -> Tensor:
+    return (255 * colors.float().nan_to_num(0).clamp(0, 1)).round().to(torch.uint8)
+
+
+def _y_up(mesh: Mesh) -> Mesh:
     return mesh._replace(vertices=mesh.vertices @ mesh.vertices.new_tensor(Y_UP).mT)
 
 
@@ -164,31 +188,33 @@ def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
         colors = mesh.vertex_colors.clamp(0, 1)
         linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
         mesh = mesh._replace(vertex_colors=linear)
-    scene = trimesh.Scene({name: to_trimesh(_turned(mesh))})
+    scene = trimesh.Scene()
+    scene.add_geometry(to_trimesh(_y_up(mesh)), node_name=name, geom_name=name)
     return {"": scene.export(file_type="glb", include_normals=True)}
 
 
 def _obj(mesh: Mesh, name: str) -> dict[str, bytes]:
-    solid = to_trimesh(_turned(mesh))
-    if mesh.texture is None:
-        return {"": export_obj(solid, include_normals=True).encode()}
-    solid.visual.material = trimesh.visual.material.SimpleMaterial(
-        image=solid.visual.material.baseColorTexture, diffuse=[255] * 3, ambient=[255] * 3, specular=[0] * 3,
-        name=f"{name}_texture",
-    )  # fmt: skip
+    surface = _surface(_y_up(mesh))
+    if surface.picture is None:
+        return {"": export_obj(_trimesh(surface), include_normals=True).encode()}
+    white, black = [255] * 3, [0] * 3
+    material = SimpleMaterial(
+        image=surface.picture, diffuse=white, ambient=white, specular=black, name=f"{name}_texture"
+    )
+    solid = _trimesh(surface, TextureVisuals(uv=surface.uv, material=material))
     text, files = export_obj(solid, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl")
     return {**files, "": text.encode()}
 
 
 def _ply(mesh: Mesh, name: str) -> dict[str, bytes]:
-    solid = to_trimesh(mesh)
-    if mesh.texture is None:
+    surface = _surface(mesh)
+    solid = _trimesh(surface)
+    if surface.picture is None or surface.uv is None:
         return {"": export_ply(solid, vertex_normal=True)}
     picture = BytesIO()
-    solid.visual.material.baseColorTexture.save(picture, "PNG")
-    uv = solid.visual.uv.astype(np.float32)
-    solid.visual = trimesh.visual.ColorVisuals()
-    solid.vertex_attributes.update(s=uv[:, 0], t=uv[:, 1])
+    surface.picture.save(picture, "PNG")
+    u, v = surface.uv.astype(np.float32).T
+    solid.vertex_attributes.update(s=u, t=v)
     header, body = export_ply(solid, vertex_normal=True).split(b"element vertex", 1)
     comment = f"comment TextureFile {name}_texture.png\n".encode()
     return {f"{name}_texture.png": picture.getvalue(), "": header + comment + b"element vertex" + body}

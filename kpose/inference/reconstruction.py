@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,12 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from kpose.geometry.camera import box_to_crop, crop_camera
+from kpose.inference.export import save_mesh
 from kpose.inference.photo import Picture, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh
-from kpose.visualization import draw_keypoints, from_pillow, overlay_mesh
+from kpose.visualization import draw_keypoints, from_pillow, image_grid, mesh_views, overlay_mesh, to_pillow
 
 __all__ = ["Reconstruction"]
+
+NOTEBOOK_HEIGHT = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +103,29 @@ class Reconstruction:
         if self.keypoints is not None:
             drawn = draw_keypoints(drawn, self.keypoints * factor, self.confidence, inliers=self.inliers)
         return drawn
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
+        """Write the mesh to a file that other programs read; see `kpose.inference.save_mesh`.
+
+        Args:
+            path: File ending in ``.glb``, ``.obj`` or ``.ply``.
+            overwrite: Replace files that exist.
+
+        Returns:
+            The files that were written, the mesh last.
+
+        Raises:
+            FileExistsError: If one of the files exists and ``overwrite`` is not set.
+            ValueError: If the ending is another, or the vertices are not finite.
+        """
+        return save_mesh(self.mesh, path, overwrite=overwrite)
+
+    def _repr_png_(self) -> bytes:
+        """Show the overlay, and the mesh from the side and the front, in a notebook."""
+        views = mesh_views(self.mesh, NOTEBOOK_HEIGHT // 2, viewpoints=((90.0, 0.0), (0.0, 0.0)))
+        file = BytesIO()
+        to_pillow(image_grid([self.overlay(NOTEBOOK_HEIGHT), views], columns=2)).save(file, "PNG")
+        return file.getvalue()
 
 
 @torch.no_grad()

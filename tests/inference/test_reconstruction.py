@@ -1,5 +1,6 @@
 """What a photo gives agrees with itself: camera, silhouette, uncertainty and overlay in the photo's pixels."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,17 @@ def test_uncertainty_is_that_of_the_crop_in_pixels(checkpoints: dict[str, Path])
 def test_heads_without_keypoints_know_no_uncertainty(checkpoints: dict[str, Path]) -> None:
     [found] = Predictor.from_checkpoint(checkpoints["quaternion"])(torch.rand(3, 90, 120))
     assert found.covariance is found.rotation_deviation_deg is found.heatmaps is None
+
+
+def test_a_mesh_file_is_saved(tmp_path: Path) -> None:
+    found = reconstruct(Image.new("RGB", (130, 100)), (100, 130))
+    [path] = found.save(tmp_path / "bird.glb")
+    assert path.read_bytes()[:4] == b"glTF"
+    with pytest.raises(FileExistsError):
+        found.save(path)
+
+
+def test_a_notebook_shows_it() -> None:
+    shown = Image.open(BytesIO(reconstruct(Image.new("RGB", (130, 100)), (100, 130))._repr_png_()))
+    assert shown.format == "PNG"
+    assert shown.width > 400

@@ -1,0 +1,26 @@
+"""Pictures of what was predicted: silhouettes, meshes and keypoints on photos, heatmaps, turning meshes, sheets.
+
+Every function that draws returns a float RGB tensor ``(3, H, W)`` in [0, 1] on the device of its input; a moving
+picture is a stack of them. None opens a window.
+Positions and cameras are in pixels of the picture that is drawn on (`kpose.geometry.camera` converts).
+"""
+
+from kpose.visualization.animation import save_animation
+from kpose.visualization.mesh import mesh_views, shaded_mesh, turntable
+from kpose.visualization.photo import draw_keypoints, overlay, overlay_mesh
+from kpose.visualization.pillow import from_pillow, to_pillow
+from kpose.visualization.sheet import heatmap_image, image_grid
+
+__all__ = [
+    "draw_keypoints",
+    "from_pillow",
+    "heatmap_image",
+    "image_grid",
+    "mesh_views",
+    "overlay",
+    "overlay_mesh",
+    "save_animation",
+    "shaded_mesh",
+    "to_pillow",
+    "turntable",
+]
