@@ -1,4 +1,4 @@
-"""The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's), ``predict`` and ``template``."""
+"""The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's), and commands of our own."""
 
 import importlib
 import sys
@@ -17,11 +17,12 @@ from kpose.tasks import Task
 __all__ = ["main", "run_lightning"]
 
 DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here;
-`kpose predict --help` tells how to predict the poses of photo files, `kpose template --help` how to make the mean
-shape of another category."""
+`kpose predict --help` tells how to predict the poses of photo files, `kpose app --help` how to do so in a browser,
+`kpose template --help` how to make the mean shape of another category."""
 
 # Commands that are not Lightning's, with their modules; each has `main(args) -> exit code`.
 OWN = {
+    "app": "kpose.inference.app_command",
     "pipeline": "kpose.pipeline.command",
     "predict": "kpose.inference.command",
     "template": "kpose.inference.template_command",
@@ -45,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command and arguments, those of the process when None.
 
     Raises:
-        SystemExit: If the arguments are wrong, or ``predict`` or ``template`` failed.
+        SystemExit: If the arguments are wrong, or a command of our own failed.
 
     Example:
         Train a head on a data set, both named by layered configuration files::

@@ -1,12 +1,15 @@
-"""Writing files: whole or not at all, under names that every file system takes."""
+"""Writing files whole or not at all, under names that every file system takes; and telling contents apart."""
 
+import hashlib
+import json
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["fresh_file", "safe_name", "write_file", "write_text"]
+__all__ = ["file_digest", "fingerprint", "fresh_file", "safe_name", "write_file", "write_text"]
 
 LONGEST_NAME = 100
 
@@ -90,3 +93,44 @@ def safe_name(name: str, default: str = "photo") -> str:
     while len(stem.encode()) > 2 * LONGEST_NAME:
         stem = stem[:-1]
     return stem
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Digest settings to a few letters.
+
+    Args:
+        settings: Plain values; others count by what `str` makes of them.
+
+    Returns:
+        Ten hexadecimal digits, the same for any order of the settings.
+
+    Example:
+        >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def file_digest(path: str | Path) -> str:
+    """Digest the content of a file.
+
+    Args:
+        path: File.
+
+    Returns:
+        SHA-256, in hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "empty"
+        >>> path.touch()
+        >>> file_digest(path)[:8]
+        'e3b0c442'
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

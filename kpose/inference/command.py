@@ -1,35 +1,34 @@
-"""``kpose predict``: photo files in, one JSON file and one picture for each out."""
+"""``kpose predict``: photos in, and for each a mesh, a picture and a JSON file out, with a page to see them all."""
 
 import argparse
-import json
 import logging
-import re
-import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from torch import Tensor
 from tqdm import tqdm
 
-import kpose
-from kpose.geometry.rotation import matrix_to_quaternion
+from kpose.files import file_digest
+from kpose.inference.page import write_page
 from kpose.inference.photo import load_photo
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
-from kpose.structures import Camera
-from kpose.visualization import to_pillow
+from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
 
-__all__ = ["main", "output_names", "prediction_record"]
+__all__ = ["main"]
 
-LONGEST_NAME = 100
+# What is taken from a folder; files that are named may be of any kind that Pillow reads.
+PHOTO_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# What a photo, a checkpoint or the disk may be to blame for; the assertion is torch's, where there is no CUDA.
+ERRORS = (OSError, ValueError, RuntimeError, MemoryError, AssertionError)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Predict the pose in photo files.
 
-    A photo that cannot be used is reported in one line, and the others are still predicted.
+    A photo that cannot be used is reported in one line, and the others are still predicted. What an earlier call
+    has made from the same photo, checkpoint and options is not made again.
 
     Args:
         args: Arguments after ``kpose predict``; those of the process when None.
@@ -44,44 +43,118 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     if options.box is not None and options.mask is not None:
         parser.error("--box and --mask exclude each other; give one of them")
-    if len(options.photos) > 1 and (options.box is not None or options.mask is not None):
+    single = len(options.photos) == 1 and not options.photos[0].is_dir()
+    if not single and (options.box is not None or options.mask is not None):
         parser.error("--box and --mask are those of a single photo; call once for each photo")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        predictor = Predictor.from_checkpoint(
-            options.checkpoint,
-            device=options.device,
-            image_size=options.image_size,
-            trusted_modules=options.trust,
-        )
-    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: no CUDA
+        photos = [photo for path in options.photos for photo in _photos(path)]
+        jobs = _jobs(photos, options)
+        todo = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
+        predictor = _predictor(options) if todo else None
+    except ERRORS as error:
         _say(_line(error))
         return 1
-    failures = 0
-    names = output_names(options.photos)
-    inputs = {path.resolve() for path in (*options.photos, options.checkpoint, *filter(None, [options.mask]))}
-    pairs = list(zip(options.photos, names, strict=True))
-    for photo, name in tqdm(pairs, desc="predict", unit="photo", disable=None):
-        outputs = options.out / f"{name}.json", options.out / f"{name}_overlay.png"
-        try:
-            _check_outputs(outputs, inputs, overwrite=options.overwrite)
-            _predict_file(predictor, photo, outputs, box=options.box, mask=options.mask)
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            failures += 1
-            line = _line(error)
-            _say(line if str(photo) in line else f"{photo}: {line}")
-    _say(f"Predicted {len(names) - failures} of {len(names)} photos; the results are in {options.out}.")
+    failures = [] if predictor is None else _predict(predictor, todo, photos, options)
+    try:
+        page = write_page(options.out, failures, overwrite=options.overwrite)
+    except ERRORS as error:
+        _say(_line(error))
+        return 1
+    kept = f", {len(jobs) - len(todo)} of them before" if len(todo) < len(jobs) else ""
+    _say(f"Predicted {len(jobs) - len(failures)} of {len(jobs)} photos{kept}; see {page}.")
     return 1 if failures else 0
+
+
+class _Job(NamedTuple):
+    """One photo, what it becomes, and what that depends on."""
+
+    photo: Path
+    result: PhotoResult
+    made_from: str
+
+
+def _photos(path: Path) -> list[Path]:
+    """List the photos of a folder, without what an earlier call has put there; a file is given back."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.suffix.lower() in PHOTO_SUFFIXES and not entry.name.startswith(".") and not made_by_kpose(entry)
+    )
+    if not found:
+        raise ValueError(f"A folder needs photos; {path} has none. Name another, or the files themselves.")
+    return found
+
+
+def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
+    settings = {
+        "checkpoint": file_digest(options.checkpoint) if options.checkpoint.is_file() else "",
+        "image_size": options.image_size,
+        "box": options.box,
+        "mask": file_digest(options.mask) if options.mask is not None and options.mask.is_file() else "",
+    }
+    jobs = []
+    for photo, name in zip(photos, output_names(photos), strict=True):
+        # What cannot be read is said when its turn comes.
+        made_from = settings_of(photo, settings) if photo.is_file() else ""
+        jobs.append(_Job(photo, PhotoResult(options.out, name), made_from))
+    return jobs
+
+
+def _predictor(options: argparse.Namespace) -> Predictor:
+    return Predictor.from_checkpoint(
+        options.checkpoint,
+        device=options.device,
+        image_size=options.image_size,
+        trusted_modules=options.trust,
+    )
+
+
+def _predict(
+    predictor: Predictor, jobs: Sequence[_Job], photos: Sequence[Path], options: argparse.Namespace
+) -> list[tuple[Path, str]]:
+    """Predict what is to be done, and give the photos that could not be used, with the reasons."""
+    inputs = {path.resolve() for path in (*photos, options.checkpoint, *filter(None, [options.mask]))}
+    failures, whole = [], 0
+    for job in tqdm(jobs, desc="predict", unit="photo", disable=None):
+        reconstruction = _attempt(predictor, job, inputs, options)
+        if isinstance(reconstruction, str):
+            failures.append((job.photo, reconstruction))
+            _say(reconstruction if str(job.photo) in reconstruction else f"{job.photo}: {reconstruction}")
+        else:
+            whole += reconstruction.box is None
+    if whole:
+        _say(f"In {whole} of the photos there is neither --box nor --mask: the whole frame was taken.")
+    return failures
+
+
+def _attempt(
+    predictor: Predictor, job: _Job, inputs: set[Path], options: argparse.Namespace
+) -> Reconstruction | str:
+    """Give what a photo gave, after it has been written, or the line that says why there is nothing."""
+    try:
+        job.result.check(job.photo, inputs, overwrite=options.overwrite)
+        [reconstruction] = predictor(load_photo(job.photo), box=options.box, mask=options.mask)
+        job.result.write(job.photo, job.made_from, reconstruction)
+    except ERRORS as error:
+        return _line(error)
+    return reconstruction
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kpose predict",
-        description="Predict the camera of the object in each photo. Writes NAME.json and NAME_overlay.png for "
-        "NAME.jpg. Pixels are those of the upright photo, the first one's corner being 0, 0.",
+        description="Predict camera and mesh of the object in each photo. Writes NAME.glb, NAME_overlay.png and "
+        "NAME.json for NAME.jpg, and index.html, a page with all of them that needs no network. What is there "
+        "already, made from the same photo by the same checkpoint, is not made again. Pixels are those of the "
+        "upright photo, the first one's corner being 0, 0.",
     )
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photo file, of any usual kind")
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO", help="photo file of any usual kind, or folder of photos"
+    )
     parser.add_argument(
         "--checkpoint", required=True, type=Path, metavar="CKPT", help="what `kpose fit` has written"
     )
@@ -91,7 +164,9 @@ def _parser() -> argparse.ArgumentParser:
         help="box around the object in pixels, of a single photo; the whole frame is taken when not given",
     )  # fmt: skip
     parser.add_argument("--mask", type=Path, metavar="FILE", help="mask of the object, in place of a box")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="make all results anew, and replace files of others"
+    )
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (default: cpu)")
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
@@ -101,125 +176,6 @@ def _parser() -> argparse.ArgumentParser:
         help="module of your own that the checkpoint takes classes from; importing it runs its code",
     )  # fmt: skip
     return parser
-
-
-def output_names(photos: Sequence[Path]) -> list[str]:
-    """Choose a file name, without extension, for the results of each photo.
-
-    The photo's own name, with characters that a file system might refuse replaced; photos of the same name are
-    numbered in their order, so that no two share a name on any file system.
-
-    Args:
-        photos: Photo files.
-
-    Returns:
-        Names, in the same order.
-
-    Example:
-        >>> output_names([Path("a/robin.jpg"), Path("b/robin.png"), Path("wren?.jpg")])
-        ['robin', 'robin-2', 'wren_']
-    """
-    taken: set[str] = set()
-    names = []
-    for photo in photos:
-        stem = re.sub(r"[^\w.-]", "_", photo.stem)[:LONGEST_NAME].lstrip(".-") or "photo"
-        while len(stem.encode()) > 2 * LONGEST_NAME:
-            stem = stem[:-1]
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
-def prediction_record(prediction: Reconstruction) -> dict[str, Any]:
-    """Describe a prediction in plain values, as ``kpose predict`` writes it.
-
-    Args:
-        prediction: Prediction.
-
-    Returns:
-        What `json.dumps` takes: version, size of the photo, the box that was used (None for the whole frame), the
-        square that was cut out, whether the camera is valid, the camera of the photo and of the crop (scale,
-        translation, rotation matrix by rows, quaternion ``w, x, y, z``), and keypoints with confidence and inliers,
-        or None for a head without keypoints.
-
-    Raises:
-        ValueError: If the camera or a keypoint is not finite.
-    """
-    numbers = [*prediction.camera, *prediction.crop_camera]
-    if prediction.keypoints is not None and prediction.confidence is not None:
-        numbers += [prediction.keypoints, prediction.confidence]
-    if not all(bool(tensor.isfinite().all()) for tensor in numbers):
-        raise ValueError("The predicted pose is not finite. Check the checkpoint: its training may have failed.")
-    return {
-        "kpose": kpose.__version__,
-        "size": {"height": prediction.size[0], "width": prediction.size[1]},
-        "box": None if prediction.box is None else list(prediction.box),
-        "square": list(prediction.square),
-        "valid": prediction.valid,
-        "camera": {
-            "pixels": _camera_record(prediction.camera),
-            "crop": _camera_record(prediction.crop_camera),
-        },
-        "keypoints": _plain(prediction.keypoints),
-        "confidence": _plain(prediction.confidence),
-        "inliers": _plain(prediction.inliers),
-    }
-
-
-def _camera_record(camera: Camera) -> dict[str, Any]:
-    return {
-        "scale": camera.scale.item(),
-        "translation": _plain(camera.translation),
-        "rotation": _plain(camera.rotation),
-        "quaternion": _plain(matrix_to_quaternion(camera.rotation)),
-    }
-
-
-def _plain(tensor: Tensor | None) -> Any:  # noqa: ANN401
-    return None if tensor is None else tensor.tolist()
-
-
-def _predict_file(
-    predictor: Predictor,
-    path: Path,
-    outputs: tuple[Path, Path],
-    *,
-    box: Sequence[float] | None,
-    mask: Path | None,
-) -> None:
-    photo = load_photo(path)
-    if box is None and mask is None:
-        _say(f"{path}: no --box or --mask is given, so the whole frame is taken.")
-    [prediction] = predictor(photo, box=box, mask=mask)
-    text = json.dumps({"photo": str(path), **prediction_record(prediction)}, indent=2, allow_nan=False)
-    # The numbers of a point, or of a row of a matrix, share a line.
-    text = re.sub(r"\[\n([^][{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
-    overlay = to_pillow(prediction.overlay())
-    # The JSON file comes last: where it is, both are whole.
-    _write(outputs[1], lambda fresh: overlay.save(fresh, "PNG"))
-    _write(outputs[0], lambda fresh: fresh.write_text(text, encoding="utf-8"))
-
-
-def _check_outputs(outputs: Sequence[Path], inputs: set[Path], *, overwrite: bool) -> None:
-    for path in outputs:
-        if path.resolve() in inputs:
-            raise ValueError(f"Its result {path} would replace an input. Choose another --out.")
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"Its result {path} exists. Choose another --out, or give --overwrite.")
-
-
-def _write(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name beside it, then rename it."""
-    fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        save(fresh)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _line(error: BaseException) -> str:

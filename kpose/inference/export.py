@@ -190,7 +190,11 @@ def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
         mesh = mesh._replace(vertex_colors=linear)
     scene = trimesh.Scene()
     scene.add_geometry(to_trimesh(_y_up(mesh)), node_name=name, geom_name=name)
-    return {"": scene.export(file_type="glb", include_normals=True)}
+
+    def sign(tree: dict[str, Any]) -> None:
+        tree["asset"]["generator"] = "kpose"
+
+    return {"": scene.export(file_type="glb", include_normals=True, tree_postprocessor=sign)}
 
 
 def _obj(mesh: Mesh, name: str) -> dict[str, bytes]:

@@ -1,6 +1,5 @@
 """Results of steps on disk, each with the settings that it was made from."""
 
-import hashlib
 import json
 import os
 import secrets
@@ -9,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kpose.files import write_text
+from kpose.files import fingerprint, write_text
 
-__all__ = ["ResultFolder", "fingerprint"]
+__all__ = ["ResultFolder"]
 
 
 class ResultFolder:
@@ -62,8 +61,3 @@ class ResultFolder:
             shutil.copy2(path, fresh)
         fresh.replace(self.root / name)
         fresh.unlink(missing_ok=True)  # a link is not renamed onto another one of the same file
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Digest settings to a few letters."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]

@@ -4,12 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 
 import kpose
 from kpose.geometry.rotation import quaternion_to_matrix
 from kpose.inference import Predictor
-from kpose.inference.command import main, output_names, prediction_record
+from kpose.inference.command import main
+from kpose.inference.record import reconstruction_record
+from kpose.inference.results import output_names
 
 
 def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
@@ -108,7 +111,10 @@ def test_every_kind_of_file_in_one_call(
         assert sum(name in line for line in lines) == 1, name
     assert f"Predicted {len(good)} of {len(good) + len(bad)} photos" in lines[-1]
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {f"{Path(name).stem}{end}" for name in good for end in (".json", "_overlay.png")}
+    ends = (".json", ".glb", "_overlay.png")
+    assert written == {"index.html", "viewer", *(f"{Path(name).stem}{end}" for name in good for end in ends)}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert all(name in page.partition("Could not be used")[2] for name in bad)
     size = json.loads((tmp_path / "out" / "rotated.json").read_text())["size"]
     assert size == {"height": 96, "width": 72}
 
@@ -134,6 +140,114 @@ def test_an_input_is_never_replaced(checkpoints: dict[str, Path], photo: Path, t
     assert call(checkpoints["keypoint"], tmp_path, photo, other, "--overwrite") == 1
     assert other.read_bytes() == before
     assert (tmp_path / "robin_overlay_overlay.png").exists()
+
+
+def test_a_folder_of_photos(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "deeper").mkdir(parents=True)
+    for number, name in enumerate(["b.jpg", "a.PNG", ".hidden.png", "deeper/c.png"]):
+        picture(seed=number).save(photos / name)
+    (photos / "notes.txt").write_text("no photo")
+    assert call(checkpoints["quaternion"], photos, photos) == 0
+    assert {path.stem for path in photos.glob("*.glb")} == {"a", "b"}
+    # The overlays lie among the photos now, and are none.
+    assert call(checkpoints["quaternion"], photos, photos) == 0
+    assert "2 of 2 photos, 2 of them before" in capsys.readouterr().err
+    assert call(checkpoints["quaternion"], tmp_path / "out", photos / "viewer") == 1
+    assert "has none" in capsys.readouterr().err
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.stem.startswith("robin")}
+
+
+def test_what_is_done_is_not_done_again(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert call(checkpoints["keypoint"], out, photo) == 0
+    first = stamps(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "from_checkpoint", lambda *_, **__: pytest.fail("the checkpoint was loaded"))
+        assert call(checkpoints["keypoint"], out, photo) == 0
+    assert stamps(out) == first
+    for change in ("option", "checkpoint", "photo", "missing", "overwrite"):
+        if change == "photo":
+            picture(seed=5).save(photo)
+        if change == "missing":
+            (out / "robin.glb").unlink()
+        arguments = ["--box", "10", "5", "60", "60", *(["--overwrite"] if change == "overwrite" else [])]
+        checkpoint = checkpoints["keypoint" if change == "option" else "quaternion"]
+        assert call(checkpoint, out, photo, *arguments) == 0
+        again = stamps(out)
+        assert again.keys() == first.keys()
+        assert all(again[name] != first[name] for name in first), change
+        first = again
+
+
+def test_what_others_made_of_a_result_is_kept(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("robin.glb", "robin_overlay.png", "robin.json", "viewer/robin.js", "index.html"):
+        assert call(checkpoints["quaternion"], out, photo, "--overwrite") == 0
+        if name == "robin_overlay.png":
+            picture().save(out / name)
+        elif name == "robin.glb":
+            trimesh.creation.box().export(out / name)
+        else:
+            (out / name).write_text('{"kpose": "mine"}')
+        mine = (out / name).read_bytes()
+        assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60") == 1
+        assert (out / name).read_bytes() == mine
+
+
+def test_the_result_of_another_photo_is_kept(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other" / "robin.png"
+    other.parent.mkdir()
+    picture(seed=3).save(other)
+    out = tmp_path / "out"
+    assert call(checkpoints["quaternion"], out, photo) == 0
+    before = stamps(out)
+    assert call(checkpoints["quaternion"], out, other) == 1
+    assert stamps(out) == before
+    assert f"is the result of {photo}" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_taken_up(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kpose.inference.results.write_text", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call(checkpoints["quaternion"], out, photo)
+    assert sorted(stamps(out)) == ["robin.glb", "robin_overlay.png"]
+    assert call(checkpoints["quaternion"], out, photo) == 0
+    assert sorted(stamps(out)) == ["robin.glb", "robin.json", "robin_overlay.png"]
+
+
+def test_json_holds_the_camera_for_other_libraries(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path
+) -> None:
+    assert call(checkpoints["quaternion"], tmp_path, photo) == 0
+    camera = json.loads((tmp_path / "robin.json").read_text())["camera"]
+    point = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    own, opencv, blender = (camera[name] for name in ("pixels", "opencv", "blender"))
+    turned = torch.tensor(own["rotation"]).double() @ point
+    expected = own["scale"] * turned[:2] + torch.tensor(own["translation"])
+    seen = torch.tensor(opencv["matrix"]).double() @ (
+        torch.tensor(opencv["rotation"]).double() @ point + torch.tensor(opencv["translation"])
+    )
+    torch.testing.assert_close(seen[:2] / seen[2], expected, atol=0.05, rtol=0)
+    assert blender["ortho_scale"] == pytest.approx(96 / own["scale"])
+    assert torch.tensor(camera["pytorch3d"]["R"]).shape == (3, 3)
 
 
 def test_photos_of_the_same_name_do_not_collide(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -172,7 +286,8 @@ def test_nothing_temporary_is_left(
 
     monkeypatch.setattr(Path, "write_text", full)
     assert call(checkpoints["keypoint"], tmp_path / "out", photo) == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["robin_overlay.png"]
+    written = {path.name for path in (tmp_path / "out").rglob("*")}
+    assert written == {"robin_overlay.png", "robin.glb", "viewer"}
 
 
 def test_a_pose_that_is_not_finite_is_refused(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
@@ -183,12 +298,12 @@ def test_a_pose_that_is_not_finite_is_refused(checkpoints: dict[str, Path], phot
     }
     torch.save({**contents, "state_dict": weights}, tmp_path / "nan.ckpt")
     assert call(tmp_path / "nan.ckpt", tmp_path / "out", photo) == 1
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").glob("robin*"))
 
 
 def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
     [prediction] = Predictor.from_checkpoint(checkpoints["keypoint"])(photo)
-    assert json.loads(json.dumps(prediction_record(prediction), allow_nan=False))["valid"] in (True, False)
+    assert json.loads(json.dumps(reconstruction_record(prediction), allow_nan=False))["valid"] in (True, False)
 
 
 @pytest.mark.parametrize(

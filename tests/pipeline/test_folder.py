@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from kpose.pipeline.folder import ResultFolder, fingerprint, write_text
+from kpose.files import fingerprint, write_text
+from kpose.pipeline.folder import ResultFolder
 
 
 def writer(text, log):

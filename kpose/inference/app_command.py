@@ -1,0 +1,115 @@
+"""``kpose app``: a page to drop a photo on, which shows the mesh to turn and the overlay."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+
+from kpose.inference.predictor import Predictor
+from kpose.visualization import to_pillow
+
+__all__ = ["build_app", "main"]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Serve the page until it is interrupted.
+
+    Args:
+        args: Arguments after ``kpose app``; those of the process when None.
+
+    Returns:
+        0, or 1 if Gradio is not installed, the checkpoint cannot be used or the port is taken; one line says why.
+
+    Raises:
+        SystemExit: If the arguments are wrong (code 2), or ask for help.
+    """
+    options = _parser().parse_args(args)
+    try:
+        _gradio()
+        with tempfile.TemporaryDirectory(prefix="kpose") as folder:
+            predictor = Predictor.from_checkpoint(
+                options.checkpoint, device=options.device, image_size=options.image_size
+            )
+            app = build_app(predictor, Path(folder))
+            app.launch(server_name=options.host, server_port=options.port, share=False, quiet=True)
+    except (ImportError, OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: no CUDA
+        sys.stderr.write((" ".join(str(error).split()) or type(error).__name__) + "\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kpose app",
+        description="Serve a page in the browser: drop a photo, turn the mesh. Photos stay on this computer.",
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="CKPT", help="what `kpose fit` has written"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
+    parser.add_argument("--port", default=7860, type=int, help="port to listen on (default: 7860)")
+    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
+    )
+    return parser
+
+
+def build_app(predictor: Predictor, folder: Path) -> Any:  # noqa: ANN401 - Gradio need not be installed
+    """Build the page.
+
+    Args:
+        predictor: Predicts what the photos show.
+        folder: Where the meshes are written that the page shows.
+
+    Returns:
+        Gradio's ``Blocks``, to be launched.
+
+    Raises:
+        ImportError: If Gradio is not installed.
+    """
+    gradio = _gradio()
+
+    def show(photo: Image.Image | None) -> tuple[str | None, Image.Image | None, str]:
+        if photo is None:
+            return None, None, ""
+        try:
+            [found] = predictor(photo)
+            [mesh] = found.save(folder / f"{uuid4().hex}.glb")
+            return str(mesh), to_pillow(found.overlay()), _remark(found.valid, found.box is None)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise gradio.Error(" ".join(str(error).split())) from error
+
+    with gradio.Blocks(title="kpose", analytics_enabled=False) as app:
+        gradio.Markdown("## kpose\nDrop a photo, and turn what it shows.")
+        with gradio.Row():
+            photo = gradio.Image(label="Photo", type="pil", image_mode="RGB", height=420)
+            overlay = gradio.Image(label="Mesh on the photo", interactive=False, height=420)
+            mesh = gradio.Model3D(label="Mesh", clear_color=(0.95, 0.96, 0.97, 1.0), height=420)
+        remark = gradio.Markdown()
+        photo.change(show, inputs=photo, outputs=[mesh, overlay, remark])
+    return app
+
+
+def _gradio() -> Any:  # noqa: ANN401 - it need not be installed
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImportError(
+            f"kpose app needs Gradio; it cannot be imported ({error}). Install it: pip install 'kpose[app]'"
+        ) from error
+    return gradio
+
+
+def _remark(valid: bool, whole_frame: bool) -> str:
+    remarks = []
+    if not valid:
+        remarks.append("Too few keypoints agreed on a camera: do not trust this one.")
+    if whole_frame:
+        remarks.append("The whole frame was taken; crop the photo to the object for a better result.")
+    return " ".join(remarks)

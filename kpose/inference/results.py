@@ -1,0 +1,198 @@
+"""The folder of ``kpose predict``: what belongs to each photo, what is done, and what must not be replaced."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image, PngImagePlugin
+
+import kpose
+from kpose.files import file_digest, fingerprint, safe_name, write_file, write_text
+from kpose.inference.export import save_mesh
+from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.record import json_text, reconstruction_record
+from kpose.visualization import to_pillow
+
+__all__ = ["PhotoResult", "made_by_kpose", "output_names", "read_record", "settings_of"]
+
+MARK = "kpose"
+SCRIPT_MARK = f"// {MARK}\n"
+
+
+class PhotoResult(NamedTuple):
+    """Files that belong to one photo."""
+
+    folder: Path
+    """Folder of all results."""
+    name: str
+    """Safe name of the photo, without ending."""
+
+    @property
+    def record(self) -> Path:
+        """JSON file; it is written last, so where it is, the others are whole."""
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def mesh(self) -> Path:
+        """GLB file."""
+        return self.folder / f"{self.name}.glb"
+
+    @property
+    def overlay(self) -> Path:
+        """Picture of the mesh on the photo."""
+        return self.folder / f"{self.name}_overlay.png"
+
+    @property
+    def script(self) -> Path:
+        """The mesh once more, in a form that a page may load from the disk."""
+        return self.folder / "viewer" / f"{self.name}.js"
+
+    def is_done(self, made_from: str) -> bool:
+        """Tell whether the result is there and was made from these contents and options.
+
+        Args:
+            made_from: Fingerprint of what the result depends on.
+
+        Returns:
+            Whether there is nothing left to do.
+        """
+        record = read_record(self.record) or {}
+        files = self.mesh, self.overlay, self.script
+        return record.get("made_from") == made_from and all(path.exists() for path in files)
+
+    def check(self, photo: Path, inputs: set[Path], *, overwrite: bool) -> None:
+        """Refuse to replace what kpose did not make from this photo.
+
+        A result that kpose made from an earlier content of the photo, by another checkpoint or with other options
+        may be replaced, and so may what is left of an interrupted run.
+
+        Args:
+            photo: The photo.
+            inputs: Files that must not be replaced, resolved.
+            overwrite: Whether files of others may be replaced.
+
+        Raises:
+            ValueError: If a result would replace an input.
+            FileExistsError: If a file is not ours, or belongs to another photo.
+        """
+        for path in (self.record, self.mesh, self.overlay, self.script):
+            if path.resolve() in inputs:
+                raise ValueError(f"Its result {path} would replace an input. Choose another --out.")
+            if not overwrite and path.exists() and not made_by_kpose(path):
+                raise FileExistsError(f"Its result {path} exists. Choose another --out, or give --overwrite.")
+        other = (read_record(self.record) or {}).get("photo")
+        if not overwrite and other is not None and Path(other).resolve() != photo.resolve():
+            raise FileExistsError(
+                f"{self.record} is the result of {other}. Choose another --out, or give --overwrite."
+            )
+
+    def write(self, photo: Path, made_from: str, reconstruction: Reconstruction) -> None:
+        """Write all files, each whole or not at all.
+
+        Args:
+            photo: The photo.
+            made_from: Fingerprint of what the result depends on.
+            reconstruction: What the photo gave.
+
+        Raises:
+            ValueError: If the pose is not finite; nothing is written then.
+        """
+        record = {"photo": str(photo), "made_from": made_from, **reconstruction_record(reconstruction)}
+        text = json_text(record)
+        picture = to_pillow(reconstruction.overlay())
+        note = PngImagePlugin.PngInfo()
+        note.add_text("Software", MARK)
+        write_file(self.overlay, lambda fresh: picture.save(fresh, "PNG", pnginfo=note))
+        save_mesh(reconstruction.mesh, self.mesh, overwrite=True)
+        model = base64.b64encode(self.mesh.read_bytes()).decode()
+        write_text(self.script, f'{SCRIPT_MARK}showMesh("{model}");\n')
+        write_text(self.record, text)
+
+
+def settings_of(photo: Path, options: Mapping[str, Any]) -> str:
+    """Digest what the result of a photo depends on: its contents, kpose's version, and options.
+
+    Args:
+        photo: File.
+        options: Checkpoint and options, in plain values.
+
+    Returns:
+        Fingerprint.
+
+    Raises:
+        OSError: If the photo cannot be read.
+    """
+    return fingerprint({"kpose": kpose.__version__, "photo": file_digest(photo), **options})
+
+
+def made_by_kpose(path: Path) -> bool:
+    """Tell by its content whether ``kpose predict`` made a file, and nobody has made another one of it since.
+
+    Args:
+        path: JSON, GLB, PNG, script or page.
+
+    Returns:
+        Whether it bears kpose's mark. A file that cannot be read does not.
+    """
+    try:
+        if path.suffix == ".json":
+            return read_record(path) is not None
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                return picture.info.get("Software") == MARK
+        with path.open("rb") as file:
+            head = file.read(40)
+            if path.suffix == ".glb":
+                file.seek(20)
+                description = json.loads(file.read(int.from_bytes(head[12:16], "little")))
+                return bool(description["asset"]["generator"] == MARK)
+            return head.startswith(SCRIPT_MARK.encode()) or f"<!-- {MARK} -->".encode() in head
+    except (OSError, ValueError, LookupError, TypeError, SyntaxError):
+        return False
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file of ``kpose predict``.
+
+    Args:
+        path: File.
+
+    Returns:
+        Its content, or None if there is no such file, or another.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and {"kpose", "photo", "camera"} <= record.keys() else None
+
+
+def output_names(photos: Sequence[Path]) -> list[str]:
+    """Choose a file name, without extension, for the results of each photo.
+
+    The photo's own name, with characters that a file system might refuse replaced; photos of the same name are
+    numbered in their order, so that no two share a name on any file system.
+
+    Args:
+        photos: Photo files.
+
+    Returns:
+        Names, in the same order.
+
+    Example:
+        >>> output_names([Path("a/robin.jpg"), Path("b/robin.png"), Path("wren?.jpg")])
+        ['robin', 'robin-2', 'wren_']
+    """
+    taken = {"index", "three", "viewer"}  # of the page
+    names = []
+    for photo in photos:
+        stem = safe_name(photo.stem)
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
