@@ -1,17 +1,7 @@
 """From photos to poses, with a trained checkpoint."""
 
-from kpose.inference.export import save_mesh, to_trimesh
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 
-__all__ = [
-    "Picture",
-    "Predictor",
-    "Reconstruction",
-    "load_mask",
-    "load_photo",
-    "photo_square",
-    "save_mesh",
-    "to_trimesh",
-]
+__all__ = ["Picture", "Predictor", "Reconstruction", "load_mask", "load_photo", "photo_square"]

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from kpose.geometry.camera import box_to_crop, crop_camera
-from kpose.inference.export import save_mesh
 from kpose.inference.photo import Picture, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh
@@ -105,7 +104,7 @@ class Reconstruction:
         return drawn
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write the mesh to a file that other programs read; see `kpose.inference.save_mesh`.
+        """Write the mesh to a file that other programs read; see `kpose.inference.export.save_mesh`.
 
         Args:
             path: File ending in ``.glb``, ``.obj`` or ``.ply``.
@@ -118,6 +117,10 @@ class Reconstruction:
             FileExistsError: If one of the files exists and ``overwrite`` is not set.
             ValueError: If the ending is another, or the vertices are not finite.
         """
+        from kpose.inference.export import (
+            save_mesh,
+        )  # here, as trimesh takes a second that predictions can do without
+
         return save_mesh(self.mesh, path, overwrite=overwrite)
 
     def _repr_png_(self) -> bytes:
