@@ -18,11 +18,7 @@ PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIGHTNING = {"pytorch_lightning", "lightning"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline"}
-<<<<<<< HEAD
-OPTIONAL = {"av", "wandb", "pytorch3d", "cv2", "poselib", "warp"}
-=======
-OPTIONAL = {"gradio", "wandb", "pytorch3d", "cv2", "poselib", "warp"}
->>>>>>> 812c4b4 (Predict folders of photos into meshes and a page that turns them, and serve one to drop photos on)
+OPTIONAL = {"av", "wandb", "pytorch3d", "cv2", "poselib", "warp", "gradio"}
 NEVER = {"torchvision", "timm"}
 NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels"}
 """Modules that nothing imports unless their extra is there."""

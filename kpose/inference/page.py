@@ -6,6 +6,8 @@ which the copy names at its head).
 """
 
 import html
+import io
+import zipfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +15,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from trimesh import resources, util
+from trimesh import resources
 
 from kpose.files import write_text
 from kpose.inference.results import SCRIPT_MARK, PhotoResult, made_by_kpose, read_record
@@ -84,9 +86,9 @@ def _failures(failures: Sequence[tuple[Path, str]]) -> str:
 
 def _three() -> str:
     """Take three.js with its loader and controls out of trimesh's viewer."""
-    archive = resources.get_bytes("templates/viewer.zip")
-    with util.decompress(archive, file_type="zip")["viewer.html.template"] as file:
-        page: str = file.read().decode("utf-8")
+    archive = io.BytesIO(resources.get_bytes("templates/viewer.zip"))
+    with zipfile.ZipFile(archive) as viewer:
+        page = viewer.read("viewer.html.template").decode("utf-8")
     script = page.partition("<script>")[2].partition(TRIMESH_PAGE)[0]
     if "THREE.GLTFLoader=" not in script or "THREE.TrackballControls=" not in script:
         raise RuntimeError(
