@@ -6,11 +6,12 @@ column j)`` has its centre at ``((2j + 1) / w - 1, (2i + 1) / h - 1)``.
 
 import torch
 from jaxtyping import Float
+from kornia.geometry.subpix import spatial_expectation2d
 from torch import Tensor
 
 from kpose.geometry.camera import pixels_to_normalized
 
-__all__ = ["gaussian_heatmaps", "heatmap_peaks"]
+__all__ = ["gaussian_heatmaps", "heatmap_mean", "heatmap_peaks"]
 
 # Share of the peak under which a cell's value says nothing about the peak's place (and has no logarithm at zero).
 _FLOOR = 1e-4
@@ -97,6 +98,24 @@ def heatmap_peaks(
     x = _vertex(window.sum(-2), left, column, width)
     y = _vertex(window.sum(-1), top, row, height)
     return pixels_to_normalized(torch.stack((x, y), -1), (height, width)), confidence
+
+
+def heatmap_mean(heatmaps: Float[Tensor, "*batch N h w"]) -> Float[Tensor, "*batch N 2"]:
+    """Average the positions of the cells of each heatmap (the soft-argmax, if the map is a softmax).
+
+    Args:
+        heatmaps: Distributions over the cells: not negative, each of sum 1.
+
+    Returns:
+        Positions in normalised coordinates, differentiable with respect to the maps.
+
+    Example:
+        >>> heatmap_mean(torch.tensor([[[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]]))
+        tensor([[ 0.0000, -0.5000]])
+    """
+    height, width = heatmaps.shape[-2:]
+    cells = spatial_expectation2d(heatmaps.reshape(1, -1, height, width), normalized_coordinates=False)
+    return pixels_to_normalized(cells.reshape(*heatmaps.shape[:-2], 2) + 0.5, (height, width))
 
 
 def _vertex(values: Tensor, start: Tensor, peak: Tensor, count: int) -> Tensor:

@@ -14,6 +14,7 @@ __all__ = [
     "is_closed",
     "laplacian",
     "mirror_pairs",
+    "surface_distances",
     "vertex_normals",
     "volume",
 ]
@@ -107,6 +108,38 @@ def edges(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "E 2"]:
     pairs = torch.cat((faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]))
     unique: Tensor = torch.unique(pairs.sort(-1).values, dim=0)
     return unique
+
+
+def surface_distances(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], sources: Int[Tensor, "N"]
+) -> Float[Tensor, "N V"]:
+    """Measure how far vertices are from each other along the edges of a mesh.
+
+    Args:
+        vertices: Positions.
+        faces: Vertex indices.
+        sources: Vertices to measure from.
+
+    Returns:
+        Length of the shortest path of edges from each source to every vertex; infinite where there is none.
+
+    Example:
+        >>> vertices = torch.tensor([[0.0, 0, 0], [3, 0, 0], [3, 4, 0], [9, 0, 0]])
+        >>> surface_distances(vertices, torch.tensor([[0, 1, 2], [2, 1, 3]]), torch.tensor([0]))
+        tensor([[0., 3., 5., 9.]])
+    """
+    pairs = edges(faces)
+    start, end = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
+    length = (vertices[start] - vertices[end]).norm(dim=-1)
+    distance = vertices.new_full((len(sources), len(vertices)), torch.inf)
+    distance.scatter_(1, sources[:, None], 0.0)
+    # Paths grow by one edge a round (Bellman-Ford), until no round shortens any.
+    while True:
+        reached = distance[:, start] + length
+        shorter = distance.scatter_reduce(1, end.expand_as(reached), reached, "amin")
+        if torch.equal(shorter, distance):
+            return distance
+        distance = shorter
 
 
 def is_closed(faces: Int[Tensor, "F 3"]) -> bool:

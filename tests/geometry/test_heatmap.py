@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry.heatmap import gaussian_heatmaps, heatmap_peaks
+from kpose.geometry.heatmap import gaussian_heatmaps, heatmap_mean, heatmap_peaks
 
 
 def uniform_points(count: int, extent: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -109,3 +109,15 @@ def test_gradients():
 def test_sigma_must_be_positive():
     with pytest.raises(ValueError, match="positive sigma; got 0"):
         gaussian_heatmaps(torch.zeros(1, 2), (4, 4), sigma=0.0)
+
+
+def test_mean_of_a_gaussian_inside_the_map_is_its_point():
+    points = uniform_points(20, 0.5)
+    maps = gaussian_heatmaps(points, (24, 32), 0.1)
+    assert torch.allclose(heatmap_mean(maps / maps.sum((-2, -1), keepdim=True)), points, atol=1e-3)
+
+
+def test_mean_of_one_cell_is_its_centre():
+    maps = torch.zeros(2, 3, 4, 8)
+    maps[0, 1, 2, 5] = 1
+    assert torch.allclose(heatmap_mean(maps)[0, 1], torch.tensor([11 / 8 - 1, 5 / 4 - 1]))

@@ -1,6 +1,8 @@
 import pytest
 import torch
 import trimesh
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
 
 from kpose.geometry.mesh import (
     edges,
@@ -8,6 +10,7 @@ from kpose.geometry.mesh import (
     is_closed,
     laplacian,
     mirror_pairs,
+    surface_distances,
     vertex_normals,
     volume,
 )
@@ -105,3 +108,20 @@ def test_mirror_pairs_errors():
     with pytest.raises(ValueError, match="one partner"):
         mirror_pairs(torch.cat((vertices, vertices)))
     assert mirror_pairs(vertices[:0]).shape == (0,)
+
+
+def test_surface_distances_are_those_of_scipy():
+    vertices, faces = sphere()
+    pairs = edges(faces)
+    length = (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=-1)
+    graph = coo_matrix((length, (pairs[:, 0], pairs[:, 1])), (len(vertices), len(vertices)))
+    expected = torch.from_numpy(dijkstra(graph, directed=False, indices=[0, 7, 90]))
+    distances = surface_distances(vertices, faces, torch.tensor([0, 7, 90]))
+    assert torch.allclose(distances, expected)
+
+
+def test_surface_distances_between_separate_pieces_are_infinite():
+    vertices = torch.rand(6, 3)
+    distances = surface_distances(vertices, torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([4]))
+    assert distances.isinf().tolist() == [[True, True, True, False, False, False]]
+    assert distances[0, 4] == 0
