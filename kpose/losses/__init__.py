@@ -8,21 +8,26 @@ from kpose.losses.appearance import (
     feature_distance,
     pixel_distance,
 )
-from kpose.losses.heatmap import heatmap_loss
+from kpose.losses.heatmap import heatmap_divergence, heatmap_loss
+from kpose.losses.keypoint import DivergenceLoss, HeatmapLoss, PositionLoss
 from kpose.losses.pose import chordal_distance, quaternion_distance
 from kpose.losses.regularization import GraphLaplacianLoss, deformation_loss, laplacian_loss
 from kpose.losses.silhouette import distance_transform, silhouette_loss
 
 __all__ = [
     "AppearanceDistance",
+    "DivergenceLoss",
     "FeatureDistance",
     "GraphLaplacianLoss",
+    "HeatmapLoss",
     "LPIPSDistance",
     "PixelDistance",
+    "PositionLoss",
     "chordal_distance",
     "deformation_loss",
     "distance_transform",
     "feature_distance",
+    "heatmap_divergence",
     "heatmap_loss",
     "laplacian_loss",
     "pixel_distance",

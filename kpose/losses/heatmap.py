@@ -1,9 +1,10 @@
-"""Weighted least squares between heatmaps, balanced so that empty maps are no solution."""
+"""Distances of heatmaps, all such that empty maps are no solution."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["heatmap_loss"]
+__all__ = ["heatmap_divergence", "heatmap_loss"]
 
 
 def heatmap_loss(
@@ -38,3 +39,42 @@ def heatmap_loss(
     energy = targets.square().sum((-2, -1))
     tiny = 1e-12
     return (weights * error).sum() / (weights * energy).sum().clamp_min(tiny)
+
+
+def heatmap_divergence(
+    logits: Float[Tensor, "*batch N h w"],
+    targets: Float[Tensor, "*batch N h w"],
+    weights: Float[Tensor, "*batch N"],
+) -> Float[Tensor, ""]:
+    """Measure how much the targets, as distributions over the cells, diverge from those that logits stand for.
+
+    ``KL(t / Σt ‖ softmax(logits))``: what is compared is where, not how much, so an empty map is not on the way.
+
+    Args:
+        logits: Predicted maps; any real numbers.
+        targets: Proxy maps, not negative. One that is zero everywhere does not count.
+        weights: Weight of each map, 0 for a map that says nothing.
+
+    Returns:
+        Mean over the maps, weighted, in nats; zero (with zero gradient) when all weights are.
+
+    Source:
+        Nibali et al., Numerical Coordinate Regression with Convolutional Neural Networks, 2018, section 3.3.
+
+    Example:
+        >>> import torch
+        >>> target = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
+        >>> heatmap_divergence(torch.zeros(1, 2, 2), target, torch.ones(1)).exp()
+        tensor(4.)
+    """
+    predicted = logits.flatten(-2).log_softmax(-1)
+    total = targets.flatten(-2).sum(-1, keepdim=True)
+    tiny = torch.finfo(targets.dtype).tiny
+    wanted = targets.flatten(-2) / total.clamp_min(tiny)
+    divergence = (torch.special.xlogy(wanted, wanted) - wanted * predicted).sum(-1)
+    return weighted_mean(divergence, weights * (total[..., 0] > 0))
+
+
+def weighted_mean(values: Float[Tensor, "*batch"], weights: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Average values; zero when all weights are."""
+    return (weights * values).sum() / weights.sum().clamp_min(1e-12)

@@ -1,0 +1,124 @@
+"""The ways to train keypoint maps, each against a formula written another way."""
+
+import math
+
+import pytest
+import torch
+
+from kpose.geometry.heatmap import gaussian_heatmaps
+from kpose.losses import DivergenceLoss, HeatmapLoss, PositionLoss, heatmap_divergence
+
+LOSSES = [HeatmapLoss(), DivergenceLoss(), PositionLoss()]
+KEYPOINTS = torch.tensor([[[0.1, -0.3], [0.5, 0.6]], [[-0.4, 0.2], [0.0, 0.0]]])
+SIGMA = 0.15
+SIZE = (12, 16)
+
+
+def targets(dtype=torch.float32):
+    return gaussian_heatmaps(KEYPOINTS.to(dtype), SIZE, SIGMA)
+
+
+def noise(dtype=torch.float32):
+    return torch.randn(2, 2, *SIZE, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+def expectation(logits):
+    """Sum position by probability, cell by cell."""
+    probability = torch.softmax(logits.flatten(), 0).view(SIZE)
+    x = y = 0.0
+    for row in range(SIZE[0]):
+        for column in range(SIZE[1]):
+            x = x + probability[row, column] * ((2 * column + 1) / SIZE[1] - 1)
+            y = y + probability[row, column] * ((2 * row + 1) / SIZE[0] - 1)
+    return torch.stack((x, y))
+
+
+def test_least_squares_is_equation_3():
+    output, weights = noise(), torch.tensor([[1.0, 0.5], [0.0, 2.0]])
+    above = sum(weights[b, n] * ((output - targets())[b, n] ** 2).sum() for b in (0, 1) for n in (0, 1))
+    below = sum(weights[b, n] * (targets()[b, n] ** 2).sum() for b in (0, 1) for n in (0, 1))
+    assert torch.allclose(HeatmapLoss()(output, KEYPOINTS, targets(), weights), above / below)
+
+
+def test_divergence_is_that_of_torch():
+    output = noise()
+    expected = torch.stack(
+        [
+            torch.nn.functional.kl_div(
+                output[b, n].flatten().log_softmax(0),
+                targets()[b, n].flatten() / targets()[b, n].sum(),
+                reduction="sum",
+            )
+            for b in (0, 1)
+            for n in (0, 1)
+        ]
+    )
+    weights = torch.tensor([[1.0, 0.5], [0.0, 2.0]])
+    expected = (expected * weights.flatten()).sum() / weights.sum()
+    assert torch.allclose(DivergenceLoss()(output, KEYPOINTS, targets(), weights), expected, rtol=1e-5)
+
+
+def test_divergence_vanishes_at_the_target_and_is_the_entropy_left_at_uniform_maps():
+    logits = targets().clamp_min(1e-30).log() + 3.0
+    assert heatmap_divergence(logits, targets(), torch.ones(2, 2)).item() == pytest.approx(0, abs=1e-5)
+    p = targets()[0, 0] / targets()[0, 0].sum()
+    left = math.log(SIZE[0] * SIZE[1]) + torch.special.xlogy(p, p).sum().item()
+    only = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    assert heatmap_divergence(torch.zeros(2, 2, *SIZE), targets(), only).item() == pytest.approx(left, rel=1e-4)
+
+
+def test_position_is_the_distance_of_the_expected_position():
+    output = noise()
+    distance = torch.stack([(expectation(output[b, n]) - KEYPOINTS[b, n]).norm() for b in (0, 1) for n in (0, 1)])
+    weights = torch.tensor([[1.0, 0.5], [0.0, 2.0]])
+    expected = (distance * weights.flatten()).sum() / weights.sum()
+    loss = PositionLoss(divergence_weight=0.0)(output, KEYPOINTS, targets(), weights)
+    assert torch.allclose(loss, expected, rtol=1e-5)
+    both = PositionLoss(divergence_weight=0.5)(output, KEYPOINTS, targets(), weights)
+    divergence = DivergenceLoss()(output, KEYPOINTS, targets(), weights)
+    assert torch.allclose(both, expected + 0.5 * divergence, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_gradient(loss):
+    weights = torch.tensor([[1.0, 0.3], [0.0, 2.0]], dtype=torch.float64)
+    arguments = (KEYPOINTS.double(), targets(torch.float64), weights)
+    output = noise(torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda o: loss(o, *arguments), (output,), fast_mode=True)
+    (gradient,) = torch.autograd.grad(loss(output, *arguments), output)
+    assert (gradient[1, 0] == 0).all()
+    assert (gradient[1, 1] != 0).any()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_without_weight_there_is_neither_loss_nor_gradient(loss):
+    output = noise().requires_grad_()
+    value = loss(output, KEYPOINTS, targets(), torch.zeros(2, 2))
+    value.backward()
+    assert value == 0
+    assert (output.grad == 0).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_what_is_learned_is_read_back(loss):
+    output = torch.zeros(2, 2, *SIZE, requires_grad=True)
+    optimizer = torch.optim.Adam([output], lr=0.2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss(output, KEYPOINTS, targets(), torch.ones(2, 2)).backward()
+        optimizer.step()
+    points, height = loss.peaks(loss.heatmaps(output.detach()))
+    assert (points - KEYPOINTS).norm(dim=-1).max() < 0.02
+    assert ((height > 0) & (height <= 1)).all()
+
+
+def test_maps_of_the_softmax_losses_are_distributions():
+    heatmaps = DivergenceLoss().heatmaps(noise() * 50)
+    assert torch.allclose(heatmaps.sum((-2, -1)), torch.ones(2, 2))
+    assert (heatmaps >= 0).all()
+
+
+def test_position_at_the_keypoint_has_a_finite_gradient():
+    output = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    PositionLoss()(output, torch.zeros(1, 1, 2), torch.ones(1, 1, 4, 4), torch.ones(1, 1)).backward()
+    assert output.grad.isfinite().all()
