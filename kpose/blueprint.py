@@ -24,7 +24,7 @@ __all__ = ["Blueprint", "build_network", "draw_blueprint"]
 
 FORMAT = 1
 PARTS = ("backbone", "head", "reconstructor")
-OWN_MODULES = ("kpose.backbones", "kpose.heads", "kpose.reconstruction")
+OWN_MODULES = ("kpose.backbones", "kpose.heads", "kpose.losses", "kpose.reconstruction")
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 # What jsonargparse and the classes themselves raise while a network is built.
 BUILD_ERRORS = (

@@ -1,7 +1,7 @@
 """The head interface: features in, a pose out, and the losses that train it."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic
+from typing import Any, Generic
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class PoseHead(nn.Module, ABC, Generic[PredictionT]):
     importable class will do. `kpose.testing.check_pose_head` tells whether it keeps the rules.
     """
 
-    supervision: ClassVar[frozenset[str]] = frozenset()
+    supervision: frozenset[str] = frozenset()
     """Batch entries that `losses` reads; the task checks them and names what is missing."""
 
     template: Template | None = None

@@ -47,7 +47,7 @@ class RotationHead(PoseHead[RotationPrediction]):
         TypeError: If a subclass states no ``representation_size``.
     """
 
-    supervision: ClassVar[frozenset[str]] = frozenset({"camera"})
+    supervision = frozenset({"camera"})
     representation_size: ClassVar[int]
     """How many numbers the network predicts for a rotation."""
     representation_start: ClassVar[Sequence[float] | None] = None

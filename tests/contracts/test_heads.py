@@ -9,13 +9,31 @@ import pytest
 import torch
 
 from kpose.geometry.rotation import axis_angle_to_matrix
-from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead, RotationPrediction
+from kpose.heads import (
+    GramSchmidtHead,
+    KeypointHead,
+    LabelBorder,
+    MaskBorder,
+    ProcrustesHead,
+    QuaternionHead,
+    RotationPrediction,
+)
+from kpose.losses import DivergenceLoss, PositionLoss
 from kpose.reconstruction import ViewpointGrid
 from kpose.structures import Camera, FeatureSpec
 from kpose.testing import check_pose_head, example_batch
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "custom_head"
 CLASSES = {"axis_angle": "AxisAngleHead", "rotation_bins": "RotationBinsHead"}
+KEYPOINT_HEADS = {
+    "keypoints": {},
+    "paper": {"border": MaskBorder(), "deep_weight": 1.0, "occluded_weight": 0.0, "label_weights": True},
+    "label-border": {"border": LabelBorder()},
+    "divergence": {"loss": DivergenceLoss(), "pose_weight": 1.0},
+    "position": {"loss": PositionLoss(), "pose_weight": 1.0},
+    "least-squares-pose": {"pose_weight": 1.0, "fallback": QuaternionHead},
+    "bare": {"fallback": None, "confidence_weight": 0.0},
+}
 
 
 def example_head(name):
@@ -31,8 +49,10 @@ def example_head(name):
         QuaternionHead,
         GramSchmidtHead,
         ProcrustesHead,
-        pytest.param(partial(KeypointHead, num_keypoints=16, width=16), id="KeypointHead"),
-        pytest.param(partial(KeypointHead, num_keypoints=16, width=16, deep_weight=0.1), id="deep"),
+        *(
+            pytest.param(partial(KeypointHead, num_keypoints=16, width=16, **settings), id=name)
+            for name, settings in KEYPOINT_HEADS.items()
+        ),
         *(pytest.param(example_head(name), id=name) for name in CLASSES),
     ],
 )

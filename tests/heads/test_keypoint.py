@@ -7,7 +7,8 @@ from kpose.geometry.camera import flip_camera, project
 from kpose.geometry.heatmap import gaussian_heatmaps
 from kpose.geometry.rotation import geodesic_distance
 from kpose.geometry.sampling import mirror_permutation
-from kpose.heads import KeypointHead
+from kpose.heads import KeypointHead, KeypointMaps, LabelBorder
+from kpose.losses import DivergenceLoss, HeatmapLoss, PositionLoss
 from kpose.structures import Features, FeatureSpec
 from kpose.templates import bird
 from kpose.testing import example_batch
@@ -18,12 +19,13 @@ SPEC = FeatureSpec((8, 16), (4, 8))
 class Oracle(torch.nn.Module):
     """Draws the heatmaps that it was given instead of predicting them."""
 
-    def __init__(self, *maps):
+    def __init__(self, maps, width=64):
         super().__init__()
-        self.maps = list(maps)
+        self.maps = maps
+        self.width = width
 
     def forward(self, features):
-        return self.maps
+        return KeypointMaps((self.maps,), torch.zeros(len(self.maps), self.width, 8, 8))
 
 
 def features(size):
@@ -32,7 +34,7 @@ def features(size):
 
 def true_heatmaps(head, camera, size=64):
     points = head.template_vertices[head.keypoint_indices].expand(len(camera.scale), -1, -1)
-    return gaussian_heatmaps(project(points, camera), (size, size), head.sigma)
+    return gaussian_heatmaps(project(points, camera), (size, size), head.self_supervision.sigma)
 
 
 def test_perfect_heatmaps_give_the_camera():
@@ -82,7 +84,7 @@ def test_points_and_template_travel_with_the_checkpoint():
     assert not torch.equal(first.keypoint_indices, second.keypoint_indices)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.keypoint_indices, second.keypoint_indices)
-    assert {"keypoint_indices", "template_vertices"} <= first.state_dict().keys()
+    assert {"self_supervision.indices", "template_vertices"} <= first.state_dict().keys()
 
 
 def test_given_vertices_are_the_ones_that_are_solved_for():
@@ -99,13 +101,13 @@ def test_visibility_weighs_far_side_and_outside():
     vertices = head.template_vertices.expand(3, -1, -1)
     camera = batch["camera"]._replace(translation=torch.tensor([[0.0, 0.0], [0.9, 0.0], [5.0, 0.0]]))
     keypoints = project(vertices[:, head.keypoint_indices], camera)
-    weights = head.visibility(vertices, camera, keypoints)
+    weights = head.weights(keypoints, head.visibility(vertices, camera))
     assert set(weights[0].unique().tolist()) <= {0.0, 0.25, 1.0}
     assert 0.25 < (weights[0] == 1).float().mean() < 0.75
     assert ((weights[1] == 0) == (keypoints[1].abs() >= 1).any(-1)).all()
     assert (weights[2] == 0).all()
     head.occluded_weight = 1.0
-    assert (head.visibility(vertices, camera, keypoints)[0] == 1).all()
+    assert (head.weights(keypoints, head.visibility(vertices, camera))[0] == 1).all()
 
 
 def test_images_without_any_point_in_sight_do_not_train():
@@ -121,8 +123,62 @@ def test_deep_supervision_reads_the_stages():
     head = KeypointHead(SPEC, num_keypoints=8, width=8, deep_weight=0.5)
     batch = example_batch(2)
     prediction = head(features(2))
-    assert [tuple(m.shape[-2:]) for m in prediction.stages] == [(16, 16)]
+    assert [tuple(m.shape[-2:]) for m in prediction.outputs] == [(16, 16), (32, 32)]
     losses = head.losses(prediction, batch)
-    none = head.losses(dataclasses.replace(prediction, stages=(0 * prediction.stages[0],)), batch)
-    assert losses.keys() == {"heatmap", "deep"}
+    outputs = (0 * prediction.outputs[0], prediction.outputs[1])
+    none = head.losses(dataclasses.replace(prediction, outputs=outputs), batch)
+    assert "deep" in losses
     assert none["deep"].item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_the_label_texture_can_tell_what_is_in_sight():
+    head = KeypointHead(SPEC, occluded_weight=0.0, label_weights=True)
+    vertices, camera = head.template_vertices.expand(3, -1, -1), example_batch(3)["camera"]
+    block = head.self_supervision
+    assert torch.equal(head.visibility(vertices, camera), block.weights(vertices, camera))
+    head.label_weights = False
+    assert torch.equal(head.visibility(vertices, camera), block.visibility(vertices, camera))
+
+
+@pytest.mark.parametrize("loss", [HeatmapLoss(), DivergenceLoss(), PositionLoss()], ids=lambda x: type(x).__name__)
+def test_every_loss_reads_perfect_maps(loss):
+    head = KeypointHead(SPEC, loss=loss).eval()
+    camera = example_batch(4)["camera"]
+    maps = true_heatmaps(head, camera)
+    head.network = Oracle(maps if type(loss) is HeatmapLoss else maps.clamp_min(1e-30).log())
+    prediction = head(features(4))
+    assert prediction.valid.all()
+    assert geodesic_distance(prediction.camera.rotation, camera.rotation).rad2deg().max() < 1
+
+
+@pytest.mark.parametrize("loss", [HeatmapLoss(), PositionLoss()], ids=lambda x: type(x).__name__)
+def test_the_loss_of_the_pose_reaches_heatmaps_and_confidence(loss):
+    torch.manual_seed(0)
+    head = KeypointHead(SPEC, num_keypoints=16, width=8, loss=loss, pose_weight=2.0)
+    torch.nn.init.normal_(head.confidence.weight, std=0.1)
+    batch = example_batch(3)
+    losses = head.losses(head(features(3)), batch)
+    losses["pose"].backward()
+    assert head.network.smooth.read[-1].weight.grad.abs().sum() > 0
+    assert head.confidence.weight.grad.abs().sum() > 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_the_loss_of_the_pose_is_that_of_the_camera():
+    head = KeypointHead(SPEC, pose_weight=2.0).eval()
+    camera = example_batch(2)["camera"]
+    head.network = Oracle(true_heatmaps(head, camera))
+    prediction = head(features(2))
+    assert head.losses(prediction, example_batch(2))["pose"] < 1e-4
+    turned = camera._replace(rotation=camera.rotation.flip(0), scale=camera.scale + 0.1)
+    angle = geodesic_distance(turned.rotation, camera.rotation)
+    expected = 2 * ((angle / 2).sin().square() + 0.01).mean()
+    loss = head.losses(prediction, {**example_batch(2), "camera": turned})["pose"]
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02)
+
+
+def test_half_precision_is_kept_out_of_the_solver():
+    head = KeypointHead(SPEC, num_keypoints=8, width=8, border=LabelBorder(), pose_weight=1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = head.losses(head(features(2)), example_batch(2))
+    assert all(loss.isfinite() for loss in losses.values())

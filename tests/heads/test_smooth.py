@@ -11,17 +11,18 @@ def features(size=2, cells=16):
 
 
 def test_output_has_the_size_of_the_finest_map():
-    (maps,) = SmoothNetwork(SPEC, 5, width=8)(features())
+    (maps,), last = SmoothNetwork(SPEC, 5, width=8)(features())
     assert maps.shape == (2, 5, 16, 16)
+    assert last.shape == (2, 8, 16, 16)
 
 
 def test_deep_supervision_gives_every_stage_coarse_to_fine():
-    maps = SmoothNetwork(SPEC, 5, width=8, deep=True)(features())
+    maps, _ = SmoothNetwork(SPEC, 5, width=8, deep=True)(features())
     assert [tuple(m.shape[1:]) for m in maps] == [(5, 4, 4), (5, 8, 8), (5, 16, 16)]
 
 
 def test_untrained_maps_are_nearly_zero():
-    (maps,) = SmoothNetwork(SPEC, 5, width=8)(features())
+    (maps,), _ = SmoothNetwork(SPEC, 5, width=8)(features())
     assert maps.abs().max() < 0.5
 
 
@@ -33,4 +34,4 @@ def test_mirrored_features_give_mirrored_maps_when_the_kernels_are_symmetric():
             parameter.data = (parameter.data + parameter.data.flip(-1)) / 2
     inputs = features()
     mirrored = Features(tuple(m.flip(-1) for m in inputs.maps))
-    assert torch.allclose(network(inputs)[0].flip(-1), network(mirrored)[0], atol=1e-5)
+    assert torch.allclose(network(inputs)[0][0].flip(-1), network(mirrored)[0][0], atol=1e-5)
