@@ -1,7 +1,7 @@
 # Every target does its own set-up: a machine with Python, pip and make is enough.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install test demo check format docs api clean
+.PHONY: help install test demo check format docs results api clean
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -39,6 +39,9 @@ format: $(READY)  ## Format the code and mend what ruff can mend
 
 docs: $(READY)  ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+results: $(READY)  ## Write the figures of docs/results.md anew from docs/results/*.json
+	$(BIN)/python docs/refresh_results.py
 
 api: $(READY)  ## Record the public names in tests/api_surface.json
 	$(BIN)/python tests/test_api.py

@@ -3,6 +3,7 @@
 Imports point down only::
 
     __main__
+    reproduction
     pipeline
     cli  testing
     video

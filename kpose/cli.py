@@ -25,6 +25,7 @@ OWN = {
     "app": "kpose.inference.app_command",
     "pipeline": "kpose.pipeline.command",
     "predict": "kpose.inference.command",
+    "reproduce": "kpose.reproduction.command",
     "template": "kpose.inference.template_command",
     "video": "kpose.video.command",
 }

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIGHTNING = {"pytorch_lightning", "lightning"}
-LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline"}
-OPTIONAL = {"av", "wandb", "pytorch3d", "cv2", "poselib", "warp", "gradio"}
+LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline", "reproduction"}
+OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio"}
 NEVER = {"torchvision", "timm"}
 NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels"}
 """Modules that nothing imports unless their extra is there."""

@@ -17,6 +17,7 @@ from kpose.data.feature_cache import AugmentedData, CachedFeaturesDataModule
 from kpose.data.folder import FolderAnnotations, FolderDataset, read_folder
 from kpose.data.folder_datamodule import FolderDataModule
 from kpose.data.folder_files import FolderEntry, read_mask
+from kpose.data.folds import FoldDataModule, fold_indices
 from kpose.data.photo_datamodule import PhotoDataModule
 from kpose.data.photo_dataset import PhotoDataset
 from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
@@ -38,6 +39,7 @@ __all__ = [
     "CUBDataset",
     "CachedFeaturesDataModule",
     "CocoObject",
+    "FoldDataModule",
     "FolderAnnotations",
     "FolderDataModule",
     "FolderDataset",
@@ -53,6 +55,7 @@ __all__ = [
     "decode_counts",
     "decode_segmentation",
     "flip_batch",
+    "fold_indices",
     "from_cub_pixels",
     "mirror_names",
     "read_cameras",

@@ -1,13 +1,21 @@
 """All stages in one run: from images and masks to trained pose heads, without pose labels."""
 
-from kpose.pipeline.run import Pipeline, TrainingCameras
-from kpose.pipeline.settings import ChoiceSettings, PoseSettings, ReconstructionSettings, SearchSettings
+from kpose.pipeline.folder import TrainingCameras
+from kpose.pipeline.run import Pipeline
+from kpose.pipeline.settings import (
+    ChoiceSettings,
+    PoseSettings,
+    ReconstructionSettings,
+    RerankSettings,
+    SearchSettings,
+)
 
 __all__ = [
     "ChoiceSettings",
     "Pipeline",
     "PoseSettings",
     "ReconstructionSettings",
+    "RerankSettings",
     "SearchSettings",
     "TrainingCameras",
 ]

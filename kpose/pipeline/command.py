@@ -16,7 +16,7 @@ import kpose.heads  # noqa: F401 - short class names in configurations resolve a
 from kpose.backbones import Backbone
 from kpose.pipeline.run import Pipeline
 
-__all__ = ["main"]
+__all__ = ["main", "pipeline_arguments"]
 
 PARTS = {"data": LightningDataModule, "backbone": Backbone}  # given to the pipeline as configurations
 
@@ -33,18 +33,10 @@ def main(args: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: If the arguments ask for help.
     """
-    parser = ArgumentParser(prog="kpose pipeline", description=__doc__, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
-    for name, kind in PARTS.items():
-        parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
-    parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
     try:
-        parsed = parser.parse_args(None if args is None else list(args))
-        arguments = parser.instantiate_classes(parsed).as_dict()
+        arguments = pipeline_arguments(args)
     except ArgumentError as error:
         return _complain(error, 2)
-    arguments.pop("config", None)
-    arguments |= _configurations(parser, parsed)
     logging.basicConfig(format="%(message)s")
     try:
         metrics = Pipeline(**arguments).run()
@@ -52,6 +44,31 @@ def main(args: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
     return 0
+
+
+def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose pipeline") -> dict[str, Any]:
+    """Read the arguments of a `Pipeline` from a command line.
+
+    Args:
+        args: Arguments of the command; those of the process when None.
+        prog: Name of the command in messages.
+
+    Returns:
+        What `Pipeline` is called with.
+
+    Raises:
+        ArgumentError: If the arguments are wrong.
+        SystemExit: If they ask for help.
+    """
+    parser = ArgumentParser(prog=prog, description=__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
+    for name, kind in PARTS.items():
+        parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
+    parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
+    parsed = parser.parse_args(None if args is None else list(args))
+    arguments: dict[str, Any] = parser.instantiate_classes(parsed).as_dict()
+    arguments.pop("config", None)
+    return arguments | _configurations(parser, parsed)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -1,11 +1,13 @@
 """Parts that are given as configurations: class path and arguments."""
 
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-__all__ = ["build"]
+__all__ = ["build", "contents"]
 
 
 def build(kind: Any, config: Mapping[str, Any], name: str = "object") -> Any:  # noqa: ANN401
@@ -36,3 +38,21 @@ def build(kind: Any, config: Mapping[str, Any], name: str = "object") -> Any:  #
         return parser.instantiate_classes(parser.parse_object(place))[name]
     except ArgumentError as error:
         raise ValueError(str(error)) from error
+
+
+def contents(data: Any, template: Path | None) -> dict[str, str]:  # noqa: ANN401 - any data module
+    """Digest the files that settings only name, as far as that can be done: new ones give new results.
+
+    Args:
+        data: Data module; one with a ``fingerprint`` of its files says so.
+        template: File of the mean shape, if there is one.
+
+    Returns:
+        Digests by name.
+    """
+    found = {}
+    if template is not None:
+        found["template_content"] = hashlib.sha256(Path(template).read_bytes()).hexdigest()[:16]
+    if files := getattr(data, "fingerprint", ""):
+        found["data_content"] = files
+    return found

@@ -6,11 +6,33 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kpose.files import fingerprint, write_text
 
-__all__ = ["ResultFolder"]
+__all__ = ["ResultFolder", "TrainingCameras"]
+
+CAMERAS = "cameras.safetensors"
+CHECKPOINT = "last.ckpt"
+SCORES = "scores.json"
+COST = "cost.json"
+
+
+class TrainingCameras(NamedTuple):
+    """Cameras of the training images, as stages 1 and 2 left them."""
+
+    file: Path
+    """File of the table (see `kpose.reconstruction.CameraMultiplex.save`)."""
+    made: dict[str, Any]
+    """All settings that they depend on."""
+    errors: dict[str, float] | None
+    """Mean angles to the true cameras, in degrees, where those are known (see `multiplex_error`)."""
+    searched_errors: dict[str, float] | None
+    """The same by the silhouettes alone, before any choice."""
+    reconstruction: Path | None
+    """Checkpoint of stage 2, whose shapes the cameras see; None where they see the mean shape."""
+    chosen_errors: dict[str, float] | None = None
+    """Errors before a head has voted among the cameras; None where none has."""
 
 
 class ResultFolder:

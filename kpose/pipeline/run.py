@@ -2,52 +2,39 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-from torch.utils.data import DataLoader, Dataset, Subset
+from pytorch_lightning import LightningDataModule
 
 from kpose.backbones import Backbone
-from kpose.cli import run_lightning
 from kpose.files import write_text
 from kpose.heads import PoseHead
-from kpose.pipeline.configuration import build
-from kpose.pipeline.folder import ResultFolder
+from kpose.pipeline.configuration import build, contents
+from kpose.pipeline.fitting import fit
+from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, ResultFolder, TrainingCameras
 from kpose.pipeline.report import write_report
-from kpose.pipeline.settings import ChoiceSettings, PoseSettings, ReconstructionSettings, SearchSettings
+from kpose.pipeline.reranking import count_votes
+from kpose.pipeline.search import PARTIAL, run_search
+from kpose.pipeline.settings import (
+    ChoiceSettings,
+    PoseSettings,
+    ReconstructionSettings,
+    RerankSettings,
+    SearchSettings,
+)
 from kpose.reconstruction import CameraMultiplex
-from kpose.structures import Batch, FeatureSpec
-from kpose.tasks import CameraSearch, choose_cameras, training_views
+from kpose.structures import FeatureSpec
+from kpose.tasks import choose_cameras, training_views
 from kpose.tasks.training_cameras import camera_errors, multiplex_of
 from kpose.templates import bird, load_template
 
 __all__ = ["Pipeline"]
 
-CAMERAS = "cameras.safetensors"
-CHECKPOINT = "last.ckpt"
-SCORES = "scores.json"
-COST = "cost.json"
 RECONSTRUCTOR = {"class_path": "kpose.reconstruction.MeshReconstructor"}
-
-
-class TrainingCameras(NamedTuple):
-    """Cameras of the training images, as stages 1 and 2 left them."""
-
-    file: Path
-    """File of the table (see `kpose.reconstruction.CameraMultiplex.save`)."""
-    made: dict[str, Any]
-    """All settings that they depend on."""
-    errors: dict[str, float] | None
-    """Mean angles to the true cameras, in degrees, where those are known (see `multiplex_error`)."""
-    searched_errors: dict[str, float] | None
-    """The same by the silhouettes alone, before any choice."""
-    reconstruction: Path | None
-    """Checkpoint of stage 2, whose shapes the cameras see; None where they see the mean shape."""
 
 
 class Pipeline:
@@ -67,6 +54,7 @@ class Pipeline:
         search: Stage 1.
         choice: The choice by appearance; None leaves it out, as the paper does.
         reconstruction: Stage 2; None leaves it out.
+        rerank: The vote of a head among the cameras that it will be trained on; None leaves it out.
         pose: Stage 3.
         seed: Of everything.
         accelerator: What Lightning computes on.
@@ -83,6 +71,7 @@ class Pipeline:
         search: SearchSettings | None = None,
         choice: ChoiceSettings | None = None,
         reconstruction: ReconstructionSettings | None = None,
+        rerank: RerankSettings | None = None,
         pose: PoseSettings | None = None,
         seed: int = 0,
         accelerator: str = "auto",
@@ -95,6 +84,7 @@ class Pipeline:
         self.search = SearchSettings() if search is None else search
         self.choice = choice
         self.reconstruction = reconstruction
+        self.rerank = rerank
         self.pose = PoseSettings() if pose is None else pose
         self.seed = seed
         self.accelerator = accelerator
@@ -120,6 +110,8 @@ class Pipeline:
             "searched_cameras": cameras.searched_errors,
             "heads": {},
         }
+        if self.rerank is not None:
+            metrics["chosen_cameras"] = cameras.chosen_errors
         checkpoints = {}
         for name in self.heads:
             place = self.train_head(name, cameras)
@@ -128,7 +120,7 @@ class Pipeline:
             self.results.publish(checkpoints[name], f"{name}.ckpt")
         self.results.publish(cameras.file, CAMERAS)
         write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
-        write_report(self.results.root, metrics, self._data(), cameras.file, self._template(), checkpoints)
+        write_report(self.results.root, metrics, self.data_module(), cameras.file, self._template(), checkpoints)
         return metrics
 
     def learn_cameras(self) -> TrainingCameras:
@@ -138,9 +130,9 @@ class Pipeline:
             The cameras that heads are trained on.
         """
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
-        made |= {"search": dataclasses.asdict(self.search), **self._contents()}
+        made |= {"search": dataclasses.asdict(self.search), **contents(self.data_module(), self.template)}
         folder, _ = self.results.step("cameras", made, self._search)
-        searched, checkpoint = camera_errors(self._data(), folder / CAMERAS), None
+        searched, checkpoint = camera_errors(self.data_module(), folder / CAMERAS), None
         if self.choice is not None:
             made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
             folder = self._choose(made, folder)
@@ -149,9 +141,9 @@ class Pipeline:
             reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
             folder, _ = self.results.step("reconstruction", made, reconstruct)
             checkpoint = folder / CHECKPOINT
-        return TrainingCameras(
-            folder / CAMERAS, made, camera_errors(self._data(), folder / CAMERAS), searched, checkpoint
-        )
+        errors = camera_errors(self.data_module(), folder / CAMERAS)
+        cameras = TrainingCameras(folder / CAMERAS, made, errors, searched, checkpoint)
+        return cameras if self.rerank is None else self._rerank(cameras)
 
     def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> Path:
         """Train and score a head, unless that is done.
@@ -180,21 +172,17 @@ class Pipeline:
         """
         if not self.heads:
             raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
+        if self.rerank is not None and self.rerank.head not in self.heads:
+            raise ValueError(
+                f"Pipeline needs the head that reranks cameras among its heads {list(self.heads)}; got "
+                f"{self.rerank.head!r}. Name one of them."
+            )
         self._template()
         spec = build(Backbone, self.backbone, "backbone").spec
         for name, head in self.heads.items():
             if Path(name).name != name:
                 raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
             build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}")(spec)
-
-    def _contents(self) -> dict[str, str]:
-        """Digest the files that settings only name, as far as that can be done: new ones give new results."""
-        found = {}
-        if self.template is not None:
-            found["template_content"] = hashlib.sha256(Path(self.template).read_bytes()).hexdigest()[:16]
-        if files := getattr(self._data(), "fingerprint", ""):
-            found["data_content"] = files
-        return found
 
     @property
     def _views(self) -> int:
@@ -207,8 +195,18 @@ class Pipeline:
     def _template(self) -> Any:  # noqa: ANN401
         return bird() if self.template is None else load_template(self.template)
 
-    def _data(self, **changes: Any) -> Any:  # noqa: ANN401
-        """Build the data module, with some arguments changed."""
+    def data_module(self, **changes: Any) -> Any:  # noqa: ANN401
+        """Build the data module.
+
+        Args:
+            changes: Arguments that differ.
+
+        Returns:
+            The data module, which has a method `dataset`.
+
+        Raises:
+            TypeError: If it has none.
+        """
         arguments = {**self.data.get("init_args", {}), **changes}
         data = build(LightningDataModule, {**self.data, "init_args": arguments}, "data")
         if not hasattr(data, "dataset"):
@@ -217,6 +215,27 @@ class Pipeline:
                 "kpose.data, or add the method."
             )
         return data
+
+    def feature_data(self) -> Any:  # noqa: ANN401
+        """Build the data module that heads are trained on, features cached if asked for.
+
+        Returns:
+            The data module; it is not set up.
+        """
+        return build(LightningDataModule, self._features(), "data")
+
+    def settings(self) -> dict[str, Any]:
+        """Give what the stages were told, in plain values.
+
+        Returns:
+            Settings of the stages by their names; None for those that are left out.
+        """
+        stages = ("search", "choice", "reconstruction", "rerank", "pose")
+        told = {name: getattr(self, name) for name in stages}
+        plain: dict[str, Any] = json.loads(
+            json.dumps({k: None if v is None else dataclasses.asdict(v) for k, v in told.items()})
+        )
+        return {"seed": self.seed, **plain}
 
     def _features(self, batch_size: int | None = None, picture_size: int | None = None) -> dict[str, Any]:
         """Give the configuration of the data that networks are trained on, features cached if asked for."""
@@ -237,37 +256,20 @@ class Pipeline:
         return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
 
     def _search(self, folder: Path) -> None:
-        """Search the cameras of the training images, those first that an interrupted search left."""
+        """Search the cameras of the training images."""
         pl.seed_everything(self.seed)
-        data = self._data()
-        data.prepare_data()
-        images: Any = data.dataset("train")
-        table = multiplex_of(data, grid=self.search.grid)
-        partial = folder / "partial.safetensors"
-        if partial.exists():
-            table.load(partial)
-        task = CameraSearch(
-            table,
-            template=self.template,
-            num_vertices=self.search.num_vertices,
-            levels=self.search.levels,
-            gain=self.search.gain,
+        table = run_search(
+            self.data_module(), self.search, folder, template=self.template, accelerator=self.accelerator
         )
-        # Batches are whole, so what is left consists of the batches that a run without interruption has.
-        left = (~table.seen[table.rows(images.indices)]).nonzero()[:, 0].tolist()
-        loader: DataLoader[Batch] = DataLoader(_subset(images, left), batch_size=self.search.batch_size)
-        trainer = self._trainer(1, callbacks=[_SaveTable(partial)])
-        if left:
-            trainer.fit(task, loader)
         table.save(folder / CAMERAS)
-        partial.unlink(missing_ok=True)
+        (folder / PARTIAL).unlink(missing_ok=True)
 
     def _choose(self, made: Mapping[str, Any], cameras: Path) -> Path:
         """Choose among cameras by appearance."""
 
         def choose(folder: Path) -> None:
             pl.seed_everything(self.seed)
-            data: Any = build(LightningDataModule, self._features(), "data")
+            data = self.feature_data()
             data.prepare_data()
             data.setup("fit")
             table = multiplex_of(data, file=cameras / CAMERAS)
@@ -278,6 +280,49 @@ class Pipeline:
             table.save(folder / CAMERAS)
 
         return self.results.step("choice", made, choose)[0]
+
+    def _rerank(self, chosen: TrainingCameras) -> TrainingCameras:
+        """Let a head vote among the cameras of images that it was not trained on, and train it on the outcome."""
+        assert self.rerank is not None
+        settings, cameras = self.rerank, chosen
+        head = self.heads[settings.head]
+        for number in range(settings.rounds):
+            told = {"rerank": dataclasses.asdict(settings), "round": number, "head": head}
+            made = {**chosen.made, **told, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose)}
+            places = []
+            for fold in range(settings.folds):
+                train = functools.partial(self._train_fold, head=head, cameras=cameras, fold=fold)
+                places.append(self.results.step(f"rerank/fold{fold}", {**made, "fold": fold}, train)[0])
+            vote = functools.partial(self._vote, cameras=chosen.file, checkpoints=[p / CHECKPOINT for p in places])
+            folder, _ = self.results.step("rerank/cameras", made, vote)
+            errors = camera_errors(self.data_module(), folder / CAMERAS)
+            cameras = TrainingCameras(
+                folder / CAMERAS, made, errors, chosen.searched_errors, chosen.reconstruction, chosen.errors
+            )
+        return cameras
+
+    def _train_fold(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, fold: int) -> None:
+        """Train a head on the images outside of a fold."""
+        assert self.rerank is not None
+        arguments = {"data": self._features(), "fold": fold, "folds": self.rerank.folds}
+        fit(
+            {
+                "model": self._pose_task(head, cameras),
+                "data": {"class_path": "kpose.data.FoldDataModule", "init_args": arguments},
+                "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
+            },
+            folder,
+            seed=self.seed,
+            accelerator=self.accelerator,
+        )
+
+    def _vote(self, folder: Path, cameras: Path, checkpoints: Sequence[Path]) -> None:
+        """Let the head of every fold vote among the cameras of the fold's images."""
+        assert self.rerank is not None
+        table = count_votes(
+            self.feature_data(), cameras, checkpoints, weight=self.rerank.weight, silhouettes=self.choice is None
+        )
+        table.save(folder / CAMERAS)
 
     def _reconstruct(self, folder: Path, cameras: Path) -> None:
         """Learn shape and texture."""
@@ -293,7 +338,7 @@ class Pipeline:
             **settings.model,
         }
         size = settings.render_size or self.data.get("init_args", {}).get("image_size")
-        task = self._fit(
+        task = fit(
             {
                 "model": {"class_path": "kpose.tasks.Reconstructor", "init_args": model},
                 "data": self._features(settings.batch_size, size),
@@ -301,6 +346,8 @@ class Pipeline:
             },
             folder,
             [{"class_path": "kpose.callbacks.PruneCameras", "init_args": prune}],
+            seed=self.seed,
+            accelerator=self.accelerator,
         ).model
         table: CameraMultiplex = task.table
         table.settle(task.camera_gain)
@@ -308,6 +355,24 @@ class Pipeline:
 
     def _train(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, seed: int | None) -> None:
         """Train and score a head."""
+        measure = {"class_path": "kpose.callbacks.MeasureTraining", "init_args": {"path": str(folder / COST)}}
+        cli = fit(
+            {
+                "model": self._pose_task(head, cameras),
+                "data": self._features(),
+                "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
+            },
+            folder,
+            [measure],
+            seed=self.seed if seed is None else seed,
+            accelerator=self.accelerator,
+        )
+        (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+        own = {name.removeprefix("test/"): value for name, value in scores.items()}
+        write_text(folder / SCORES, json.dumps(own, indent=2))
+
+    def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
+        """Give the configuration of a head's training."""
         settings = self.pose
         optimizer = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         model = {
@@ -322,65 +387,4 @@ class Pipeline:
             assert self.reconstruction is not None
             model["reconstructor"] = self.reconstruction.model.get("reconstructor", RECONSTRUCTOR)
             model["reconstruction"] = str(cameras.reconstruction)
-        measure = {"class_path": "kpose.callbacks.MeasureTraining", "init_args": {"path": str(folder / COST)}}
-        cli = self._fit(
-            {
-                "seed_everything": self.seed if seed is None else seed,
-                "model": {"class_path": "kpose.tasks.PoseEstimator", "init_args": model},
-                "data": self._features(),
-                "trainer": {"max_epochs": settings.epochs, "limit_val_batches": 0},
-            },
-            folder,
-            [measure],
-        )
-        (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-        own = {name.removeprefix("test/"): value for name, value in scores.items()}
-        write_text(folder / SCORES, json.dumps(own, indent=2))
-
-    def _fit(self, config: dict[str, Any], folder: Path, callbacks: list[dict[str, Any]] | None = None) -> Any:  # noqa: ANN401
-        """Fit as ``kpose fit`` does, so that the checkpoint can be loaded without this pipeline."""
-        checkpoint = {"dirpath": str(folder), "save_last": True, "save_top_k": 0}
-        keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
-        logger = {"save_dir": str(folder), "name": "logs", "version": ""}
-        trainer = {
-            "accelerator": self.accelerator,
-            "devices": 1,
-            "enable_model_summary": False,
-            "logger": {"class_path": "pytorch_lightning.loggers.TensorBoardLogger", "init_args": logger},
-            "callbacks": [keep, *(callbacks or [])],
-            "log_every_n_steps": 10,
-            **config["trainer"],
-        }
-        config = {"seed_everything": self.seed, **config, "trainer": trainer}
-        last = folder / CHECKPOINT
-        if last.exists():
-            config["ckpt_path"] = str(last)
-        path = folder / "fit.json"
-        write_text(path, json.dumps(config, indent=2, default=str))
-        return run_lightning(["fit", "--config", str(path)], overwrite=True)
-
-    def _trainer(self, epochs: int, callbacks: list[Callback]) -> Trainer:
-        return Trainer(
-            max_epochs=epochs,
-            accelerator=self.accelerator,
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            callbacks=callbacks,
-        )
-
-
-class _SaveTable(Callback):
-    """Keep the cameras found so far, for a run that is interrupted."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ANN401
-        assert isinstance(pl_module, CameraSearch)
-        pl_module.table.save(self.path)
-
-
-def _subset(images: Dataset[Batch], rows: list[int]) -> Dataset[Batch]:
-    return Subset(images, rows)
+        return {"class_path": "kpose.tasks.PoseEstimator", "init_args": model}

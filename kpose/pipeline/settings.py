@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from kpose.reconstruction import SearchLevel, ViewpointGrid
 
-__all__ = ["ChoiceSettings", "PoseSettings", "ReconstructionSettings", "SearchSettings"]
+__all__ = ["ChoiceSettings", "PoseSettings", "ReconstructionSettings", "RerankSettings", "SearchSettings"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,28 @@ class ReconstructionSettings:
     # A bare dictionary: of an `Any` in it, the command line would build the classes that are named there.
     model: dict = field(default_factory=dict)  # type: ignore[type-arg]
     """Arguments of the task that differ from its defaults."""
+
+
+@dataclass(frozen=True)
+class RerankSettings:
+    """The vote of a head among the cameras of the training images (see `kpose.tasks.vote_for_cameras`)."""
+
+    head: str
+    """Name of the head that votes, one of the pipeline's."""
+    rounds: int = 1
+    """Rounds of training and voting, positive."""
+    folds: int = 2
+    """Parts of the training images, from 2: the head that votes for one part is trained on the others."""
+    weight: float = 0.5
+    """Share of the vote in the losses of the cameras, in [0, 1]; the rest is what they were chosen by."""
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no vote."""
+        if self.rounds < 1 or self.folds < 2 or not 0 <= self.weight <= 1:
+            raise ValueError(
+                "RerankSettings needs a round, two folds and a weight in [0, 1]; got "
+                f"{self.rounds}, {self.folds} and {self.weight}. Change them, or leave `rerank` out."
+            )
 
 
 @dataclass(frozen=True)

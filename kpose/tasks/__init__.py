@@ -3,7 +3,16 @@
 from kpose.tasks.base import Task
 from kpose.tasks.camera_choice import choose_cameras, training_views
 from kpose.tasks.camera_search import CameraSearch
+from kpose.tasks.camera_vote import vote_for_cameras
 from kpose.tasks.pose import PoseEstimator
 from kpose.tasks.reconstruction import Reconstructor
 
-__all__ = ["CameraSearch", "PoseEstimator", "Reconstructor", "Task", "choose_cameras", "training_views"]
+__all__ = [
+    "CameraSearch",
+    "PoseEstimator",
+    "Reconstructor",
+    "Task",
+    "choose_cameras",
+    "training_views",
+    "vote_for_cameras",
+]

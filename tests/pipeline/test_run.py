@@ -9,7 +9,7 @@ import kpose.pipeline.run as stages
 import kpose.tasks.camera_choice as choice
 from kpose.pipeline import PoseSettings
 from kpose.reconstruction import CameraMultiplex
-from kpose.tasks import PoseEstimator, Reconstructor
+from kpose.tasks import CameraSearch, PoseEstimator, Reconstructor
 
 pytestmark = QUIET
 
@@ -95,8 +95,8 @@ def killed_at(monkeypatch, place, name, call):
 
 
 MOMENTS = {
-    "stage 1, between batches": (stages.CameraSearch, "training_step", 2),
-    "stage 1, a batch later": (stages.CameraSearch, "training_step", 2),
+    "stage 1, between batches": (CameraSearch, "training_step", 2),
+    "stage 1, a batch later": (CameraSearch, "training_step", 2),
     "after stage 1": (stages, "choose_cameras", 1),
     "within the choice": (choice, "choose_by_appearance", 1),
     "stage 2, second epoch": (Reconstructor, "training_step", BATCHES + 2),

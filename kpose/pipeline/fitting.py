@@ -1,0 +1,53 @@
+"""Training by ``kpose fit``, resumed where it was interrupted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kpose.cli import run_lightning
+from kpose.files import write_text
+from kpose.pipeline.folder import CHECKPOINT
+
+__all__ = ["fit"]
+
+
+def fit(
+    config: Mapping[str, Any],
+    folder: Path,
+    callbacks: Sequence[Mapping[str, Any]] = (),
+    *,
+    seed: int,
+    accelerator: str = "auto",
+) -> Any:  # noqa: ANN401 - Lightning's command line, whose parts are of any type
+    """Fit as ``kpose fit`` does, so that the checkpoint can be loaded without the pipeline.
+
+    Args:
+        config: Configurations ``model``, ``data`` and ``trainer``.
+        folder: Where the checkpoint, ``fit.json`` and the logs go; a checkpoint that is there is resumed.
+        callbacks: Configurations of callbacks.
+        seed: Of everything.
+        accelerator: What Lightning computes on.
+
+    Returns:
+        What ran, with ``trainer``, ``model`` and ``datamodule``.
+    """
+    checkpoint = {"dirpath": str(folder), "save_last": True, "save_top_k": 0}
+    keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
+    logger = {"save_dir": str(folder), "name": "logs", "version": ""}
+    trainer = {
+        "accelerator": accelerator,
+        "devices": 1,
+        "enable_model_summary": False,
+        "logger": {"class_path": "pytorch_lightning.loggers.TensorBoardLogger", "init_args": logger},
+        "callbacks": [keep, *callbacks],
+        "log_every_n_steps": 10,
+        **config["trainer"],
+    }
+    whole = {"seed_everything": seed, **config, "trainer": trainer}
+    last = folder / CHECKPOINT
+    if last.exists():
+        whole["ckpt_path"] = str(last)
+    path = folder / "fit.json"
+    write_text(path, json.dumps(whole, indent=2, default=str))
+    return run_lightning(["fit", "--config", str(path)], overwrite=True)

@@ -1,0 +1,79 @@
+"""Stage 1, resumed where it was interrupted."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader, Subset
+
+from kpose.pipeline.settings import SearchSettings
+from kpose.reconstruction import CameraMultiplex
+from kpose.structures import Batch
+from kpose.tasks import CameraSearch
+from kpose.tasks.training_cameras import multiplex_of
+
+__all__ = ["run_search"]
+
+PARTIAL = "partial.safetensors"
+
+
+def run_search(
+    data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
+    settings: SearchSettings,
+    folder: Path,
+    *,
+    template: Path | None = None,
+    accelerator: str = "auto",
+) -> CameraMultiplex:
+    """Search the cameras of the training images, those last that an interrupted search left.
+
+    Args:
+        data: Data module of the images.
+        settings: What the search is told.
+        folder: Where the cameras found so far are kept.
+        template: File of the mean shape; the built-in bird when None.
+        accelerator: What Lightning computes on.
+
+    Returns:
+        The cameras of all images.
+    """
+    data.prepare_data()
+    images: Any = data.dataset("train")
+    table = multiplex_of(data, grid=settings.grid)
+    partial = folder / PARTIAL
+    if partial.exists():
+        table.load(partial)
+    task = CameraSearch(
+        table,
+        template=template,
+        num_vertices=settings.num_vertices,
+        levels=settings.levels,
+        gain=settings.gain,
+    )
+    # Batches are whole, so what is left consists of the batches that a run without interruption has.
+    left = (~table.seen[table.rows(images.indices)]).nonzero()[:, 0].tolist()
+    loader: DataLoader[Batch] = DataLoader(Subset(images, left), batch_size=settings.batch_size)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator=accelerator,
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[_SaveTable(partial)],
+    )
+    if left:
+        trainer.fit(task, loader)
+    # The file goes when the table has been saved in its place: until then it is the only copy.
+    return table
+
+
+class _SaveTable(Callback):
+    """Keep the cameras found so far, for a run that is interrupted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ANN401
+        assert isinstance(pl_module, CameraSearch)
+        pl_module.table.save(self.path)

@@ -1,0 +1,85 @@
+"""Where figures come from: the command, the code, and the machine that computed them."""
+
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import kpose
+
+__all__ = ["origin"]
+
+NAMES = {"--root": "$KPOSE_CUB_ROOT", "--backbone": "$KPOSE_BACKBONE"}  # what stands for a path of one's own
+
+
+def origin(command: Sequence[str], *, names: Mapping[str, str] = NAMES) -> dict[str, Any]:
+    """Say what a figure was computed with, without a word about whose machine it was.
+
+    Args:
+        command: The command line, ``kpose`` first.
+        names: What is written in place of a value that is a path of this machine, by the option before it.
+
+    Returns:
+        ``command``, as one line; ``version`` of kpose, its ``commit`` when it runs from a checkout (else None; ends
+        in ``-dirty`` where files were changed); ``date``; ``hardware``, in words; versions of ``python`` and
+        ``torch``.
+
+    Example:
+        >>> origin(["kpose", "reproduce", "table1", "--root", "/data/cub", "--out", "/tmp/a"])["command"]
+        'kpose reproduce table1 --root $KPOSE_CUB_ROOT --out a'
+    """
+    return {
+        "command": _portable(command, names),
+        "version": kpose.__version__,
+        "commit": _commit(),
+        "date": date.today().isoformat(),
+        "hardware": _hardware(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _portable(command: Sequence[str], names: Mapping[str, str]) -> str:
+    """Write a command without the folders of one machine."""
+    words: list[str] = []
+    for word in command:
+        option, _, value = word.partition("=") if word.startswith("--") and "=" in word else ("", "", word)
+        before = option or (words[-1] if words else "")
+        if os.sep in value and Path(value).is_absolute():
+            value = names.get(before) or shlex.quote(Path(value).name)
+        else:
+            value = shlex.quote(value)
+        words.append(f"{option}={value}" if option else value)
+    return " ".join(words)
+
+
+def _commit() -> str | None:
+    root = Path(kpose.__file__).parents[1]
+    try:
+        top, commit = (
+            subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--show-toplevel"), ("describe", "--always", "--dirty", "--exclude=*"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    # An installed kpose may lie in an environment within somebody else's repository.
+    return commit if Path(top).resolve() == root.resolve() else None
+
+
+def _hardware() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    words = f"{cores} CPU cores ({_processor()}), {torch.get_num_threads()} threads"
+    return f"{words}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else words
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")  # platform.processor() is empty on most Linux systems
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

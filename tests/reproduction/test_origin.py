@@ -1,0 +1,37 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import kpose
+from kpose.reproduction import origin
+
+
+def test_paths_of_this_machine_are_left_out():
+    words = ["kpose", "reproduce", "table1", "--root=/data/birds", "--backbone", "/models/net", "--out", "/tmp/a b"]
+    words += ["--heads", "mine/heads.yaml", "--pose.epochs=3", "--data.init_args.name", "a b"]
+    assert origin(words)["command"] == (
+        "kpose reproduce table1 --root=$KPOSE_CUB_ROOT --backbone $KPOSE_BACKBONE --out 'a b' "
+        "--heads mine/heads.yaml --pose.epochs=3 --data.init_args.name 'a b'"
+    )
+    assert "CPU cores" in origin(words)["hardware"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_commit_is_that_of_kpose_only(inside, monkeypatch, tmp_path):
+    root = Path(kpose.__file__).parents[1]
+
+    def answer(command, **settings):
+        top = str(root if inside else tmp_path)
+        return subprocess.CompletedProcess(command, 0, stdout=(top if "rev-parse" in command else "abc1234") + "\n")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    assert origin([])["commit"] == ("abc1234" if inside else None)
+
+
+def test_no_git_is_no_commit(monkeypatch):
+    def fail(*args, **settings):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert origin([])["commit"] is None

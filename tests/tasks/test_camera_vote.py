@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from kpose.backbones import TinyBackbone
+from kpose.geometry.camera import box_to_crop, flip_camera
+from kpose.geometry.rotation import geodesic_distance, random_rotation
+from kpose.heads import QuaternionHead
+from kpose.network import PoseNetwork
+from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.structures import Camera, PosePrediction
+from kpose.tasks import vote_for_cameras
+
+
+class Oracle(PoseNetwork):
+    """Predict the rotation that the first pixels of a picture hold."""
+
+    def __init__(self):
+        super().__init__(TinyBackbone(width=4), QuaternionHead)
+
+    def pose(self, features, vertices=None):
+        rotation = features.maps[0].flatten(1)[:, :9].reshape(-1, 3, 3)
+        return PosePrediction(Camera(torch.ones(len(rotation)), torch.zeros(len(rotation), 2), rotation))
+
+
+def batch(index, rotation, flipped):
+    features = rotation.reshape(-1, 1, 3, 3)
+    count = len(index)
+    return {
+        "index": index,
+        "features": type("Maps", (), {"maps": (features,)})(),
+        "crop": box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(count, 4)),
+        "flipped": torch.full((count,), flipped),
+    }
+
+
+@pytest.fixture
+def multiplex():
+    made = CameraMultiplex(torch.tensor([10, 11, 12, 13]), grid=ViewpointGrid(4, 1))
+    made.refer(torch.arange(4), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(4, 4)))
+    return made
+
+
+def test_cameras_near_the_prediction_win_in_photo_and_mirror_image(multiplex):
+    truth = random_rotation((4,), generator=torch.Generator().manual_seed(0))
+    mirrored = flip_camera(Camera(torch.ones(4), torch.zeros(4, 2), truth)).rotation
+    index = multiplex.index
+    views = [
+        [batch(index, truth, False)],
+        [batch(index[:2], mirrored[:2], True), batch(index[2:], mirrored[2:], True)],
+    ]
+    rows = torch.tensor([3, 1])
+    votes = vote_for_cameras(multiplex, Oracle(), views, rows)
+    angles = geodesic_distance(multiplex.rotation[rows], truth[rows, None].expand(-1, 4, 3, 3))
+    torch.testing.assert_close(votes, (angles / 2).sin().square(), atol=1e-5, rtol=0)
+
+
+def test_every_image_needs_a_view(multiplex):
+    view = [batch(multiplex.index[:2], torch.eye(3).expand(2, 3, 3), False)]
+    with pytest.raises(ValueError, match="1 of 2 have none"):
+        vote_for_cameras(multiplex, Oracle(), [view], torch.tensor([0, 3]))
