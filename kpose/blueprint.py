@@ -78,6 +78,8 @@ def draw_blueprint(
     templates = {"network": _fields(network.template)}
     if network.head.template is not None:
         templates["head"] = _fields(network.head.template)
+        given = parts["head"].get("init_args", {})
+        parts["head"] = {**parts["head"], "init_args": {k: v for k, v in given.items() if k != "template"}}
     return Blueprint(
         format=FORMAT, version=kpose.__version__, image_size=image_size, network=parts, templates=templates
     )

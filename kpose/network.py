@@ -30,6 +30,9 @@ class PoseNetwork(nn.Module):
         reconstructor: Builds the network that predicts shapes and textures from the backbone's `FeatureSpec` and
             the template; None takes the template for the shape.
 
+    Raises:
+        ValueError: If the head is built on another template.
+
     Attributes:
         template: The mean shape that everything is built on.
         vertices: The template's vertices, on the module's device.
@@ -59,6 +62,7 @@ class PoseNetwork(nn.Module):
         self.backbone = backbone if reconstructor is None else backbone.freeze()
         self.head = head(backbone.spec)
         self.template: Template = (self.head.template or bird()) if template is None else load_template(template)
+        _check_template(self.head, self.template)
         self.register_buffer("vertices", self.template.vertices, persistent=False)
         self.register_buffer("faces", self.template.faces, persistent=False)
         self.reconstructor: MeshReconstructor | None = None
@@ -137,3 +141,13 @@ class PoseNetwork(nn.Module):
             raise ValueError("PoseNetwork needs a reconstructor to predict shapes; it has none. Train stage 2.")
         reconstruction: ShapePrediction = self.reconstructor(features)
         return reconstruction
+
+
+def _check_template(head: PoseHead, template: Template) -> None:
+    if head.template is None or torch.equal(head.template.faces.cpu(), template.faces.cpu()):
+        return
+    raise ValueError(
+        f"{type(head).__name__} needs the template that the network is built on, with {len(template.vertices)} "
+        f"vertices and {len(template.faces)} faces; got one with {len(head.template.vertices)} and "
+        f"{len(head.template.faces)}. Give the head the same file as its argument `template`."
+    )

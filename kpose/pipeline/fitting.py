@@ -1,15 +1,19 @@
 """Training by ``kpose fit``, resumed where it was interrupted."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kpose.cli import run_lightning
 from kpose.files import write_text
+from kpose.inference.checkpoint import load_checkpoint
+from kpose.network import PoseNetwork
 from kpose.pipeline.folder import CHECKPOINT
 
-__all__ = ["fit"]
+__all__ = ["fit", "trained_network"]
+
+CONFIG = "fit.json"
 
 
 def fit(
@@ -48,6 +52,33 @@ def fit(
     last = folder / CHECKPOINT
     if last.exists():
         whole["ckpt_path"] = str(last)
-    path = folder / "fit.json"
+    path = folder / CONFIG
     write_text(path, json.dumps(whole, indent=2, default=str))
     return run_lightning(["fit", "--config", str(path)], overwrite=True)
+
+
+def trained_network(checkpoint: Path) -> PoseNetwork:
+    """Load the network of a pose task that `fit` has trained.
+
+    The classes that its configuration names are trusted: training has imported them.
+
+    Args:
+        checkpoint: Its checkpoint, with ``fit.json`` beside it.
+
+    Returns:
+        Network in evaluation, on the CPU.
+    """
+    config = json.loads(checkpoint.with_name(CONFIG).read_text())
+    modules = sorted({path.rpartition(".")[0] for path in _class_paths(config["model"]) if "." in path})
+    return load_checkpoint(checkpoint, trusted_modules=modules)[0]
+
+
+def _class_paths(config: object) -> Iterator[str]:
+    if isinstance(config, Mapping):
+        if isinstance(path := config.get("class_path"), str):
+            yield path
+        for inner in config.values():
+            yield from _class_paths(inner)
+    elif isinstance(config, list):
+        for inner in config:
+            yield from _class_paths(inner)

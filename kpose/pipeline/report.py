@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kpose.files import write_text
-from kpose.inference import Predictor
+from kpose.pipeline.fitting import trained_network
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.visualization import image_grid, overlay_mesh, to_pillow
@@ -94,7 +94,7 @@ def _training(data: Any, cameras: Path, mesh: Mesh) -> str:  # noqa: ANN401
 
 
 def _held_out(images: Dataset[Batch], checkpoint: Path) -> str:
-    network = Predictor.from_checkpoint(checkpoint).network
+    network = trained_network(checkpoint)
     items = _spread(images)
     with torch.no_grad():
         features = network.backbone(torch.stack([item["image"] for item in items]))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kpose.data import fold_indices
-from kpose.inference import Predictor
+from kpose.pipeline.fitting import trained_network
 from kpose.reconstruction import CameraMultiplex, camera_weights
 from kpose.reconstruction.appearance import expected_distance
 from kpose.tasks import training_views, vote_for_cameras
@@ -44,7 +44,7 @@ def count_votes(
     votes = torch.zeros_like(table.losses)
     for fold, checkpoint in enumerate(checkpoints):
         rows = table.rows(fold_indices(data.dataset("train").indices, fold, len(checkpoints)))
-        votes[rows] = vote_for_cameras(table, Predictor.from_checkpoint(checkpoint).task.network, views, rows)
+        votes[rows] = vote_for_cameras(table, trained_network(checkpoint), views, rows)
     own = expected_distance(table.rotation, camera_weights(table.losses)) if silhouettes else table.losses
     table.record(torch.arange(table.num_images), torch.lerp(own, votes, weight))
     return table

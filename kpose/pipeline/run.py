@@ -13,6 +13,7 @@ from pytorch_lightning import LightningDataModule
 from kpose.backbones import Backbone
 from kpose.files import write_text
 from kpose.heads import PoseHead
+from kpose.network import PoseNetwork
 from kpose.pipeline.configuration import build, contents
 from kpose.pipeline.fitting import fit
 from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, ResultFolder, TrainingCameras
@@ -178,11 +179,13 @@ class Pipeline:
                 f"{self.rerank.head!r}. Name one of them."
             )
         self._template()
-        spec = build(Backbone, self.backbone, "backbone").spec
+        backbone = build(Backbone, self.backbone, "backbone")
         for name, head in self.heads.items():
             if Path(name).name != name:
                 raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
-            build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}")(spec)
+            PoseNetwork(
+                backbone, build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}"), template=self.template
+            )
 
     @property
     def _views(self) -> int:

@@ -119,7 +119,7 @@ class CameraMultiplex(nn.Module):
         Raises:
             ValueError: If an image is not in the table.
         """
-        index = index.to(self.index)
+        index = index.to(self.index).contiguous()
         rows = torch.searchsorted(self.index, index).clamp_max(self.num_images - 1)
         if not torch.equal(self.index[rows], index):
             unknown = index[self.index[rows] != index][:5].tolist()

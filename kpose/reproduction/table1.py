@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from kpose.files import write_file, write_text
-from kpose.inference import Predictor
 from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainingCameras
+from kpose.pipeline.fitting import trained_network
 from kpose.reproduction.markdown import table1_csv, table1_markdown
 from kpose.reproduction.origin import origin
 from kpose.reproduction.plot import draw_table1
@@ -124,7 +124,7 @@ class Table1:
             data = self.pipeline.feature_data()
             data.prepare_data()
             data.setup("test")
-            network = Predictor.from_checkpoint(place / "last.ckpt").task.network
+            network = trained_network(place / "last.ckpt")
             images = score_images(network, data.test_dataloader())
             for title, picked in (("worst", worst_images(images)), ("random", some_images(images))):
                 sheet = to_pillow(picture_sheet(picked))
@@ -138,14 +138,15 @@ class Table1:
     @torch.no_grad()
     def _training_errors(self, checkpoint: Path, cameras: TrainingCameras) -> dict[str, float]:
         """Compare a head's cameras of its own training images with their labels and with the true ones."""
-        task = Predictor.from_checkpoint(checkpoint).task
+        network = trained_network(checkpoint)
         data = self.pipeline.feature_data()
         data.prepare_data()
         data.setup("fit")
         table = multiplex_of(data, file=cameras.file)
         to_label, to_truth = [], []
         for batch in training_views(data)[0]:
-            rotation = task.predict_step(batch, 0).camera.rotation
+            features = batch["features"] if "features" in batch else network.backbone(batch["image"])
+            rotation = network.pose(features).camera.rotation
             to_label.append(angular_error(rotation, table.labels(batch).rotation))
             if "camera" in batch:
                 to_truth.append(angular_error(rotation, batch["camera"].rotation))

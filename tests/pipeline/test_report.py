@@ -8,7 +8,6 @@ from kpose.backbones import TinyBackbone
 from kpose.data import SyntheticBirdsDataModule
 from kpose.geometry.camera import box_to_crop
 from kpose.heads import QuaternionHead
-from kpose.inference import Predictor
 from kpose.pipeline.report import write_report
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.tasks import PoseEstimator
@@ -37,14 +36,13 @@ def cameras(data, tmp_path):
 
 
 @pytest.fixture
-def predictor(monkeypatch):
+def network(monkeypatch):
     """Predict with a head that was never trained."""
     task = PoseEstimator(TinyBackbone(**BACKBONE["init_args"]), QuaternionHead).eval()
-    made = Predictor(task, image_size=64)
-    monkeypatch.setattr("kpose.pipeline.report.Predictor.from_checkpoint", lambda path: made)
+    monkeypatch.setattr("kpose.pipeline.report.trained_network", lambda path: task.network)
 
 
-def test_the_page_holds_figures_and_pictures(data, cameras, predictor, tmp_path):
+def test_the_page_holds_figures_and_pictures(data, cameras, network, tmp_path):
     heads = {"quaternion": SCORES, "a <b>": {"iou": 0.25}}
     metrics = {"cameras": {"best_deg": 98.76}, "searched_cameras": None, "heads": heads}
     write_report(tmp_path, metrics, data, cameras, bird(), dict.fromkeys(heads, tmp_path))
@@ -57,7 +55,7 @@ def test_the_page_holds_figures_and_pictures(data, cameras, predictor, tmp_path)
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
-def test_the_page_needs_no_true_cameras(data, cameras, predictor, tmp_path):
+def test_the_page_needs_no_true_cameras(data, cameras, network, tmp_path):
     metrics = {"cameras": None, "heads": {"quaternion": {"iou": 0.5}}}
     write_report(tmp_path, metrics, data, cameras, bird(), {"quaternion": tmp_path})
     page = (tmp_path / "report.html").read_text()

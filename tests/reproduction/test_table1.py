@@ -33,7 +33,7 @@ def write_config(path, cache, **changes):
         "accelerator": "cpu",
         **changes,
     }
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
     return path
 
 
