@@ -15,6 +15,9 @@ from torch import Tensor
 
 __all__ = ["CocoObject", "decode_counts", "decode_segmentation", "read_coco"]
 
+MOST_PIXELS = 178_956_970  # where Pillow, too, takes a file for an attack on the memory
+MOST_GROUPS = 12  # of five bits, in one run length
+
 
 @dataclass(frozen=True)
 class CocoObject:
@@ -59,31 +62,58 @@ def read_coco(path: Path, category: str | None = None) -> list[CocoObject]:
     if not path.is_file():
         raise FileNotFoundError(f"read_coco needs {path}; there is no such file. Correct the path.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        images = {image["id"]: image for image in content["images"]}
-        known = {entry["id"]: entry["name"] for entry in content.get("categories", ())}
-        wanted = _category(path, known, category)
-        chosen = [
-            note
-            for note in content["annotations"]
-            if note.get("segmentation") and not note.get("iscrowd") and known.get(note.get("category_id")) == wanted
-        ]
-        counts: dict[Any, int] = {}
-        for note in chosen:
-            counts[note["image_id"]] = counts.get(note["image_id"], 0) + 1
-        objects = []
-        for note in chosen:
-            image = images[note["image_id"]]
-            stem = Path(image["file_name"]).with_suffix("").as_posix()
-            name = stem if counts[note["image_id"]] == 1 else f"{stem}#{note['id']}"
-            size = int(image["height"]), int(image["width"])
-            objects.append(CocoObject(name, image["file_name"], note["segmentation"], size))
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return _objects(_read_json(path), path, category)
+    except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"read_coco needs images, annotations and categories in COCO's form; got {path} with the fault "
             f"{type(error).__name__} {error}. Export it again."
         ) from error
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."
+        ) from error
+
+
+def _objects(content: Any, path: Path, category: str | None) -> list[CocoObject]:  # noqa: ANN401
+    images = {image["id"]: image for image in content["images"]}
+    known = {entry["id"]: entry["name"] for entry in content.get("categories", ())}
+    wanted = _category(path, known, category)
+    chosen = [
+        note
+        for note in content["annotations"]
+        if note.get("segmentation") and not note.get("iscrowd") and known.get(note.get("category_id")) == wanted
+    ]
+    counts: dict[Any, int] = {}
+    for note in chosen:
+        counts[note["image_id"]] = counts.get(note["image_id"], 0) + 1
+    objects = []
+    for note in chosen:
+        image = images[note["image_id"]]
+        stem = Path(_file_name(image)).with_suffix("").as_posix()
+        name = stem if counts[note["image_id"]] == 1 else f"{stem}#{note['id']}"
+        objects.append(CocoObject(name, image["file_name"], note["segmentation"], _size(image)))
     return objects
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    name = image["file_name"]
+    if not isinstance(name, str) or not name.isprintable():
+        raise TypeError("in the file name of an image")
+    return name
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = image["height"], image["width"]
+    if not (isinstance(height, int | float) and isinstance(width, int | float) and height > 0 < width):
+        raise TypeError("in the size of an image")
+    if height * width > MOST_PIXELS or height != int(height) or width != int(width):
+        raise TypeError("in the size of an image")
+    return int(height), int(width)
 
 
 def _category(path: Path, known: Mapping[Any, str], category: str | None) -> str | None:
@@ -121,19 +151,22 @@ def decode_segmentation(
     height, width = size
     mask: npt.NDArray[np.bool_]
     if isinstance(segmentation, Mapping):
-        own = tuple(segmentation.get("size", ()))
-        if own != (height, width):
+        own = segmentation.get("size")
+        if not isinstance(own, Sequence) or tuple(own) != (height, width):
             raise ValueError(f"COCO run lengths need the image's size {(height, width)}; got {own}. Correct them.")
         counts = segmentation.get("counts")
-        runs = decode_counts(counts) if isinstance(counts, str | bytes) else counts
-        if not isinstance(runs, list) or min(runs, default=-1) < 0 or sum(runs) != height * width:
+        runs: Any = decode_counts(counts) if isinstance(counts, str | bytes) else counts
+        whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
+        if not whole or sum(runs) != height * width:
             raise ValueError(
-                f"COCO run lengths need to add up to the {height * width} pixels of the image; they do not. "
-                "Correct them."
+                f"COCO run lengths need to be whole numbers that add up to the {height * width} pixels of the "
+                "image; they do not. Correct them."
             )
         values = np.arange(len(runs)) % 2 == 1
         mask = np.repeat(values, runs).reshape(width, height).T
     else:
+        if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
+            raise ValueError("COCO segmentations need polygons or run lengths; got neither. Correct them.")
         mask = np.zeros((height, width), dtype=bool)
         for polygon in segmentation:
             _draw(mask, polygon)
@@ -169,6 +202,10 @@ def decode_counts(counts: str | bytes) -> list[int]:
             raise ValueError("COCO run lengths need characters from '0' to 'o'; got others. Correct them.")
         value |= (group & 31) << shift
         shift += 5
+        if shift > 5 * MOST_GROUPS:
+            raise ValueError(
+                "COCO run lengths need numbers of the size of an image; got a longer one. Correct them."
+            )
         if group & 32:
             continue
         if group & 16:
@@ -182,7 +219,10 @@ def decode_counts(counts: str | bytes) -> list[int]:
 
 def _draw(mask: npt.NDArray[np.bool_], polygon: Sequence[float | int]) -> None:
     """Add a polygon to a mask."""
-    points = np.asarray(polygon, dtype=np.float64)
+    try:
+        points = np.asarray(polygon, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = np.empty(0)
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         raise ValueError("COCO polygons need x and y of three points or more; got others. Correct them.")
     points = points.reshape(-1, 2)

@@ -111,10 +111,10 @@ def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
         ValueError: If the files do not belong together.
     """
     root = Path(root)
-    listed = [line.split(maxsplit=1) for line in _lines(root / "images.txt")]
-    ids = [int(number) for number, _ in listed]
+    listed = _numbered(root / "images.txt")
+    ids = [number for number, _ in listed]
     rows = {number: row for row, number in enumerate(ids)}
-    names = tuple(line.split(maxsplit=1)[1] for line in _lines(root / "parts" / "parts.txt"))
+    names = tuple(name for _, name in _numbered(root / "parts" / "parts.txt"))
     boxes = _by_image(root / "bounding_boxes.txt", rows, columns=5)[:, 0, 1:]
     boxes = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1) + OFFSET
     parts = _by_image(root / "parts" / "part_locs.txt", rows, columns=5, repeats=len(names))
@@ -154,29 +154,36 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing.
+        ValueError: If it is no table, a column is missing or has other things than numbers.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"read_cameras needs {path}; there is no such file. "
             f"Make it from the part annotations by `python -m kpose.data.sfm ROOT --out {path}`."
         )
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        found = reader.fieldnames or ()
-        needed = [name for name in CAMERA_COLUMNS if name != "split"]
-        if missing := [name for name in needed if name not in found]:
-            raise ValueError(f"read_cameras needs the columns {needed} in {path}; {missing} are missing. Add them.")
-        records = {int(record["image_id"]): record for record in reader}
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            reader = csv.DictReader(file)
+            found = reader.fieldnames or ()
+            records = {row["image_id"]: row for row in reader} if "image_id" in found else {}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"read_cameras needs a table; {path} is none ({error}). Make it anew.") from error
+    needed = [name for name in CAMERA_COLUMNS if name != "split"]
+    if missing := [name for name in needed if name not in found]:
+        raise ValueError(f"read_cameras needs the columns {needed} in {path}; {missing} are missing. Add them.")
     nothing = dict.fromkeys(CAMERA_COLUMNS, "nan")
-    table = np.array(
-        [[float(records.get(number, nothing)[name]) for name in CAMERA_COLUMNS[2:]] for number in image_ids]
-    ).reshape(-1, 7)
+    rows = [records.get(str(number), nothing) for number in image_ids]
+    try:
+        table = np.array([[float(row[name]) for name in CAMERA_COLUMNS[2:]] for row in rows]).reshape(-1, 7)
+    except (TypeError, ValueError) as error:  # a short line has None
+        raise ValueError(
+            f"read_cameras needs numbers in {path}; it has others ({error}). Mend its lines."
+        ) from error
     values = torch.from_numpy(table).float()
     camera = Camera(values[:, 0], from_cub_pixels(values[:, 1:3]), quaternion_to_matrix(values[:, 3:]))
     if "split" not in found:
         return camera, None
-    return camera, [records[number]["split"] if number in records else "" for number in image_ids]
+    return camera, ["" if row is nothing else row["split"] or "" for row in rows]
 
 
 def write_cameras(
@@ -332,7 +339,22 @@ def _lines(path: Path) -> list[str]:
         raise FileNotFoundError(
             f"CUB data needs {path}; there is no such file. Get it by `{DOWNLOAD} FOLDER`, or correct the folder."
         )
-    return [line for line in path.read_text().splitlines() if line.strip()]
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"CUB data needs text in {path}; got other bytes ({error}). Get it again.") from error
+
+
+def _numbered(path: Path) -> list[tuple[int, str]]:
+    """Read lines of a number and a text."""
+    found = [line.split(maxsplit=1) for line in _lines(path)]
+    for number, line in enumerate(found, start=1):
+        if len(line) != 2 or not line[0].isdecimal() or len(line[0]) > 18:
+            raise ValueError(
+                f"CUB data needs a number and a name on each line of {path}; got {' '.join(line)[:60]!r} as number "
+                f"{number}. Get the folder again by `{DOWNLOAD} FOLDER`."
+            )
+    return [(int(number), name) for number, name in found]
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -347,8 +369,11 @@ def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[obje
 
 def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 1) -> np.ndarray:
     """Read a table that has ``repeats`` lines for each image, in any order, as (images, repeats, columns)."""
-    table = np.array([line.split() for line in _lines(path)], dtype=np.float64).reshape(-1, columns)
-    table = table[[int(number) in rows for number in table[:, 0]]]
+    try:
+        table = np.array([line.split() for line in _lines(path)], dtype=np.float64).reshape(-1, columns)
+    except ValueError as error:
+        raise ValueError(f"CUB data needs {columns} numbers a line in {path}; got others ({error}).") from error
+    table = table[[number in rows for number in table[:, 0].tolist()]]
     if len(table) != repeats * len(rows):
         raise ValueError(
             f"CUB data needs {repeats} line(s) in {path} for each of the {len(rows)} images of images.txt; "

@@ -41,4 +41,36 @@ def read_camera_table(path: Path) -> tuple[list[str], dict[str, Tensor]]:
             f"CameraMultiplex needs a file of cameras, format {FORMAT}; {path} holds {sorted(tensors)}, format "
             f"{metadata.get('format')}. Search the cameras again."
         )
-    return json.loads(metadata["names"]), tensors
+    names = _names(metadata.get("names", ""))
+    fault = "no list of names" if names is None else _fault(tensors, len(names))
+    if names is None or fault:
+        raise ValueError(f"CameraMultiplex needs a sound file of cameras; {path} has {fault}. Search them again.")
+    return names, tensors
+
+
+def _names(text: str) -> list[str] | None:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _fault(tensors: dict[str, Tensor], images: int) -> str:
+    """Say what is wrong with the tensors of a table; nothing if they belong together."""
+    losses = tensors["losses"]
+    cameras = losses.shape[1] if losses.ndim == 2 else 0
+    shapes = {
+        "scale": (images, cameras),
+        "translation": (images, cameras, 2),
+        "rotation": (images, cameras, 3, 3),
+        "losses": (images, cameras),
+        "crop_scale": (images,),
+        "crop_translation": (images, 2),
+    }
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tuple(tensor.shape) != shape or 0 in shape or not tensor.is_floating_point():
+            return f"{tensor.dtype} {tuple(tensor.shape)} as {name} of {images} images"
+    broken = [name for name in ("scale", "translation", "rotation") if not tensors[name].isfinite().all()]
+    return f"numbers that are not finite as {broken[0]}" if broken else ""

@@ -24,6 +24,7 @@ def check_template(template: Template) -> None:
         >>> from kpose.templates import bird
         >>> check_template(bird())
     """
+    _check_form(template)
     vertices, faces = template.vertices, template.faces
     count = len(vertices)
     _require(bool(vertices.isfinite().all()), "finite vertices", "NaN or infinity", "Repair the mesh")
@@ -59,6 +60,23 @@ def check_template(template: Template) -> None:
         "Give one for each",
     )
     _require_rows(template.part_vertices, count, "part_vertices", "vertices")
+
+
+def _check_form(template: Template) -> None:
+    for name, columns in (
+        ("vertices", 3),
+        ("faces", 3),
+        ("uv", 2),
+        ("uv_faces", 3),
+        ("mirror", 0),
+        ("part_vertices", 0),
+    ):
+        tensor: Tensor = getattr(template, name)
+        number = tensor.is_floating_point() if name in ("vertices", "uv") else tensor.dtype == torch.int64
+        form = tensor.ndim == 1 if columns == 0 else tensor.ndim == 2 and tensor.shape[1] == columns
+        kind = "floating" if name in ("vertices", "uv") else "int64"
+        needs = f"{name} as {kind} numbers, " + (f"{columns} in a row" if columns else "one in a row")
+        _require(number and form, needs, f"{tensor.dtype} {tuple(tensor.shape)}", "Check the file")
 
 
 def _check_symmetry(template: Template) -> None:

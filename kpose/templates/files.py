@@ -111,7 +111,13 @@ def _read_own(path: Path) -> Template:
         raise ValueError(
             f"load_template needs a file of save_template; got {path} with {sorted(tensors)}. Name another file."
         )
-    return Template(part_names=tuple(json.loads(metadata["part_names"])), **tensors)
+    try:
+        names = json.loads(metadata["part_names"])
+    except (KeyError, ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"load_template needs the names of the parts; {path} has none. Save the template again.")
+    return Template(part_names=tuple(names), **tensors)
 
 
 def _from_mesh(path: Path, parts: Mapping[str, tuple[float, float, float]], tolerance: float) -> Template:
@@ -162,6 +168,14 @@ def read_surface(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
         raise ValueError(f"load_template cannot read {path}: {error}. Export the mesh again.") from error
     if not len(corners):
         raise ValueError(f"load_template needs a mesh with faces; got none in {path}. Export the surface.")
+    if (
+        positions.ndim != 2
+        or positions.shape[1] != 3
+        or not 0 <= int(corners.min()) <= int(corners.max()) < len(positions)
+    ):
+        raise ValueError(
+            f"load_template needs faces of the file's vertices; {path} has others. Export the mesh again."
+        )
     if not positions.isfinite().all():
         raise ValueError(f"load_template needs finite vertices; {path} has others. Export the mesh again.")
     coordinates = getattr(mesh.visual, "uv", None)

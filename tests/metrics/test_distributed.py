@@ -1,11 +1,11 @@
 """Two processes and one give the same scores, with uneven last batches and with a process that saw nothing."""
 
 import json
-import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
+from processes import in_two_processes, join
 from torch import Tensor
 from torchmetrics import MetricCollection
 
@@ -48,9 +48,7 @@ def track_scores(masks: Tensor, images: list[int]) -> dict[str, Tensor]:
 
 
 def run_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    join(rank, folder)
     found = {}
     for name, shares in SHARES.items():
         found[name] = {key: value.item() for key, value in scores(shares[rank], batch_size=2).items()}
@@ -60,9 +58,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    # The two are forked from one process that has imported what is slow to import.
-    multiprocessing.set_forkserver_preload(["kpose.metrics"])
-    torch.multiprocessing.start_processes(run_rank, (str(tmp_path),), nprocs=2, start_method="forkserver")
+    in_two_processes(run_rank, tmp_path, preload="kpose.metrics")
     expected = {name: value.item() for name, value in scores(list(range(NUM_IMAGES)), batch_size=3).items()}
     assert len(expected) == 13
     for rank in (0, 1):

@@ -1,0 +1,315 @@
+"""Every reader of files from outside, with good files to damage."""
+
+import io
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from fakes import write_fake_cub
+from fuzz.mutations import damage, distort
+from PIL import Image
+from safetensors.torch import save
+
+from kpose.blueprint import draw_blueprint
+from kpose.data.coco import read_coco
+from kpose.data.cub import read_cub
+from kpose.data.folder_files import FolderEntry
+from kpose.inference import Predictor
+from kpose.inference.photo import load_mask, load_photo
+from kpose.reconstruction import CameraMultiplex
+from kpose.templates import load_template
+
+Make = Callable[[random.Random], bytes]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader, and damaged files for it."""
+
+    read: Callable[[Path], object]
+    """Reads a file."""
+    make: dict[str, Make]
+    """Ending of a file: how to make a damaged one."""
+    errors: tuple[type[Exception], ...] = (ValueError, FileNotFoundError)
+    """What the reader says that it raises."""
+
+
+def _damaged(files: list[bytes]) -> Make:
+    return lambda draw: damage(draw.choice(files), files, draw)
+
+
+# ---- pictures
+
+SIZE = (24, 20)
+FORMS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
+
+
+def _picture_files(form: str, *, mask: bool) -> list[bytes]:
+    draw = np.random.default_rng(0)
+    if mask:
+        values = np.zeros(SIZE[::-1], dtype=np.uint8)
+        values[4:15, 5:20] = 255
+        pictures = [Image.fromarray(values).convert(mode) for mode in ("L", "RGB", "1")]
+    else:
+        pictures = [Image.fromarray(draw.integers(0, 255, (*SIZE[::-1], 3), dtype=np.uint8))]
+    if form in ("PNG", "TIFF"):
+        pictures += [picture.convert("RGBA") for picture in pictures[:1]] + [pictures[0].convert("P")]
+        pictures.append(Image.fromarray(draw.integers(0, 2**16, SIZE[::-1], dtype=np.uint16)))
+    files = []
+    for picture in pictures:
+        for options in _picture_options(form):
+            file = io.BytesIO()
+            picture.save(file, form, **options)
+            files.append(file.getvalue())
+    return files
+
+
+def _picture_options(form: str) -> list[dict[str, Any]]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    more = {
+        "JPEG": [{"exif": exif}, {"progressive": True}],
+        "PNG": [{"exif": exif}],
+        "TIFF": [{"compression": "tiff_lzw"}, {"compression": "tiff_deflate"}],
+        "WEBP": [{"lossless": True, "exif": exif}],
+    }
+    return [{}, *more.get(form, [])]
+
+
+def _pictures(*, mask: bool) -> dict[str, Make]:
+    return {ending: _damaged(_picture_files(form, mask=mask)) for form, ending in FORMS.items()}
+
+
+def _check_entry(path: Path) -> object:
+    """Do what `read_folder` does with an image and its mask; whatever is wrong becomes a line."""
+    entry = FolderEntry("x", path.with_name("photo.png"), path)
+    if not entry.file.exists():
+        Image.new("RGB", SIZE).save(entry.file)
+    box, fault = entry.check()
+    assert (box is None) == bool(fault)
+    assert "\n" not in fault
+    return entry.check()
+
+
+# ---- COCO
+
+COCO = {
+    "images": [
+        {"id": 1, "file_name": "a/b.jpg", "height": 20, "width": 24},
+        {"id": 2, "file_name": "c.jpg", "height": 9, "width": 9},
+    ],
+    "categories": [{"id": 7, "name": "bird"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 7, "iscrowd": 0,
+         "segmentation": [[1, 2, 9.5, 3, 8, 17], [12, 1, 20, 2, 19, 9, 13, 8]]},
+        {"id": 2, "image_id": 1, "category_id": 7, "segmentation": {"size": [20, 24], "counts": [100, 280, 100]}},
+        {"id": 3, "image_id": 2, "category_id": 7, "segmentation": {"size": [9, 9], "counts": "94k1"}},
+    ],
+}  # fmt: skip
+
+
+def _coco(draw: random.Random) -> bytes:
+    if draw.random() < 0.5:
+        content = json.dumps(COCO).encode()
+        return damage(content, [content], draw)
+    content = COCO
+    for _ in range(draw.choice((1, 1, 3))):
+        content = distort(content, draw)
+    return json.dumps(content).encode()
+
+
+def _read_coco(path: Path) -> object:
+    return [thing.mask().shape for thing in read_coco(path)]
+
+
+# ---- tables of tensors
+
+
+def _tensors(good: dict[str, torch.Tensor], metadata: dict[str, str]) -> Make:
+    """Damage a safetensors file, or write one that is sound and holds something else."""
+    file = save(good, metadata)
+
+    def make(draw: random.Random) -> bytes:
+        if draw.random() < 0.4:
+            return damage(file, [file], draw)
+        tensors, notes = dict(good), dict(metadata)
+        for _ in range(draw.choice((1, 1, 2))):
+            name = draw.choice(sorted(good))
+            tensors[name] = _other_tensor(tensors.get(name, good[name]), draw)
+            if draw.random() < 0.1:
+                del tensors[name]
+            if draw.random() < 0.2:
+                key = draw.choice(sorted(notes))
+                text = notes[key].encode()
+                notes[key] = damage(text, [text], draw)[:10_000].decode("utf-8", "replace")
+        return save({name: tensor.contiguous() for name, tensor in tensors.items()}, notes)
+
+    return make
+
+
+def _other_tensor(tensor: torch.Tensor, draw: random.Random) -> torch.Tensor:
+    kind = draw.randrange(7)
+    if kind == 0:
+        return tensor[: draw.randrange(len(tensor) + 1)]
+    if kind == 1:
+        return tensor.flatten()
+    if kind == 2:
+        return tensor.to(draw.choice((torch.float16, torch.int64, torch.bool, torch.float64, torch.uint8)))
+    if kind == 3:
+        return tensor[..., None]
+    if kind == 4:
+        return tensor.new_zeros(())
+    changed = tensor.clone().flatten()
+    if len(changed):
+        value = (
+            draw.choice((0, 1, -1, 2**31, -(2**62)))
+            if not changed.is_floating_point()
+            else draw.choice((0.0, 1e38, float("nan"), float("-inf")))
+        )
+        changed[draw.randrange(len(changed))] = bool(value) if changed.dtype == torch.bool else value
+    return changed.reshape(tensor.shape)
+
+
+def _cameras() -> Make:
+    table = CameraMultiplex(torch.arange(3), names=("a", "b", "c"))
+    rows, cameras = torch.arange(3), table.num_cameras
+    tensors = {
+        **table.cameras(rows)._asdict(),
+        "losses": torch.rand(3, cameras, generator=torch.Generator().manual_seed(0)),
+        "crop_scale": torch.ones(3),
+        "crop_translation": torch.zeros(3, 2),
+    }
+    tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    return _tensors(tensors, {"format": "1", "names": json.dumps(["a", "b", "c"])})
+
+
+def _load_cameras(path: Path) -> object:
+    table = CameraMultiplex(torch.arange(3), names=("a", "b", "c"))
+    table.load(path)
+    rows = torch.arange(3)
+    assert table.cameras(rows).rotation.shape == (*table.losses.shape, 3, 3)
+    return table.best()
+
+
+# ---- templates
+
+
+def _templates(folder: Path) -> dict[str, Make]:
+    mesh = trimesh.creation.icosphere(subdivisions=1)
+    mesh.visual = trimesh.visual.TextureVisuals(uv=np.full((len(mesh.vertices), 2), 0.5))
+    made: dict[str, Make] = {}
+    for ending in (".glb", ".obj", ".off", ".ply", ".stl"):
+        mesh.export(folder / f"good{ending}")
+        made[ending] = _damaged([(folder / f"good{ending}").read_bytes()])
+    small = load_template(folder / "good.obj", {"beak": (0.0, -1.0, 0.0)})
+    tensors = {name: value for name, value in small._asdict().items() if isinstance(value, torch.Tensor)}
+    made[".safetensors"] = _tensors(
+        tensors, {"format": "kpose.template", "part_names": json.dumps(small.part_names)}
+    )
+    return made
+
+
+# ---- checkpoints
+
+
+def checkpoint_contents() -> dict[str, Any]:
+    """Give what `kpose fit` writes, of a small untrained task."""
+    from kpose.backbones import TinyBackbone
+    from kpose.heads import QuaternionHead
+    from kpose.tasks import PoseEstimator
+
+    torch.manual_seed(0)
+    task = PoseEstimator(TinyBackbone(width=2), lambda spec: QuaternionHead(spec, width=2, grid=1))
+    parts = {
+        "backbone": {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 2}},
+        "head": {"class_path": "kpose.heads.QuaternionHead", "init_args": {"width": 2, "grid": 1}},
+    }
+    return {
+        "state_dict": dict(task.state_dict()),
+        "hyper_parameters": {"_class_path": "kpose.tasks.PoseEstimator", **parts},
+        "pytorch-lightning_version": "2.6.0",
+        "blueprint": draw_blueprint(task.network, parts, image_size=32),
+    }
+
+
+def _checkpoints() -> Make:
+    contents = checkpoint_contents()
+    file = io.BytesIO()
+    torch.save(contents, file)
+    good = file.getvalue()
+
+    def make(draw: random.Random) -> bytes:
+        if draw.random() < 0.6:
+            return damage(good, [good], draw)
+        changed = contents
+        for _ in range(draw.choice((1, 1, 2))):
+            changed = distort(changed, draw)
+        fresh = io.BytesIO()
+        torch.save(changed, fresh)
+        return fresh.getvalue()
+
+    return make
+
+
+# ---- CUB's text files
+
+
+def _read_cub(path: Path) -> object:
+    """Put the file in the place of each of the text files in turn."""
+    root = path.with_name("cub")
+    if not root.exists():
+        write_fake_cub(root, 4, pictures=False)
+    name = CUB_FILES[path.stat().st_size % len(CUB_FILES)]
+    before = (root / name).read_bytes()
+    try:
+        (root / name).write_bytes(path.read_bytes())
+        return read_cub(root)
+    finally:
+        (root / name).write_bytes(before)
+
+
+CUB_FILES = (
+    "images.txt",
+    "bounding_boxes.txt",
+    "parts/parts.txt",
+    "parts/part_locs.txt",
+    "train_test_split.txt",
+    "sfm/cameras.csv",
+)
+
+
+def _cub(folder: Path) -> Make:
+    write_fake_cub(folder / "good_cub", 4, pictures=False)
+    files = {name: (folder / "good_cub" / name).read_bytes() for name in CUB_FILES}
+
+    def make(draw: random.Random) -> bytes:
+        at = draw.randrange(len(CUB_FILES))
+        content = damage(files[CUB_FILES[at]], list(files.values()), draw)
+        # The reader tells by the length which file it is; trailing blank lines change nothing.
+        return content + b"\n" * ((at - len(content)) % len(CUB_FILES))
+
+    return make
+
+
+def readers(folder: Path) -> dict[str, Reader]:
+    """Give the readers by name.
+
+    Args:
+        folder: Where good files may be written.
+    """
+    return {
+        "photo": Reader(load_photo, _pictures(mask=False)),
+        "mask": Reader(lambda path: load_mask(path, SIZE[::-1]), _pictures(mask=True)),
+        "folder": Reader(_check_entry, _pictures(mask=True), errors=()),
+        "coco": Reader(_read_coco, {".json": _coco}),
+        "cameras": Reader(_load_cameras, {".safetensors": _cameras()}),
+        "template": Reader(load_template, _templates(folder)),
+        "cub": Reader(_read_cub, {".txt": _cub(folder)}),
+        "checkpoint": Reader(Predictor.from_checkpoint, {".ckpt": _checkpoints()}),
+    }
