@@ -129,12 +129,8 @@ def _error_sources(figures: Mapping[str, Any]) -> str:
     text = ""
     tables = {title: figures[key] for key, title in CAMERAS.items() if figures[key]}
     if tables:
-        names = list(figures["cameras"])
-        header = ["cameras of the training images", *(_camera_title(name) for name in names)]
-        rows = [
-            [title, *(f"{errors[name]:.1f}°" if name in errors else "" for name in names)]
-            for title, errors in tables.items()
-        ]
+        header = ["cameras of the training images", "best", "best of 4", "best of all that are kept"]
+        rows = [[title, *_camera_errors(errors)] for title, errors in tables.items()]
         text += "\nWhere the error comes from. Mean angle to the true rotation, which nothing learns from:\n\n"
         text += markdown_table(header, rows)
     if figures["cameras"] and "angle_deg" in _present(heads, ANGLES):
@@ -184,8 +180,9 @@ def _origin(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _camera_title(name: str) -> str:
-    return {"best_deg": "best", "top4_deg": "best of 4"}.get(name, name.removesuffix("_deg").replace("_", " "))
+def _camera_errors(errors: Mapping[str, float]) -> list[str]:
+    (kept,) = (name for name in errors if name.startswith("best_of_"))  # named by how many they are
+    return [f"{errors[name]:.1f}°" for name in ("best_deg", "top4_deg", kept)]
 
 
 def _present(heads: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
