@@ -16,7 +16,7 @@ Imports point down only::
     data  backbones  visualization
     cropping  rendering  pnp  templates
     geometry
-    structures  files
+    structures  files  messages
 """
 
 from importlib.metadata import version

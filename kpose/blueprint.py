@@ -16,11 +16,12 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 import kpose
+from kpose.messages import one_line
 from kpose.network import PoseNetwork
 from kpose.structures import Template
 from kpose.templates import save_template
 
-__all__ = ["Blueprint", "build_network", "draw_blueprint"]
+__all__ = ["Blueprint", "build_network", "draw_blueprint", "instantiate"]
 
 FORMAT = 1
 PARTS = ("backbone", "head", "reconstructor")
@@ -115,7 +116,7 @@ def build_network(blueprint: Blueprint, *, trusted_modules: Sequence[str] = ()) 
                 parts["head"]["init_args"] = {**parts["head"].get("init_args", {}), "template": files["head"]}
             return _instantiate({**parts, "template": files["network"]})
     except BUILD_ERRORS as error:
-        reason = " ".join(str(_root(error)).split())[:300]
+        reason = one_line(_root(error))[:300]
         raise ValueError(f"Its network, of kpose {blueprint.get('version')}, cannot be built: {reason}") from error
 
 
@@ -123,9 +124,22 @@ def _instantiate(arguments: dict[str, Any]) -> PoseNetwork:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(PoseNetwork, "network")
     settings = parser.parse_object({"network": arguments})
-    instantiate: Any = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before 4.49
-    network: PoseNetwork = instantiate(settings)["network"]
+    network: PoseNetwork = instantiate(parser, settings)["network"]
     return network
+
+
+def instantiate(parser: ArgumentParser, settings: Any) -> Any:  # noqa: ANN401 - jsonargparse's own types
+    """Build what parsed settings describe, by the name that the method has in this version of jsonargparse.
+
+    Args:
+        parser: Parser.
+        settings: What it has parsed.
+
+    Returns:
+        Settings with objects in the place of class paths.
+    """
+    method: Any = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before 4.49
+    return method(settings)
 
 
 def _is_class(part: object) -> bool:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kpose.structures import Features, FeatureSpec
+from kpose.structures import Batch, Features, FeatureSpec
 
 __all__ = ["Backbone"]
 
@@ -57,6 +57,20 @@ class Backbone(nn.Module, ABC):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return Features(self.pyramid(self.normalize(image)))
+
+    def features_of(self, batch: Batch) -> Features:
+        """Give the feature pyramid of a batch, those that come with it where they have been cached.
+
+        Args:
+            batch: Batch with ``features`` or ``image``.
+
+        Returns:
+            Feature maps, fine to coarse.
+        """
+        if "features" in batch:
+            return batch["features"]
+        features: Features = self(batch["image"].to(self.mean.device))
+        return features
 
     def normalize(self, image: Float[Tensor, "batch 3 H W"]) -> Float[Tensor, "batch 3 H W"]:
         """Remove ImageNet's mean and divide its standard deviation out.

@@ -109,9 +109,8 @@ def _file_name(image: Mapping[str, Any]) -> str:
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int]:
     height, width = image["height"], image["width"]
-    if not (isinstance(height, int | float) and isinstance(width, int | float) and height > 0 < width):
-        raise TypeError("in the size of an image")
-    if height * width > MOST_PIXELS or height != int(height) or width != int(width):
+    numbers = isinstance(height, int | float) and isinstance(width, int | float)
+    if not (numbers and height > 0 < width and height * width <= MOST_PIXELS and height % 1 == width % 1 == 0):
         raise TypeError("in the size of an image")
     return int(height), int(width)
 

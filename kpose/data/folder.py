@@ -15,9 +15,10 @@ from torch import Tensor
 
 from kpose.cropping import square_box
 from kpose.data.crops import crop_pair
-from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked, one_line
+from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, byte_color
 from kpose.geometry.camera import box_to_crop
+from kpose.messages import one_line
 from kpose.structures import Batch
 
 __all__ = ["FolderAnnotations", "FolderDataset", "read_folder"]

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from kpose.data.coco import CocoObject, read_coco
 from kpose.files import write_text
+from kpose.messages import one_line
 
 __all__ = [
     "SPLITS",
@@ -263,15 +264,3 @@ def _file_stamp(path: Path) -> tuple[str, int, int]:
 
 def _by(size: tuple[int, ...]) -> str:
     return f"{size[0]} × {size[1]}"
-
-
-def one_line(error: BaseException) -> str:
-    """Give the text of an error on one line.
-
-    Args:
-        error: Error.
-
-    Returns:
-        Its text, or its kind if it has none.
-    """
-    return " ".join(str(error).split()) or type(error).__name__

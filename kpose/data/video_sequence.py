@@ -11,6 +11,8 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
+from kpose.messages import one_line
+
 __all__ = ["VideoSequence", "list_frames", "pick_objects", "read_identities"]
 
 VOID = 255  # of a palette: pixels that are not scored
@@ -94,7 +96,7 @@ def read_identities(path: Path) -> npt.NDArray[np.uint8]:
             values = np.asarray(picture if picture.mode in ("P", "L", "1") else picture.convert("L"))
             painted = picture.mode in ("P", "L")
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(f"The masks {path} cannot be read ({' '.join(str(error).split())}).") from error
+        raise ValueError(f"The masks {path} cannot be read ({one_line(error)}).") from error
     if not painted or (values.max(initial=0) == VOID and not ((values > 0) & (values < VOID)).any()):
         return (values > 0).astype(np.uint8)
     return np.where(values == VOID, 0, values).astype(np.uint8)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from PIL import Image
 
 from kpose.inference.predictor import Predictor
+from kpose.messages import one_line
 from kpose.visualization import to_pillow
 
 __all__ = ["build_app", "main"]
@@ -38,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> int:
             app = build_app(predictor, Path(folder))
             app.launch(server_name=options.host, server_port=options.port, share=False, quiet=True)
     except (ImportError, OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: no CUDA
-        sys.stderr.write((" ".join(str(error).split()) or type(error).__name__) + "\n")
+        sys.stderr.write(f"{one_line(error)}\n")
         return 1
     return 0
 
@@ -83,7 +84,7 @@ def build_app(predictor: Predictor, folder: Path) -> Any:  # noqa: ANN401 - Grad
             [mesh] = found.save(folder / f"{uuid4().hex}.glb")
             return str(mesh), to_pillow(found.overlay()), _remark(found.valid, found.box is None)
         except (OSError, ValueError, RuntimeError) as error:
-            raise gradio.Error(" ".join(str(error).split())) from error
+            raise gradio.Error(one_line(error)) from error
 
     with gradio.Blocks(title="kpose", analytics_enabled=False) as app:
         gradio.Markdown("## kpose\nDrop a photo, and turn what it shows.")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kpose.blueprint import Blueprint, build_network
 from kpose.files import write_file, write_text
+from kpose.messages import one_line
 from kpose.network import PoseNetwork
 from kpose.structures import Template
 from kpose.templates import load_template, save_template
@@ -142,4 +143,4 @@ def _why_not(path: Path, contents: Mapping[str, Any]) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:400] or type(error).__name__
+    return one_line(error)[:400]

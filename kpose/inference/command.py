@@ -15,6 +15,7 @@ from kpose.inference.photo import load_photo
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
+from kpose.messages import one_line
 
 __all__ = ["main"]
 
@@ -51,18 +52,18 @@ def main(args: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         photos = [photo for path in options.photos for photo in _photos(path)]
         jobs = _jobs(photos, options)
-        todo = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
-        predictor = _predictor(options) if todo else None
+        pending = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
+        predictor = _predictor(options) if pending else None
     except ERRORS as error:
-        _say(_line(error))
+        _say(one_line(error))
         return 1
-    failures = [] if predictor is None else _predict(predictor, todo, photos, options)
+    failures = [] if predictor is None else _predict(predictor, pending, photos, options)
     try:
         page = write_page(options.out, failures, overwrite=options.overwrite)
     except ERRORS as error:
-        _say(_line(error))
+        _say(one_line(error))
         return 1
-    kept = f", {len(jobs) - len(todo)} of them before" if len(todo) < len(jobs) else ""
+    kept = f", {len(jobs) - len(pending)} of them before" if len(pending) < len(jobs) else ""
     _say(f"Predicted {len(jobs) - len(failures)} of {len(jobs)} photos{kept}; see {page}.")
     return 1 if failures else 0
 
@@ -140,7 +141,7 @@ def _attempt(
         [reconstruction] = predictor(load_photo(job.photo), box=options.box, mask=options.mask)
         job.result.write(job.photo, job.made_from, reconstruction)
     except ERRORS as error:
-        return _line(error)
+        return one_line(error)
     return reconstruction
 
 
@@ -176,10 +177,6 @@ def _parser() -> argparse.ArgumentParser:
         help="module of your own that the checkpoint takes classes from; importing it runs its code",
     )  # fmt: skip
     return parser
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say(line: str) -> None:

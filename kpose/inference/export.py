@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import trimesh
 from jaxtyping import Float
+from kornia.color import rgb_to_linear_rgb
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -185,8 +186,7 @@ def _y_up(mesh: Mesh) -> Mesh:
 
 def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
     if mesh.vertex_colors is not None:
-        colors = mesh.vertex_colors.clamp(0, 1)
-        linear = torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+        linear = rgb_to_linear_rgb(mesh.vertex_colors.clamp(0, 1).mT[..., None])[..., 0].mT
         mesh = mesh._replace(vertex_colors=linear)
     scene = trimesh.Scene()
     scene.add_geometry(to_trimesh(_y_up(mesh)), node_name=name, geom_name=name)

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from kpose.cropping import crop_image, square_box
+from kpose.messages import one_line
 from kpose.visualization import from_pillow, to_pillow
 
 __all__ = ["Picture", "cut_square", "load_mask", "load_photo", "mask_box", "photo_square"]
@@ -223,7 +224,7 @@ def _read(source: str | PathLike[str] | Image.Image, what: str) -> Image.Image:
         except MemoryError:
             raise ValueError(f"{path} does not fit the memory. Scale it down first.") from None
         except DECODING_ERRORS as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise ValueError(f"{path} is damaged or cut short ({reason}). Fetch it again.") from error
 
 

@@ -117,9 +117,8 @@ class Reconstruction:
             FileExistsError: If one of the files exists and ``overwrite`` is not set.
             ValueError: If the ending is another, or the vertices are not finite.
         """
-        from kpose.inference.export import (
-            save_mesh,
-        )  # here, as trimesh takes a second that predictions can do without
+        # Here, as trimesh takes a second to import that predictions can do without.
+        from kpose.inference.export import save_mesh
 
         return save_mesh(self.mesh, path, overwrite=overwrite)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kpose.files import write_file
+from kpose.messages import one_line
 from kpose.structures import Template
 from kpose.templates import Limb, body_solid, mesh_solid, save_template, template_mesh, wrap_solid
 from kpose.visualization import mesh_views, to_pillow
@@ -46,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if options.picture is not None:
             _draw(template, options.picture)
     except (OSError, ValueError) as error:
-        _say(" ".join(str(error).split()) or type(error).__name__)
+        _say(one_line(error))
         return 1
     extent = template.vertices.amax(0) - template.vertices.amin(0)
     width, length, height = extent.tolist()

@@ -14,6 +14,8 @@ from pytorch_lightning import LightningDataModule
 import kpose.data
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose.backbones import Backbone
+from kpose.blueprint import instantiate
+from kpose.messages import one_line
 from kpose.pipeline.run import Pipeline
 
 __all__ = ["main", "pipeline_arguments"]
@@ -66,13 +68,13 @@ def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose 
         parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
     parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
     parsed = parser.parse_args(None if args is None else list(args))
-    arguments: dict[str, Any] = parser.instantiate_classes(parsed).as_dict()
+    arguments: dict[str, Any] = instantiate(parser, parsed).as_dict()
     arguments.pop("config", None)
     return arguments | _configurations(parser, parsed)
 
 
 def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"kpose pipeline: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"kpose pipeline: {one_line(error)}\n")
     return code
 
 

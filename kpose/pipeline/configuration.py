@@ -1,11 +1,13 @@
 """Parts that are given as configurations: class path and arguments."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
+
+from kpose.blueprint import instantiate
+from kpose.files import file_digest
 
 __all__ = ["build", "contents"]
 
@@ -35,7 +37,7 @@ def build(kind: Any, config: Mapping[str, Any], name: str = "object") -> Any:  #
     for key in reversed(name.split(".")):
         place = {key: place}
     try:
-        return parser.instantiate_classes(parser.parse_object(place))[name]
+        return instantiate(parser, parser.parse_object(place))[name]
     except ArgumentError as error:
         raise ValueError(str(error)) from error
 
@@ -52,7 +54,7 @@ def contents(data: Any, template: Path | None) -> dict[str, str]:  # noqa: ANN40
     """
     found = {}
     if template is not None:
-        found["template_content"] = hashlib.sha256(Path(template).read_bytes()).hexdigest()[:16]
+        found["template_content"] = file_digest(template)[:16]
     if files := getattr(data, "fingerprint", ""):
         found["data_content"] = files
     return found

@@ -2,13 +2,12 @@
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kpose.files import fingerprint, write_text
+from kpose.files import fingerprint, fresh_file, write_text
 
 __all__ = ["ResultFolder", "TrainingCameras"]
 
@@ -49,7 +48,7 @@ class ResultFolder:
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
 
-    def step(self, name: str, settings: Mapping[str, Any], work: Callable[[Path], None]) -> tuple[Path, bool]:
+    def step(self, name: str, settings: Mapping[str, Any], work: Callable[[Path], None]) -> Path:
         """Do a step, unless its result is there and was made from the same settings.
 
         Args:
@@ -58,16 +57,15 @@ class ResultFolder:
             work: Does the step in a folder, where it may find what an interrupted run left.
 
         Returns:
-            The folder of the result, and whether it was there already.
+            The folder of the result.
         """
         folder = self.root / name / fingerprint(settings)
         note = folder / "done.json"
-        if note.exists():
-            return folder, True
-        folder.mkdir(parents=True, exist_ok=True)
-        work(folder)
-        write_text(note, json.dumps(settings, indent=2, default=str))
-        return folder, False
+        if not note.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            work(folder)
+            write_text(note, json.dumps(settings, indent=2, default=str))
+        return folder
 
     def publish(self, path: Path, name: str) -> None:
         """Give a result a name of its own in the folder, in place of what had it.
@@ -76,10 +74,8 @@ class ResultFolder:
             path: File of a step that is finished.
             name: The name.
         """
-        fresh = self.root / f".{name}.{secrets.token_hex(4)}"
-        try:
-            os.link(path, fresh)
-        except OSError:  # not every file system has links
-            shutil.copy2(path, fresh)
-        fresh.replace(self.root / name)
-        fresh.unlink(missing_ok=True)  # a link is not renamed onto another one of the same file
+        with fresh_file(self.root / name) as fresh:
+            try:
+                os.link(path, fresh)
+            except OSError:  # not every file system has links
+                shutil.copy2(path, fresh)

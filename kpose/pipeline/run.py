@@ -132,15 +132,19 @@ class Pipeline:
         """
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search), **contents(self.data_module(), self.template)}
-        folder, _ = self.results.step("cameras", made, self._search)
+        folder = self.results.step("cameras", made, self._search)
         searched, checkpoint = camera_errors(self.data_module(), folder / CAMERAS), None
         if self.choice is not None:
-            made |= {"backbone": self.backbone, "choice": dataclasses.asdict(self.choice), "views": self._views}
+            made |= {
+                "backbone": self.backbone,
+                "choice": dataclasses.asdict(self.choice),
+                "views": self.pose.cached_views,
+            }
             folder = self._choose(made, folder)
         if self.reconstruction is not None:
             made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
             reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
-            folder, _ = self.results.step("reconstruction", made, reconstruct)
+            folder = self.results.step("reconstruction", made, reconstruct)
             checkpoint = folder / CHECKPOINT
         errors = camera_errors(self.data_module(), folder / CAMERAS)
         cameras = TrainingCameras(folder / CAMERAS, made, errors, searched, checkpoint)
@@ -163,7 +167,7 @@ class Pipeline:
         if seed is not None and seed != self.seed:
             settings["head_seed"] = seed
         train = functools.partial(self._train, head=head, cameras=cameras, seed=seed)
-        return self.results.step(f"heads/{name}", settings, train)[0]
+        return self.results.step(f"heads/{name}", settings, train)
 
     def check(self) -> None:
         """Build what would otherwise fail only after hours.
@@ -186,10 +190,6 @@ class Pipeline:
             PoseNetwork(
                 backbone, build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}"), template=self.template
             )
-
-    @property
-    def _views(self) -> int:
-        return self.pose.cached_views
 
     @property
     def _template_file(self) -> str | None:
@@ -282,7 +282,7 @@ class Pipeline:
             choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
             table.save(folder / CAMERAS)
 
-        return self.results.step("choice", made, choose)[0]
+        return self.results.step("choice", made, choose)
 
     def _rerank(self, chosen: TrainingCameras) -> TrainingCameras:
         """Let a head vote among the cameras of images that it was not trained on, and train it on the outcome."""
@@ -295,9 +295,9 @@ class Pipeline:
             places = []
             for fold in range(settings.folds):
                 train = functools.partial(self._train_fold, head=head, cameras=cameras, fold=fold)
-                places.append(self.results.step(f"rerank/fold{fold}", {**made, "fold": fold}, train)[0])
+                places.append(self.results.step(f"rerank/fold{fold}", {**made, "fold": fold}, train))
             vote = functools.partial(self._vote, cameras=chosen.file, checkpoints=[p / CHECKPOINT for p in places])
-            folder, _ = self.results.step("rerank/cameras", made, vote)
+            folder = self.results.step("rerank/cameras", made, vote)
             errors = camera_errors(self.data_module(), folder / CAMERAS)
             cameras = TrainingCameras(
                 folder / CAMERAS, made, errors, chosen.searched_errors, chosen.reconstruction, chosen.errors

@@ -25,7 +25,7 @@ def run_search(
     template: Path | None = None,
     accelerator: str = "auto",
 ) -> CameraMultiplex:
-    """Search the cameras of the training images, those last that an interrupted search left.
+    """Search the cameras of the training images, of which an interrupted search may have found some.
 
     Args:
         data: Data module of the images.

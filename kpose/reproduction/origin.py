@@ -31,7 +31,7 @@ def origin(command: Sequence[str], *, names: Mapping[str, str] = NAMES) -> dict[
         ``torch``.
 
     Example:
-        >>> origin(["kpose", "reproduce", "table1", "--root", "/data/cub", "--out", "/tmp/a"])["command"]
+        >>> origin(["kpose", "reproduce", "table1", "--root", "/path/to/cub", "--out", "/path/to/a"])["command"]
         'kpose reproduce table1 --root $KPOSE_CUB_ROOT --out a'
     """
     return {

@@ -13,6 +13,7 @@ from kpose.network import PoseNetwork
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Camera, Mesh
 from kpose.visualization import image_grid, overlay, shaded_mesh
+from kpose.visualization.color import blend
 
 __all__ = ["ScoredImage", "picture_sheet", "score_images", "some_images", "worst_images"]
 
@@ -54,7 +55,7 @@ def score_images(network: PoseNetwork, batches: Iterable[Batch]) -> list[ScoredI
     network.eval()
     renderer, found = HardRenderer(), []
     for batch in batches:
-        features = batch["features"] if "features" in batch else network.backbone(batch["image"])
+        features = network.backbone.features_of(batch)
         vertices = network.shapes(features)
         camera = network.pose(features, vertices).camera
         size = (batch["mask"].shape[-2], batch["mask"].shape[-1])
@@ -132,11 +133,7 @@ def _picture(image: ScoredImage, size: int) -> Tensor:
     grey = torch.full((3, size, size), GREY)
     rgb, cover = shaded_mesh(image.mesh, image.camera, size)
     outlined = overlay(grey + (ANNOTATED - GREY) * mask[0], (cover > 0.5).float(), opacity=0.0)
-    parts = [outlined, _over(grey, rgb, cover)]
+    parts = [outlined, blend(grey, rgb, cover)]
     if image.true_camera is not None:
-        parts.append(_over(grey, *shaded_mesh(image.mesh, image.true_camera, size)))
+        parts.append(blend(grey, *shaded_mesh(image.mesh, image.true_camera, size)))
     return torch.cat(parts, -1)
-
-
-def _over(grey: Tensor, rgb: Tensor, cover: Tensor) -> Tensor:
-    return grey + cover * (rgb - grey)

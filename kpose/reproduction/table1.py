@@ -104,7 +104,7 @@ class Table1:
             errors = self._training_errors(place / "last.ckpt", cameras)
             write_text(folder / "errors.json", json.dumps(errors))
 
-        errors, _ = self.pipeline.results.step("training_errors", settings, compare)
+        errors = self.pipeline.results.step("training_errors", settings, compare)
         files = (place / "scores.json", place / "cost.json", errors / "errors.json")
         return {
             key: value
@@ -131,7 +131,7 @@ class Table1:
                 write_file(folder / f"{title}.png", partial(sheet.save, format="PNG"))
 
         logger.info("held-out images of %s, seed %d", name, self.seeds[0])
-        folder, _ = self.pipeline.results.step("sheets", {"head": f"{name}/{place.name}"}, draw)
+        folder = self.pipeline.results.step("sheets", {"head": f"{name}/{place.name}"}, draw)
         for title in ("worst", "random"):
             self.pipeline.results.publish(folder / f"{title}.png", f"{title}.png")
 
@@ -145,8 +145,7 @@ class Table1:
         table = multiplex_of(data, file=cameras.file)
         to_label, to_truth = [], []
         for batch in training_views(data)[0]:
-            features = batch["features"] if "features" in batch else network.backbone(batch["image"])
-            rotation = network.pose(features).camera.rotation
+            rotation = network.pose(network.backbone.features_of(batch)).camera.rotation
             to_label.append(angular_error(rotation, table.labels(batch).rotation))
             if "camera" in batch:
                 to_truth.append(angular_error(rotation, batch["camera"].rotation))

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from kpose.messages import one_line
 from kpose.pipeline import Pipeline
 from kpose.pipeline.command import pipeline_arguments
 from kpose.reproduction.configurations import FILES, configuration
@@ -88,5 +89,5 @@ def _heads(file: Path | None) -> dict[str, Any]:
 
 
 def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"{PROG}: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"{PROG}: {one_line(error)}\n")
     return code

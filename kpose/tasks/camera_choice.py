@@ -115,7 +115,7 @@ def _collect(
     device = multiplex.scale.device
     found: list[tuple[Tensor, ...]] = []
     for batch in view:
-        features = batch["features"] if "features" in batch else backbone(batch["image"].to(device))
+        features = backbone.features_of(batch)
         maps = features.maps[feature_map].half()  # halves what the whole data set takes in memory
         cover = interpolate(batch["mask"][:, None].float(), size=maps.shape[-2:], mode="area")[:, 0]
         mirrored = batch.get("flipped", torch.zeros(len(maps), dtype=torch.bool))

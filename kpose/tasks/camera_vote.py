@@ -47,18 +47,19 @@ def vote_for_cameras(
     count = torch.zeros(len(rows), device=device)
     for view in views:
         for batch in view:
-            asked = place[multiplex.rows(batch["index"])] >= 0
+            found = multiplex.rows(batch["index"])
+            asked = place[found] >= 0
             if not asked.any():
                 continue
-            found = multiplex.rows(batch["index"])[asked]
-            features = batch["features"] if "features" in batch else network.backbone(batch["image"])
+            found = found[asked]
+            features = network.backbone.features_of(batch)
             rotation = network.pose(Features(tuple(m[asked] for m in features.maps))).camera.rotation
             crop = type(batch["crop"])(*(part[asked] for part in batch["crop"]))
             flipped = batch["flipped"][asked] if "flipped" in batch else None
             cameras = multiplex.in_crop(multiplex.cameras(found), found, crop, flipped)
             distance = chordal_distance(cameras.rotation, rotation[:, None].expand_as(cameras.rotation))
             total.index_add_(0, place[found], distance)
-            count.index_add_(0, place[found], torch.ones_like(count[place[found]]))
+            count += torch.bincount(place[found], minlength=len(rows))
     if not count.all():
         raise ValueError(
             f"vote_for_cameras needs a view of every image; {int((count == 0).sum())} of {len(rows)} have none. "

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from kpose.backbones import Backbone
 from kpose.blueprint import draw_blueprint
 from kpose.heads import PoseHead
+from kpose.messages import one_line
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
@@ -158,7 +159,7 @@ class PoseEstimator(Task):
 
     def _predict(self, batch: Batch) -> tuple[PosePrediction, Float[Tensor, "batch V 3"]]:
         """Give poses and the shapes that they are poses of."""
-        features = batch["features"] if "features" in batch else self.network.backbone(batch["image"])
+        features = self.network.backbone.features_of(batch)
         vertices = self.network.shapes(features)
         thinned = Features(tuple(map(self.feature_dropout, features.maps)))
         return self.network.pose(thinned, vertices), vertices
@@ -252,7 +253,7 @@ def _load_reconstruction(network: PoseNetwork, path: Path) -> None:
         except RuntimeError as error:
             raise ValueError(
                 f"PoseEstimator needs the {name} that {path} was trained with; got {type(part).__name__}, which "
-                f"does not fit ({' '.join(str(error).split())[:300]}). Configure both stages alike."
+                f"does not fit ({one_line(error)[:300]}). Configure both stages alike."
             ) from error
 
 

@@ -277,7 +277,7 @@ class Reconstructor(Task):
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=count)
 
     def _reconstruct(self, batch: Batch) -> ShapePrediction:
-        features = batch["features"] if "features" in batch else self.backbone(batch["image"])
+        features = self.backbone.features_of(batch)
         thinned = Features(tuple(map(self.feature_dropout, features.maps)))
         reconstruction: ShapePrediction = self.reconstructor(thinned)
         return reconstruction

@@ -17,6 +17,7 @@ from kpose.data.video_sequence import read_identities
 from kpose.files import fresh_file, safe_name, write_file
 from kpose.inference import Predictor
 from kpose.inference.segmentation import SaliencySegmenter
+from kpose.messages import one_line
 from kpose.video.association import AssociationTracker
 from kpose.video.disk import DiskTracker, read_mask_folder
 from kpose.video.drawing import VideoWriter, draw_objects, side_by_side
@@ -71,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> int:
         video = VideoPredictor(predictor, _tracker(options), smoothing=smoothing)
         count, seen = _run(video, frames, outputs, options)
     except FAULTS as error:
-        _say(f"{options.video}: {_line(error)}")
+        _say(f"{options.video}: {one_line(error)}")
         return 1
     rate = count / max(time.perf_counter() - started, 1e-9)
     for fault in faults:
@@ -176,7 +177,7 @@ def _until_fault(frames: Iterator[Frame], faults: list[str], count: int | None) 
     try:
         yield from itertools.islice(frames, count)
     except (OSError, ValueError, ImportError) as error:
-        faults.append(_line(error))
+        faults.append(one_line(error))
 
 
 def _run(
@@ -211,10 +212,6 @@ def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> None:
             mesh = thing.reconstruction.mesh
             solid = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
             write_file(path, lambda fresh, solid=solid: solid.export(fresh, file_type=kind))  # type: ignore[misc]
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from kpose.backbones import TransformersBackbone
 def folder(tmp_path_factory):
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic")
     path = tmp_path_factory.mktemp("resnet")
+    torch.manual_seed(1)  # not the seed of the tests, whose random weights would be these
     ResNetBackbone(config).save_pretrained(path)
     return path
 

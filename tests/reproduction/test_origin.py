@@ -8,8 +8,16 @@ from kpose.reproduction import origin
 
 
 def test_paths_of_this_machine_are_left_out():
-    words = ["kpose", "reproduce", "table1", "--root=/data/birds", "--backbone", "/models/net", "--out", "/tmp/a b"]
-    words += ["--heads", "mine/heads.yaml", "--pose.epochs=3", "--data.init_args.name", "a b"]
+    words = ["kpose", "reproduce", "table1", "--root=/path/to/birds", "--backbone", "/path/to/net"]
+    words += [
+        "--out",
+        "/path/to/a b",
+        "--heads",
+        "mine/heads.yaml",
+        "--pose.epochs=3",
+        "--data.init_args.name",
+        "a b",
+    ]
     assert origin(words)["command"] == (
         "kpose reproduce table1 --root=$KPOSE_CUB_ROOT --backbone $KPOSE_BACKBONE --out 'a b' "
         "--heads mine/heads.yaml --pose.epochs=3 --data.init_args.name 'a b'"

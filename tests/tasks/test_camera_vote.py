@@ -7,7 +7,7 @@ from kpose.geometry.rotation import geodesic_distance, random_rotation
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
-from kpose.structures import Camera, PosePrediction
+from kpose.structures import Camera, Features, PosePrediction
 from kpose.tasks import vote_for_cameras
 
 
@@ -27,7 +27,7 @@ def batch(index, rotation, flipped):
     count = len(index)
     return {
         "index": index,
-        "features": type("Maps", (), {"maps": (features,)})(),
+        "features": Features((features,)),
         "crop": box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(count, 4)),
         "flipped": torch.full((count,), flipped),
     }
