@@ -9,6 +9,7 @@ __all__ = ["main"]
 # Each module has `main(args) -> exit code` and a docstring whose first line says what the table is.
 TABLES = {
     "table1": "kpose.reproduction.table1_command",
+    "table2": "kpose.reproduction.table2_command",
 }
 
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["head_label", "markdown_table", "table1_csv", "table1_markdown"]
+__all__ = ["head_label", "markdown_table", "origin_lines", "table1_csv", "table1_markdown"]
 
 LABELS = {"quaternion": "quaternion", "gram_schmidt": "Gram-Schmidt", "svd": "SVD", "keypoint": "keypoints"}
 SCORES = {
@@ -123,6 +123,26 @@ def head_label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
+def origin_lines(origin: Mapping[str, Any], *notes: str) -> str:
+    """Write what figures were computed with.
+
+    Args:
+        origin: What `kpose.reproduction.origin.origin` gives.
+        notes: Further lines.
+
+    Returns:
+        The command, then a list.
+    """
+    commit = f"commit {origin['commit']}" if origin["commit"] else "no commit known"
+    lines = [
+        *notes,
+        f"kpose {origin['version']}, {commit}, {origin['date']}; torch {origin['torch']}, "
+        f"Python {origin['python']}.",
+        f"{origin['hardware']}.",
+    ]
+    return f"    {origin['command']}\n\n" + "".join(f"- {line}\n" for line in lines)
+
+
 def _error_sources(figures: Mapping[str, Any]) -> str:
     """Say what the training cameras had already, what heads add, and which part of a camera costs overlap."""
     heads = figures["heads"]
@@ -171,13 +191,7 @@ def _origin(figures: Mapping[str, Any]) -> str:
         f"{pose['weight_decay']:g}, {pose['feature_dropout']:.0%} of the feature channels dropped"
     )
     views = f", {pose['cached_views']} cached views" if pose["cached_views"] else ""
-    commit = f"commit {origin['commit']}" if origin["commit"] else "no commit known"
-    return (
-        f"\n    {origin['command']}\n\n- Each head: {budget}{views}.\n"
-        f"- kpose {origin['version']}, {commit}, {origin['date']}; torch {origin['torch']}, "
-        f"Python {origin['python']}.\n"
-        f"- {origin['hardware']}.\n"
-    )
+    return f"\n{origin_lines(origin, f'Each head: {budget}{views}.')}"
 
 
 def _camera_errors(errors: Mapping[str, float]) -> list[str]:

@@ -15,7 +15,11 @@ import kpose
 
 __all__ = ["origin"]
 
-NAMES = {"--root": "$KPOSE_CUB_ROOT", "--backbone": "$KPOSE_BACKBONE"}  # what stands for a path of one's own
+NAMES = {  # what stands for a path of one's own
+    "--root": "$KPOSE_CUB_ROOT",
+    "--backbone": "$KPOSE_BACKBONE",
+    "--davis": "$KPOSE_DAVIS_ROOT",
+}
 
 
 def origin(command: Sequence[str], *, names: Mapping[str, str] = NAMES) -> dict[str, Any]:
@@ -49,13 +53,13 @@ def _portable(command: Sequence[str], names: Mapping[str, str]) -> str:
     """Write a command without the folders of one machine."""
     words: list[str] = []
     for word in command:
-        option, _, value = word.partition("=") if word.startswith("--") and "=" in word else ("", "", word)
-        before = option or (words[-1] if words else "")
+        start, _, value = word.rpartition("=")  # --option=value or NAME=value, else the value alone
         if os.sep in value and Path(value).is_absolute():
+            before = start if start.startswith("--") else (words[-1] if words else "")
             value = names.get(before) or shlex.quote(Path(value).name)
+            words.append(f"{start}={value}" if start else value)
         else:
-            value = shlex.quote(value)
-        words.append(f"{option}={value}" if option else value)
+            words.append(shlex.quote(word))
     return " ".join(words)
 
 

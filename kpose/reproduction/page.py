@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kpose.reproduction.markdown import table1_markdown
+from kpose.reproduction.video_markdown import table2_markdown
 
 __all__ = ["refreshed_page"]
 
-WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {"table1": table1_markdown}
+WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "table1": table1_markdown,
+    "table2": table2_markdown,
+}
 BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 

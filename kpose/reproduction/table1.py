@@ -68,7 +68,8 @@ class Table1:
         """Do what is not done yet, and write the table.
 
         The folder then holds ``results.md``, ``table1.csv``, ``table1.json``, where Matplotlib is installed
-        ``table1.png``, and of the best head and the first seed the sheets ``worst.png`` and ``random.png``.
+        ``table1.png``, of the first seed every head's checkpoint, ``keypoint.ckpt`` and so on, and of the best
+        head and the first seed the sheets ``worst.png`` and ``random.png``.
 
         Returns:
             The content of ``table1.json``.
@@ -98,6 +99,8 @@ class Table1:
 
     def _train(self, name: str, seed: int, cameras: TrainingCameras) -> dict[str, float]:
         place = self.pipeline.train_head(name, cameras, seed=seed)
+        if seed == self.seeds[0]:
+            self.pipeline.results.publish(place / "last.ckpt", f"{name}.ckpt")
         settings = {"head": f"{name}/{place.name}"}
 
         def compare(folder: Path) -> None:

@@ -17,10 +17,11 @@ def test_paths_of_this_machine_are_left_out():
         "--pose.epochs=3",
         "--data.init_args.name",
         "a b",
+        "svd=/path/to/svd.ckpt",
     ]
     assert origin(words)["command"] == (
         "kpose reproduce table1 --root=$KPOSE_CUB_ROOT --backbone $KPOSE_BACKBONE --out 'a b' "
-        "--heads mine/heads.yaml --pose.epochs=3 --data.init_args.name 'a b'"
+        "--heads mine/heads.yaml --pose.epochs=3 --data.init_args.name 'a b' svd=svd.ckpt"
     )
     assert "CPU cores" in origin(words)["hardware"]
 

@@ -51,7 +51,10 @@ def predictor() -> Predictor:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the network of `predictor` as ``kpose fit`` does."""
-    path = tmp_path_factory.mktemp("checkpoint") / "quaternion.ckpt"
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "quaternion.ckpt")
+
+
+def write_checkpoint(path: Path) -> Path:
     task = build_task()
     contents = {
         "state_dict": task.state_dict(),

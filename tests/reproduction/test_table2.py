@@ -1,0 +1,232 @@
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from pipeline.small import files
+from video.conftest import build_task, draw_bird, write_checkpoint
+
+from kpose.cli import main as kpose
+from kpose.data import read_davis
+from kpose.inference import Predictor
+from kpose.inference.photo import load_photo
+from kpose.metrics import VideoJaccard
+from kpose.reproduction import score_sequence, table2_markdown
+from kpose.reproduction.plot import draw_table2
+from kpose.reproduction.table2_command import main
+from kpose.video import AssociationTracker, DiskTracker, VideoPredictor, open_frames
+from kpose.visualization import from_pillow
+
+COUNT = 6
+
+
+def write_sequence(root: Path, name: str, *, first: int = 0) -> None:
+    """Write a video of the bird in DAVIS' layout, with its masks from some frame on."""
+    frames, masks = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
+    frames.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for number in range(COUNT):
+        picture = draw_bird(number)
+        picture.save(frames / f"{number:05}.jpg", quality=95)
+        red = from_pillow(picture)
+        mask = (red[0] > 0.7) & (red[1] < 0.3)
+        if number >= first:
+            Image.fromarray((mask.numpy() * 255).astype("uint8")).save(masks / f"{number:05}.png")
+
+
+@pytest.fixture(scope="module")
+def davis(tmp_path_factory):
+    root = tmp_path_factory.mktemp("davis")
+    write_sequence(root, "blackswan")
+    write_sequence(root, "mallard-fly", first=2)
+    write_sequence(root, "bear")  # no bird
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folder with the networks of two heads, as a pipeline leaves them."""
+    folder = tmp_path_factory.mktemp("heads")
+    write_checkpoint(folder / "quaternion.ckpt")
+    shutil.copy(folder / "quaternion.ckpt", folder / "axis_angle.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(build_task(), image_size=32)
+
+
+def jaccard(predictor, sequence, numbers):
+    """Score a sequence by hand: cameras of each frame, and the silhouettes of those that count."""
+    metric = VideoJaccard([sequence.name])
+    for found in VideoPredictor(predictor, DiskTracker(sequence))(open_frames(sequence.frames[0].parent)):
+        if found.frame.number in numbers:
+            [thing] = found.objects
+            truth = sequence.masks(found.frame.number)[1]
+            key = {"sequence": sequence.name, "object_id": 1, "frame": found.frame.number}
+            metric.update(thing.reconstruction.mask, truth, **key)
+    return {name: pytest.approx(float(value)) for name, value in metric.compute().items()}
+
+
+def test_silhouettes_are_compared_with_the_annotation(davis, predictor):
+    [swan, _] = read_davis(davis)
+    scored = score_sequence(predictor, swan, pictures=3)
+    assert scored.scores == jaccard(predictor, swan, range(COUNT))
+    assert 0 < scored.scores["jaccard_mean"] < 1
+    assert scored.tracker_scores == {"jaccard_mean": 1, "jaccard_recall": 1, "jaccard_decay": 0}
+    assert scored.frames == COUNT
+    assert [picture.index for picture in scored.pictures] == [1, 3, 4]
+    assert scored.pictures[0].mask.float().mean() > 0.1
+
+
+def test_an_object_counts_from_its_first_frame_and_where_it_is_annotated(davis, predictor):
+    mallard = read_davis(davis)[1]
+    assert score_sequence(predictor, mallard).scores == jaccard(predictor, mallard, range(2, COUNT))
+    annotations = tuple(path if number != 3 else None for number, path in enumerate(mallard.annotations))
+    scored = score_sequence(predictor, replace(mallard, annotations=annotations))
+    assert scored.scores == jaccard(predictor, mallard, (2, 4, 5))
+    assert 3 not in [picture.index for picture in scored.pictures]
+
+
+def test_what_is_not_reconstructed_has_an_empty_silhouette(davis, predictor):
+    class Blind(DiskTracker):
+        def step(self, state, frame):
+            return [], state
+
+    [swan, _] = read_davis(davis)
+    scored = score_sequence(predictor, swan, follow=lambda sequence, targets: Blind(sequence))
+    assert scored.scores["jaccard_mean"] == scored.tracker_scores["jaccard_mean"] == 0
+    assert scored.pictures == []
+
+
+def test_a_tracker_starts_from_the_first_mask(davis, predictor):
+    mallard, seen = read_davis(davis)[1], []
+
+    def follow(sequence, targets):
+        seen.append(targets)
+        return AssociationTracker(targets)
+
+    scored = score_sequence(predictor, mallard, follow=follow)
+    [targets] = seen
+    assert torch.equal(targets[1], mallard.masks(2)[1])
+    assert scored.frames == COUNT - 2
+    assert 0.5 < scored.tracker_scores["jaccard_mean"] < 1
+
+
+def test_a_sequence_without_annotated_objects_is_refused(davis, predictor):
+    [swan, _] = read_davis(davis)
+    with pytest.raises(ValueError, match="needs annotated objects; blackswan has none"):
+        score_sequence(predictor, replace(swan, annotations=(None,) * COUNT))
+
+
+@pytest.fixture(scope="module")
+def done(davis, checkpoints, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    arguments = ["--checkpoints", str(checkpoints), "--davis", str(davis), "--out"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        kpose(["reproduce", "table2", *arguments, "out"])
+        kpose(["reproduce", "table2", *arguments, "colors", "--association", "--sequences", "blackswan"])
+    return folder, arguments
+
+
+def test_the_files_say_the_same(done, predictor, davis):
+    out = done[0] / "out"
+    figures = json.loads((out / "table2.json").read_text())
+    assert list(figures["heads"]) == ["quaternion", "axis_angle"]
+    assert [entry["sequence"] for entry in figures["data"]] == ["blackswan", "mallard-fly"]
+    head = figures["heads"]["quaternion"]
+    for sequence in read_davis(davis):
+        assert head["sequences"][sequence.name] == score_sequence(predictor, sequence).scores
+    values = [scores["jaccard_mean"] for scores in head["sequences"].values()]
+    assert head["mean"]["jaccard_mean"] == pytest.approx(sum(values) / 2)
+    rows = list(csv.DictReader((out / "table2.csv").read_text().splitlines()))
+    assert [float(row["jaccard_mean"]) for row in rows if row["head"] == "quaternion"] == values
+    text = (out / "results.md").read_text()
+    assert f"| quaternion | {sum(values) / 2:.3f} |" in text
+    assert "| 0.45 | 0.48 | 0.020 |" in text
+    assert "| the tracker's masks | 1.000 | 1.000 | 0.000 |" in text
+    assert "2 sequences of 12 frames" in text
+    assert "--checkpoints heads0 --davis $KPOSE_DAVIS_ROOT --out out" in text
+    assert str(davis) not in text
+
+
+def test_pictures_show_every_head_and_sequence(done):
+    out = done[0] / "out"
+    for name in ("blackswan", "mallard-fly"):
+        assert load_photo(out / f"frames_{name}.png").height > 2 * 112
+    assert not (out / "frames_bear.png").exists()
+    pytest.importorskip("matplotlib")
+    assert from_pillow(load_photo(out / "table2.png")).std() > 0.05
+
+
+def test_another_tracker_is_named(done):
+    figures = json.loads((done[0] / "colors" / "table2.json").read_text())
+    assert figures["tracker"] == "association"
+    assert list(figures["heads"]["quaternion"]["sequences"]) == ["blackswan"]
+    assert figures["tracked"]["mean"]["jaccard_mean"] < 1
+    assert "knows the mask of the first frame alone" in table2_markdown(figures)
+
+
+def test_a_second_run_does_nothing_again(done, monkeypatch):
+    folder, arguments = done
+    monkeypatch.chdir(folder)
+    before = files(folder / "out")
+    assert main([*arguments, "out"]) == 0
+    assert files(folder / "out") == before
+
+
+def test_the_plot_has_a_bar_for_each_head_and_sequence(done, tmp_path):
+    pytest.importorskip("matplotlib")
+    figures = json.loads((done[0] / "out" / "table2.json").read_text())
+    data = [{"sequence": f"video {k}", "frames": 9, "objects": 1} for k in range(6)]
+    heads = {
+        name: {
+            "mean": {"jaccard_mean": 0.5},
+            "sequences": {entry["sequence"]: {"jaccard_mean": value} for entry in data},
+        }
+        for name, value in (("quaternion", 0.25), ("mine", 0.9))
+    }
+    draw_table2({**figures, "heads": heads, "data": data}, tmp_path / "new" / "table2.png")
+    drawn = from_pillow(load_photo(tmp_path / "new" / "table2.png"))
+    assert drawn.shape[-1] > 400
+    orange = (drawn - torch.tensor([0xD9, 0x5F, 0x02])[:, None, None] / 255).abs().amax(0) < 0.02
+    green = (drawn - torch.tensor([0x1B, 0x9E, 0x77])[:, None, None] / 255).abs().amax(0) < 0.02
+    assert 2.5 < green.sum() / orange.sum() < 4.5  # 0.9 is 3.6 times as high as 0.25, and the legend has both
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--checkpoints", "nowhere"], 2, "nowhere holds none"),
+        (["--checkpoints", "svd=nowhere.ckpt"], 2, "there is no nowhere.ckpt"),
+        (["--checkpoints", "{heads}", "quaternion={heads}/axis_angle.ckpt"], 2, "got quaternion twice"),
+        (["--checkpoints", "svd={davis}/Annotations/480p/bear/00000.png"], 1, "00000.png"),
+        (["--davis", "nowhere"], 1, "needs the folder nowhere"),
+        (["--sequences", "bear"], 1, "needs some of blackswan, mallard-fly; got bear"),
+        (["--sam2", "nowhere"], 1, ""),
+    ],
+)
+def test_wrong_input_gives_one_line_and_a_code(
+    arguments, code, message, davis, checkpoints, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    given = ["--checkpoints", str(checkpoints), "--davis", str(davis), "--out", "out"]
+    given += [word.format(heads=checkpoints, davis=davis) for word in arguments]
+    assert main(given) == code
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("kpose reproduce table2: ")
+    assert message in line
+    assert not list(tmp_path.glob("out/**/*.json"))
+
+
+def test_no_data_is_told(checkpoints, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--checkpoints", str(checkpoints), "--out", "out"])
+    assert left.value.code == 2
+    assert "--davis, of --youtube-vos, or both" in capsys.readouterr().err
