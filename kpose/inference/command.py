@@ -15,6 +15,7 @@ from kpose.inference.photo import load_photo
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
+from kpose.inference.segmentation import SaliencySegmenter, Segmenter, TransformersSegmenter
 from kpose.messages import one_line
 
 __all__ = ["main"]
@@ -47,6 +48,10 @@ def main(args: Sequence[str] | None = None) -> int:
     single = len(options.photos) == 1 and not options.photos[0].is_dir()
     if not single and (options.box is not None or options.mask is not None):
         parser.error("--box and --mask are those of a single photo; call once for each photo")
+    if options.whole_frame and (options.box is not None or options.mask is not None):
+        parser.error("--whole-frame excludes --box and --mask; leave it out")
+    if options.label is not None and options.segmenter is None:
+        parser.error("--label is what the model of --segmenter calls the object; give both")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -96,6 +101,8 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
         "image_size": options.image_size,
         "box": options.box,
         "mask": file_digest(options.mask) if options.mask is not None and options.mask.is_file() else "",
+        "whole_frame": options.whole_frame,
+        "segmenter": (options.segmenter, options.label),
     }
     jobs = []
     for photo, name in zip(photos, output_names(photos), strict=True):
@@ -110,8 +117,17 @@ def _predictor(options: argparse.Namespace) -> Predictor:
         options.checkpoint,
         device=options.device,
         image_size=options.image_size,
+        segmenter=_segmenter(options),
         trusted_modules=options.trust,
     )
+
+
+def _segmenter(options: argparse.Namespace) -> Segmenter | None:
+    if options.whole_frame or options.box is not None or options.mask is not None:
+        return None
+    if options.segmenter is None:
+        return SaliencySegmenter()
+    return TransformersSegmenter(options.segmenter, label=options.label or "bird", device=options.device)
 
 
 def _predict(
@@ -119,7 +135,7 @@ def _predict(
 ) -> list[tuple[Path, str]]:
     """Predict what is to be done, and give the photos that could not be used, with the reasons."""
     inputs = {path.resolve() for path in (*photos, options.checkpoint, *filter(None, [options.mask]))}
-    failures, whole = [], 0
+    failures, whole, found = [], 0, 0
     for job in tqdm(jobs, desc="predict", unit="photo", disable=None):
         reconstruction = _attempt(predictor, job, inputs, options)
         if isinstance(reconstruction, str):
@@ -127,8 +143,11 @@ def _predict(
             _say(reconstruction if str(job.photo) in reconstruction else f"{job.photo}: {reconstruction}")
         else:
             whole += reconstruction.box is None
+            found += reconstruction.located_by == SaliencySegmenter.__name__
+    if found:
+        _say(f"In {found} of the photos what stands out was taken for the object; where it is not, give its --box.")
     if whole:
-        _say(f"In {whole} of the photos there is neither --box nor --mask: the whole frame was taken.")
+        _say(f"Of {whole} of the photos the whole frame was taken.")
     return failures
 
 
@@ -162,9 +181,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"),
-        help="box around the object in pixels, of a single photo; the whole frame is taken when not given",
+        help="box around the object in pixels, of a single photo",
     )  # fmt: skip
     parser.add_argument("--mask", type=Path, metavar="FILE", help="mask of the object, in place of a box")
+    finding = parser.add_argument_group(
+        "finding the object", "Without box and mask it is what stands out against the border of the photo."
+    ).add_mutually_exclusive_group()
+    finding.add_argument("--whole-frame", action="store_true", help="take the whole frame instead")
+    finding.add_argument(
+        "--segmenter", metavar="MODEL",
+        help="find it by a segmentation model of transformers: a folder, or a name on the Hugging Face Hub",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", metavar="WORD", help="what the model of --segmenter calls the object (default: bird)"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="make all results anew, and replace files of others"
     )

@@ -17,7 +17,7 @@ from kpose.heads import KeypointPrediction
 from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
 from kpose.inference.reconstruction import Reconstruction
-from kpose.inference.segmentation import Segmenter, find_box
+from kpose.inference.segmentation import SaliencySegmenter, Segmenter, find_box
 from kpose.network import PoseNetwork
 from kpose.structures import Camera, Crop, Mesh, PosePrediction, ShapePrediction
 
@@ -26,6 +26,8 @@ __all__ = ["Predictor"]
 logger = logging.getLogger(__name__)
 
 Box = Sequence[int | float] | Tensor
+
+SALIENCY = SaliencySegmenter()  # needs no weights, holds no state, and may be shared
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -65,8 +67,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             into evaluation.
         image_size: Side of the crops that it was trained on, in pixels.
         device: Where the network runs.
-        segmenter: What finds the object in a photo that comes without box and mask; the whole frame is taken when
-            None.
+        segmenter: What finds the object in a photo that comes without box and mask: what stands out against the
+            border of the photo, when not given. With None the whole frame is taken.
         batch_size: How many photos the network sees at a time.
 
     Attributes:
@@ -91,7 +93,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         *,
         image_size: int,
         device: str | torch.device = "cpu",
-        segmenter: Segmenter | None = None,
+        segmenter: Segmenter | None = SALIENCY,
         batch_size: int = 32,
     ) -> None:
         found = network if isinstance(network, PoseNetwork) else getattr(network, "network", None)
@@ -115,7 +117,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         *,
         device: str | torch.device = "cpu",
         image_size: int | None = None,
-        segmenter: Segmenter | None = None,
+        segmenter: Segmenter | None = SALIENCY,
         batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
     ) -> "Predictor":
@@ -130,7 +132,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             path: Checkpoint.
             device: Where the network runs.
             image_size: Side of the crops, in pixels; that of training, which the checkpoint knows, when not given.
-            segmenter: What finds the object in a photo that comes without box and mask.
+            segmenter: What finds the object in a photo that comes without box and mask; see `Predictor`.
             batch_size: How many photos the network sees at a time.
             trusted_modules: Modules and packages beside kpose whose classes the checkpoint may name: importing them
                 runs their code.
@@ -161,7 +163,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         token: str | bool | None,
         device: str | torch.device = "cpu",
         image_size: int | None = None,
-        segmenter: Segmenter | None = None,
+        segmenter: Segmenter | None = SALIENCY,
         batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
     ) -> "Predictor":

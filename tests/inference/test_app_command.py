@@ -30,7 +30,8 @@ def test_a_photo_gives_a_mesh_and_an_overlay(
     checkpoints: dict[str, Path], photo: Image.Image, tmp_path: Path
 ) -> None:
     gradio = pytest.importorskip("gradio", reason="Gradio is in the extra app")
-    [show] = build_app(Predictor.from_checkpoint(checkpoints["keypoint"]), tmp_path).fns.values()
+    predictor = Predictor.from_checkpoint(checkpoints["keypoint"], segmenter=None)
+    [show] = build_app(predictor, tmp_path).fns.values()
     mesh, overlay, remark = show.fn(photo)
     assert Path(mesh).read_bytes()[:4] == b"glTF"
     assert overlay.size == photo.size

@@ -79,9 +79,31 @@ def test_a_mask_file_gives_its_box(checkpoints: dict[str, Path], photo: Path, tm
 def test_the_whole_frame_is_named(
     checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(checkpoints["keypoint"], tmp_path / "out", photo) == 0
-    assert "whole frame" in capsys.readouterr().err
+    assert call(checkpoints["keypoint"], tmp_path / "out", photo, "--whole-frame") == 0
+    assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "robin.json").read_text())["box"] is None
+    Image.new("RGB", (96, 72), "green").save(tmp_path / "nothing.png")
+    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "nothing.png") == 0
+    assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
+
+
+def test_what_stands_out_is_taken_for_the_object(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = Image.new("RGB", (120, 90), (20, 60, 30))
+    scene.paste((230, 60, 40), (40, 30, 80, 60))
+    scene.save(tmp_path / "robin.png")
+    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png") == 0
+    assert "In 1 of the photos what stands out was taken for the object" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "robin.json").read_text())
+    assert found["located_by"] == "SaliencySegmenter"
+    assert found["box"] == pytest.approx([40, 30, 80, 60], abs=4)
+    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--whole-frame") == 0
+    assert json.loads((tmp_path / "out" / "robin.json").read_text())["located_by"] == "frame"
+    capsys.readouterr()
+    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--segmenter", tmp_path) == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert str(tmp_path) in line
 
 
 def test_every_kind_of_file_in_one_call(
@@ -315,6 +337,9 @@ def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
         ["{photo}", "--box", "0", "0", "9", "9", "--mask", "{photo}"],
         ["{photo}", "--box", "0", "0", "9"],
         ["{photo}", "--box", "0", "0", "9", "nine"],
+        ["{photo}", "--box", "0", "0", "9", "9", "--whole-frame"],
+        ["{photo}", "--whole-frame", "--segmenter", "model"],
+        ["{photo}", "--label", "owl"],
     ],
 )
 def test_wrong_arguments_are_refused(
