@@ -20,7 +20,7 @@ from kpose.inference.segmentation import SaliencySegmenter
 from kpose.messages import one_line
 from kpose.video.association import AssociationTracker
 from kpose.video.disk import DiskTracker, read_mask_folder
-from kpose.video.drawing import VideoWriter, draw_objects, side_by_side
+from kpose.video.drawing import draw_objects, side_by_side
 from kpose.video.frames import Frame, open_frames
 from kpose.video.lwl import LWLTracker
 from kpose.video.predictor import FrameReconstructions, VideoPredictor
@@ -28,6 +28,7 @@ from kpose.video.sam2 import Sam2Tracker
 from kpose.video.smoothing import TemporalSmoothing
 from kpose.video.track_files import TrackFiles
 from kpose.video.tracker import Target, Tracker
+from kpose.visualization.video_file import VideoWriter
 
 __all__ = ["main"]
 

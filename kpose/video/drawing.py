@@ -1,11 +1,7 @@
-"""Pictures of a frame with the meshes of its objects, and the file that they become."""
+"""Pictures of a frame with the meshes of its objects."""
 
 import colorsys
 from collections.abc import Iterable
-from fractions import Fraction
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import torch
 from PIL import Image
@@ -13,13 +9,12 @@ from torch import Tensor
 
 from kpose.geometry.camera import crop_camera, project
 from kpose.structures import Crop
-from kpose.video.frames import Frame, import_av
+from kpose.video.frames import Frame
 from kpose.video.predictor import ObjectReconstruction
 from kpose.visualization import from_pillow, overlay_mesh, to_pillow
 
-__all__ = ["VideoWriter", "draw_objects", "object_color", "side_by_side"]
+__all__ = ["draw_objects", "object_color", "side_by_side"]
 
-TICKS = 90_000  # a second, as in most video files
 GOLDEN = 0.618034
 
 
@@ -84,58 +79,6 @@ def side_by_side(frame: Frame, drawn: Image.Image) -> Image.Image:
     sheet.paste(frame.image.resize(drawn.size), (0, 0))
     sheet.paste(drawn, (width, 0))
     return sheet
-
-
-class VideoWriter:
-    """Write pictures to an MP4 file, H.264 where PyAV can, one after the other; needs ``kpose[video]``.
-
-    Args:
-        path: File.
-        size: Width and height, even numbers of pixels.
-
-    Raises:
-        ModuleNotFoundError: If PyAV is not installed.
-        OSError: If the file cannot be written.
-    """
-
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
-        av = import_av()
-        self._frame = av.VideoFrame.from_image
-        self._container: Any = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
-        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        self._stream: Any = self._container.add_stream(
-            codec, rate=25, options={"crf": "20"} if codec == "libx264" else {}
-        )
-        self._stream.width, self._stream.height = size
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = Fraction(1, TICKS)
-        self._last = -1
-
-    def add(self, picture: Image.Image, time_s: float) -> None:
-        """Append a picture.
-
-        Args:
-            picture: RGB of the file's size.
-            time_s: Its time, later than that of the picture before.
-        """
-        frame = self._frame(picture)
-        frame.pts = self._last = max(round(time_s * TICKS), self._last + 1)
-        frame.time_base = Fraction(1, TICKS)
-        self._container.mux(self._stream.encode(frame))
-
-    def __enter__(self) -> "VideoWriter":
-        """Give itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file."""
-        try:
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-        finally:
-            self._container.close()
 
 
 def _fit(image: Image.Image, largest: int) -> Image.Image:

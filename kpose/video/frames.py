@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from kpose.inference.photo import Picture, load_photo
+from kpose.visualization.video_file import import_av
 
 if TYPE_CHECKING:
     import av
 
-__all__ = ["Frame", "import_av", "number_frames", "open_frames", "read_camera", "read_folder", "read_video"]
+__all__ = ["Frame", "number_frames", "open_frames", "read_camera", "read_folder", "read_video"]
 
 logger = logging.getLogger(__name__)
 
@@ -184,25 +185,6 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
             time = float(frame.time or 0.0)
             start = time if start is None else start
             yield Frame(index, time - start, _upright(frame))
-
-
-def import_av() -> ModuleType:
-    """Import PyAV.
-
-    Returns:
-        The module ``av``.
-
-    Raises:
-        ModuleNotFoundError: If it is not installed.
-    """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Videos need PyAV; it is not installed. Run `pip install 'kpose[video]'`, or give a folder of frames."
-        ) from error
-    logging.getLogger("libav").setLevel(logging.CRITICAL)  # what matters of it is said by the reader
-    return av
 
 
 def _open(av: ModuleType, path: Path) -> Any:  # noqa: ANN401

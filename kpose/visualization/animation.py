@@ -1,5 +1,6 @@
 """Moving pictures in files."""
 
+from functools import partial
 from pathlib import Path
 
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from kpose.files import write_file
 from kpose.visualization.pillow import to_pillow
+from kpose.visualization.video_file import VideoWriter
 
 __all__ = ["save_animation"]
 
@@ -15,17 +17,19 @@ __all__ = ["save_animation"]
 def save_animation(
     frames: Float[Tensor, "frames 3 H W"], path: str | Path, *, fps: int | float = 12, overwrite: bool = False
 ) -> None:
-    """Write pictures as an animated GIF that repeats.
+    """Write pictures as an animated GIF that repeats, or as an MP4 file; the latter needs ``kpose[video]``.
 
     Args:
         frames: RGB in [0, 1].
-        path: File ending in ``.gif``; its folder is made, and it appears whole or not at all.
+        path: File ending in ``.gif`` or ``.mp4``; its folder is made, and it appears whole or not at all. A last
+            odd row or column of pixels is left out of an MP4 file, which has none.
         fps: Pictures in a second, at most 50: GIF counts in hundredths of a second, and browsers slow down what is
             faster.
         overwrite: Replace a file that exists.
 
     Raises:
         FileExistsError: If the file exists and ``overwrite`` is not set.
+        ModuleNotFoundError: If the file is an MP4 and PyAV is not installed.
         ValueError: If the ending is another, there are no pictures, or ``fps`` is out of range.
 
     Example:
@@ -37,25 +41,31 @@ def save_animation(
         3
     """
     path = Path(path)
-    if path.suffix.lower() != ".gif":
-        raise ValueError(f"save_animation needs a file that ends in .gif; got {path.name!r}. Rename it.")
+    write = {".gif": _write_gif, ".mp4": _write_mp4}.get(path.suffix.lower())
+    if write is None:
+        raise ValueError(f"save_animation needs a file that ends in .gif or .mp4; got {path.name!r}. Rename it.")
     if not len(frames) or not 0.1 <= fps <= 50:
         raise ValueError(
             f"save_animation needs pictures, and between 0.1 and 50 in a second; got {len(frames)} and {fps}."
         )
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists. Name another file, or set overwrite.")
+    write_file(path, partial(write, [to_pillow(frame) for frame in frames], fps))
+
+
+def _write_gif(pictures: list[Image.Image], fps: int | float, path: Path) -> None:
     # One palette for all: with one for each picture, what stands still would flicker.
-    pictures = [to_pillow(frame) for frame in frames]
     palette = _palette(pictures)
     first, *others = [picture.quantize(palette=palette) for picture in pictures]
+    first.save(path, "GIF", save_all=True, append_images=others, duration=10 * round(100 / fps), loop=0, disposal=1)
 
-    def save(fresh: Path) -> None:
-        first.save(
-            fresh, "GIF", save_all=True, append_images=others, duration=10 * round(100 / fps), loop=0, disposal=1
-        )
 
-    write_file(path, save)
+def _write_mp4(pictures: list[Image.Image], fps: int | float, path: Path) -> None:
+    width, height = pictures[0].size
+    size = width - width % 2, height - height % 2
+    with VideoWriter(path, size) as writer:
+        for number, picture in enumerate(pictures):
+            writer.add(picture.crop((0, 0, *size)), number / fps)
 
 
 def _palette(pictures: list[Image.Image]) -> Image.Image:

@@ -43,6 +43,18 @@ def test_a_gif_shows_the_frames(mesh: Mesh, tmp_path) -> None:
             assert (from_pillow(found) - frames[number]).abs().mean() < 0.02
 
 
+def test_an_mp4_shows_the_frames(mesh: Mesh, tmp_path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    frames = turntable(mesh, 49, num_frames=6)
+    save_animation(frames, tmp_path / "bird.mp4", fps=10)
+    with av.open(str(tmp_path / "bird.mp4")) as container:
+        found = [(frame.time, from_pillow(frame.to_image())) for frame in container.decode(video=0)]
+    assert [time for time, _ in found] == pytest.approx([number / 10 for number in range(6)], abs=1e-3)
+    for number, (_, picture) in enumerate(found):
+        assert picture.shape == (3, 48, 48)
+        assert (picture - frames[number, :, :48, :48]).abs().mean() < 0.03
+
+
 def test_what_cannot_be_written(tmp_path) -> None:
     path = tmp_path / "a.gif"
     frames = torch.rand(2, 3, 8, 8)
