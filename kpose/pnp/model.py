@@ -103,6 +103,7 @@ def multiply(left: Float[Tensor, "I J *batch"], right: Float[Tensor, "J L *batch
 
 
 @functools.cache
+@torch.inference_mode(False)  # what inference has made and left here, training could not use
 def _skews(dtype: torch.dtype, device: torch.device) -> Tensor:
     eye = torch.eye(3, dtype=dtype, device=device)
     skews: Tensor = torch.linalg.cross(eye[:, None], eye[None]).mT.reshape(3, 9).mT
@@ -181,6 +182,7 @@ SPREAD = [_PAIRS.index((min(i, j), max(i, j))) for i in range(1, 4) for j in ran
 
 
 @functools.cache
+@torch.inference_mode(False)  # what inference has made and left here, training could not use
 def _pairs(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Give the two members of each pair, and how often the pair occurs in a full square."""
     pairs = torch.tensor(_PAIRS, device=device)
@@ -220,6 +222,7 @@ class _Maps(NamedTuple):
 
 
 @functools.cache
+@torch.inference_mode(False)  # what inference has made and left here, training could not use
 def _maps(dtype: torch.dtype, device: torch.device) -> _Maps:
     axes = torch.stack(jacobian_maps(torch.zeros((), dtype=dtype, device=device)))  # (2, 6, 4)
     matrix = torch.einsum("apm,aqn->mnpq", axes, axes).reshape(16, 36)

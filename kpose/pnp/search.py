@@ -114,6 +114,7 @@ def step(pose: PoseStack, means: Float[Tensor, "18 P K"]) -> PoseStack:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what inference has made and left here, training could not use
 def _terms(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "12 15"]:
     """Give the map from the products of a step to the terms of its equations."""
     xx, yy, zz, xz, yz = (0, 0), (1, 1), (2, 2), (0, 2), (1, 2)
@@ -131,6 +132,7 @@ def _terms(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "12 15"]:
 
 
 @functools.cache
+@torch.inference_mode(False)  # what inference has made and left here, training could not use
 def _solution(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "4 16"]:
     """Give the map from products of the terms to the step, times the determinant."""
     grow, nod, shake, spin = far, near, xz, yz = range(4)

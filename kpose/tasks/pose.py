@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
 from kpose.backbones import Backbone
 from kpose.blueprint import draw_blueprint
@@ -21,6 +21,7 @@ from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
+from kpose.tasks.repeats import without_repeats
 from kpose.tasks.training_cameras import multiplex_of
 
 __all__ = ["PoseEstimator"]
@@ -101,6 +102,8 @@ class PoseEstimator(Task):
         self.renderer = HardRenderer()
         self.soft_renderer = SoftRenderer()
         self.scores = nn.ModuleDict({stage: _scores() for stage in ("val", "test")})
+        # Lightning's own means across processes round the number of images; the names are the head's.
+        self._means: dict[str, MeanMetric] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what builds the network again without the files of training; see `Task.on_save_checkpoint`."""
@@ -145,13 +148,15 @@ class PoseEstimator(Task):
             batch = Batch(**{**batch, "camera": self._labels(batch)})
         return self._step(batch, "train")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
-        """Do the training step and update the scores."""
-        return self._step(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT | None:
+        """Do the training step and update the scores, with the images that no other process scores."""
+        own = without_repeats(batch, batch_idx, self.trainer.val_dataloaders)
+        return None if own is None else self._step(own, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
-        """Do the training step and update the scores."""
-        return self._step(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT | None:
+        """Do the training step and update the scores, with the images that no other process scores."""
+        own = without_repeats(batch, batch_idx, self.trainer.test_dataloaders)
+        return None if own is None else self._step(own, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> PosePrediction:
         """Predict only."""
@@ -180,12 +185,15 @@ class PoseEstimator(Task):
             return {"prediction": prediction, "vertices": vertices}
         terms = head.losses(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
+        named = {f"{stage}/{name}": value for name, value in {**terms, "loss": loss}.items()}
         size = len(prediction.camera.scale)
-        self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=evaluating, prog_bar=not evaluating)
-        named = {f"{stage}/{name}": value for name, value in terms.items()}
-        self.log_dict(named, batch_size=size, sync_dist=evaluating)
         if not evaluating:
+            self.log("train/loss", named.pop("train/loss"), batch_size=size, prog_bar=True)
+            self.log_dict(named, batch_size=size)
             return {"loss": loss}
+        for name, value in named.items():
+            mean = self._means.setdefault(name, MeanMetric().to(value.device))
+            mean.update(value.detach(), size)
         self._score(prediction, vertices, batch, stage)
         return {"loss": loss, "prediction": prediction, "vertices": vertices}
 
@@ -205,21 +213,25 @@ class PoseEstimator(Task):
                     scores[name].update(self.renderer.silhouette(mesh, camera, size), batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the split."""
+        """Log the losses and scores of the split."""
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of the split."""
+        """Log the losses and scores of the split."""
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
+        # Metrics are the same in every process; `sync_dist` spares users Lightning's advice to make them so.
+        self.log_dict({name: mean.compute() for name, mean in self._means.items()}, sync_dist=True)
+        self._means.clear()
         scores: Any = self.scores[stage]
         for name, metric in scores.items():
             assert isinstance(metric, Metric)
             if metric.update_called:
                 value = metric.compute()
                 values = value if isinstance(value, dict) else {name: value}
-                self.log_dict({f"{stage}/{key}": v for key, v in values.items()}, prog_bar=name != "viewpoint")
+                named = {f"{stage}/{key}": v for key, v in values.items()}
+                self.log_dict(named, prog_bar=name != "viewpoint", sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401

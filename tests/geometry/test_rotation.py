@@ -158,6 +158,17 @@ def test_procrustes_gives_the_nearest_rotation():
     assert (nearest <= others.min(0).values + 1e-12).all()
 
 
+def test_what_inference_leaves_behind_does_not_stop_training():
+    for function in vars(roma.mappings).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+    with torch.inference_mode():
+        procrustes(torch.eye(3))
+    raw = (2 * torch.eye(3)).requires_grad_()
+    procrustes(raw).sum().backward()
+    assert raw.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("base", [0, 1, 2])
 def test_geodesic_distance_is_exact_in_float32(base: int):
     angles = torch.cat((torch.logspace(-6, 0, 61), torch.linspace(1, math.pi, 200))).double()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kpose.geometry.camera import project
 from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, random_rotation
-from kpose.pnp import PnPSolution, WeakPerspectivePnP, solve_pnp
+from kpose.pnp import PnPSolution, WeakPerspectivePnP, model, search, solve_pnp
 from kpose.structures import Camera
 
 AXES = (0.25, 0.9, 0.45)
@@ -262,6 +262,18 @@ def test_each_entry_of_the_jacobian(threshold: float | None, outliers: int):
             lambda entry, k=position: camera(*inputs[:k], entry, *inputs[k + 1 :]), field
         )
         torch.testing.assert_close(actual.reshape(expected.shape), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_what_inference_leaves_behind_does_not_stop_training():
+    for function in (*vars(model).values(), *vars(search).values()):
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+    image, points, _ = scene(noise=0.05)
+    with torch.inference_mode():
+        solve_pnp(image, points)
+    image = image.clone().requires_grad_()
+    solve_pnp(image, points).camera.rotation.sum().backward()
+    assert image.grad.abs().sum() > 0
 
 
 def test_attached_camera_has_the_value_of_the_detached_one():
