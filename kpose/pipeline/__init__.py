@@ -3,6 +3,7 @@
 from kpose.pipeline.folder import TrainingCameras
 from kpose.pipeline.run import Pipeline
 from kpose.pipeline.settings import (
+    AdaptationSettings,
     ChoiceSettings,
     PoseSettings,
     ReconstructionSettings,
@@ -11,6 +12,7 @@ from kpose.pipeline.settings import (
 )
 
 __all__ = [
+    "AdaptationSettings",
     "ChoiceSettings",
     "Pipeline",
     "PoseSettings",

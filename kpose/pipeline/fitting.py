@@ -9,9 +9,9 @@ from kpose.cli import run_lightning
 from kpose.files import write_text
 from kpose.inference.checkpoint import load_checkpoint
 from kpose.network import PoseNetwork
-from kpose.pipeline.folder import CHECKPOINT
+from kpose.pipeline.folder import CHECKPOINT, SCORES
 
-__all__ = ["fit", "trained_network"]
+__all__ = ["fit", "fit_and_score", "trained_network"]
 
 CONFIG = "fit.json"
 
@@ -55,6 +55,33 @@ def fit(
     path = folder / CONFIG
     write_text(path, json.dumps(whole, indent=2, default=str))
     return run_lightning(["fit", "--config", str(path)], overwrite=True)
+
+
+def fit_and_score(
+    config: Mapping[str, Any],
+    folder: Path,
+    callbacks: Sequence[Mapping[str, Any]] = (),
+    *,
+    seed: int,
+    accelerator: str = "auto",
+) -> dict[str, float]:
+    """Fit, and score the test split; arguments are those of `fit`.
+
+    Args:
+        config: Configurations ``model``, ``data`` and ``trainer``.
+        folder: Where all results go, ``scores.json`` among them.
+        callbacks: Configurations of callbacks.
+        seed: Of everything.
+        accelerator: What Lightning computes on.
+
+    Returns:
+        Scores by name, without the name of the split.
+    """
+    cli = fit(config, folder, callbacks, seed=seed, accelerator=accelerator)
+    (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    own = {name.removeprefix("test/"): value for name, value in scores.items()}
+    write_text(folder / SCORES, json.dumps(own, indent=2))
+    return own
 
 
 def trained_network(checkpoint: Path) -> PoseNetwork:

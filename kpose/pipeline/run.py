@@ -3,46 +3,34 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning import LightningDataModule
 
 from kpose.backbones import Backbone
 from kpose.files import write_text
-from kpose.heads import PoseHead
-from kpose.network import PoseNetwork
 from kpose.pipeline.configuration import build, contents
-from kpose.pipeline.fitting import fit
-from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, ResultFolder, TrainingCameras
+from kpose.pipeline.fitting import fit, fit_and_score
+from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, TrainingCameras
+from kpose.pipeline.parts import PipelineParts
 from kpose.pipeline.report import write_report
 from kpose.pipeline.reranking import count_votes
 from kpose.pipeline.search import PARTIAL, run_search
-from kpose.pipeline.settings import (
-    ChoiceSettings,
-    PoseSettings,
-    ReconstructionSettings,
-    RerankSettings,
-    SearchSettings,
-)
 from kpose.reconstruction import CameraMultiplex
-from kpose.structures import FeatureSpec
 from kpose.tasks import choose_cameras, training_views
 from kpose.tasks.training_cameras import camera_errors, multiplex_of
-from kpose.templates import bird, load_template
 
 __all__ = ["Pipeline"]
 
-RECONSTRUCTOR = {"class_path": "kpose.reconstruction.MeshReconstructor"}
 
-
-class Pipeline:
+class Pipeline(PipelineParts):
     """Learn poses of a category from images, masks and a mean shape.
 
     Stage 1 searches cameras by silhouette and may choose among them by appearance; stage 2, which may be left out,
-    learns shape and texture and refines the cameras; stage 3 trains pose heads on the best camera of every image.
+    learns shape and texture and refines the cameras; stage 3 trains pose heads on the best camera of every image;
+    stage 4, which may be left out, adapts the shapes to each head's cameras.
     Each result lies in a folder of ``out`` named by a digest of the settings it depends on: a run that is repeated
     does only what is not there, and one that was killed goes on.
 
@@ -57,38 +45,10 @@ class Pipeline:
         reconstruction: Stage 2; None leaves it out.
         rerank: The vote of a head among the cameras that it will be trained on; None leaves it out.
         pose: Stage 3.
+        adaptation: Stage 4; None leaves it out.
         seed: Of everything.
         accelerator: What Lightning computes on.
     """
-
-    def __init__(
-        self,
-        data: dict[str, Any],
-        backbone: dict[str, Any],
-        heads: dict[str, dict],  # type: ignore[type-arg]  # a bare one is taken as it is
-        *,
-        out: Path,
-        template: Path | None = None,
-        search: SearchSettings | None = None,
-        choice: ChoiceSettings | None = None,
-        reconstruction: ReconstructionSettings | None = None,
-        rerank: RerankSettings | None = None,
-        pose: PoseSettings | None = None,
-        seed: int = 0,
-        accelerator: str = "auto",
-    ) -> None:
-        self.data = data
-        self.backbone = backbone
-        self.heads = heads
-        self.results = ResultFolder(out)
-        self.template = template
-        self.search = SearchSettings() if search is None else search
-        self.choice = choice
-        self.reconstruction = reconstruction
-        self.rerank = rerank
-        self.pose = PoseSettings() if pose is None else pose
-        self.seed = seed
-        self.accelerator = accelerator
 
     def run(self) -> dict[str, Any]:
         """Do what is not done yet.
@@ -159,104 +119,21 @@ class Pipeline:
             seed: Of this head; the pipeline's when None.
 
         Returns:
-            Folder with ``last.ckpt``, its scores on the held-out images in ``scores.json``, and what a step of its
-            training cost in ``cost.json`` (see `kpose.callbacks.MeasureTraining`).
+            Folder with ``last.ckpt``, its scores on the held-out images in ``scores.json`` (after stage 4 with the
+            overlap before it as ``iou_before_adaptation``), and what a step of the head's training cost in
+            ``cost.json`` (see `kpose.callbacks.MeasureTraining`).
         """
         head = self.heads[name]
         settings = {**cameras.made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
         if seed is not None and seed != self.seed:
             settings["head_seed"] = seed
         train = functools.partial(self._train, head=head, cameras=cameras, seed=seed)
-        return self.results.step(f"heads/{name}", settings, train)
-
-    def check(self) -> None:
-        """Build what would otherwise fail only after hours.
-
-        Raises:
-            ValueError: If the configuration of a part is wrong.
-        """
-        if not self.heads:
-            raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
-        if self.rerank is not None and self.rerank.head not in self.heads:
-            raise ValueError(
-                f"Pipeline needs the head that reranks cameras among its heads {list(self.heads)}; got "
-                f"{self.rerank.head!r}. Name one of them."
-            )
-        self._template()
-        backbone = build(Backbone, self.backbone, "backbone")
-        for name, head in self.heads.items():
-            if Path(name).name != name:
-                raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
-            PoseNetwork(
-                backbone, build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}"), template=self.template
-            )
-
-    @property
-    def _template_file(self) -> str | None:
-        return None if self.template is None else str(Path(self.template).resolve())
-
-    def _template(self) -> Any:  # noqa: ANN401
-        return bird() if self.template is None else load_template(self.template)
-
-    def data_module(self, **changes: Any) -> Any:  # noqa: ANN401
-        """Build the data module.
-
-        Args:
-            changes: Arguments that differ.
-
-        Returns:
-            The data module, which has a method `dataset`.
-
-        Raises:
-            TypeError: If it has none.
-        """
-        arguments = {**self.data.get("init_args", {}), **changes}
-        data = build(LightningDataModule, {**self.data, "init_args": arguments}, "data")
-        if not hasattr(data, "dataset"):
-            raise TypeError(
-                f"Pipeline needs a data module with a method `dataset`; got {type(data).__name__}. Take one of "
-                "kpose.data, or add the method."
-            )
-        return data
-
-    def feature_data(self) -> Any:  # noqa: ANN401
-        """Build the data module that heads are trained on, features cached if asked for.
-
-        Returns:
-            The data module; it is not set up.
-        """
-        return build(LightningDataModule, self._features(), "data")
-
-    def settings(self) -> dict[str, Any]:
-        """Give what the stages were told, in plain values.
-
-        Returns:
-            Settings of the stages by their names; None for those that are left out.
-        """
-        stages = ("search", "choice", "reconstruction", "rerank", "pose")
-        told = {name: getattr(self, name) for name in stages}
-        plain: dict[str, Any] = json.loads(
-            json.dumps({k: None if v is None else dataclasses.asdict(v) for k, v in told.items()})
-        )
-        return {"seed": self.seed, **plain}
-
-    def _features(self, batch_size: int | None = None, picture_size: int | None = None) -> dict[str, Any]:
-        """Give the configuration of the data that networks are trained on, features cached if asked for."""
-        batch = {"batch_size": self.pose.batch_size if batch_size is None else batch_size}
-        if not self.pose.cached_views:
-            return {**self.data, "init_args": {**self.data.get("init_args", {}), **batch}}
-        # Batches of one size for all stages: what a view is depends on who shared its batch when it was augmented.
-        plain = {**self.data, "init_args": {**self.data.get("init_args", {}), "batch_size": self.pose.batch_size}}
-        arguments = {
-            "data": plain,
-            "backbone": self.backbone,
-            "folder": str(self.results.root / "features"),
-            "views": self.pose.cached_views,
-            "seed": self.seed,
-            "picture_size": picture_size,
-            **batch,
-        }
-        return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
+        trained = self.results.step(f"heads/{name}", settings, train)
+        if self.adaptation is None:
+            return trained
+        settings["adaptation"] = dataclasses.asdict(self.adaptation)
+        adapt = functools.partial(self._adapt, head=head, cameras=cameras, trained=trained, seed=seed)
+        return self.results.step(f"adapted/{name}", settings, adapt)
 
     def _search(self, folder: Path) -> None:
         """Search the cameras of the training images."""
@@ -359,7 +236,7 @@ class Pipeline:
     def _train(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, seed: int | None) -> None:
         """Train and score a head."""
         measure = {"class_path": "kpose.callbacks.MeasureTraining", "init_args": {"path": str(folder / COST)}}
-        cli = fit(
+        fit_and_score(
             {
                 "model": self._pose_task(head, cameras),
                 "data": self._features(),
@@ -370,24 +247,24 @@ class Pipeline:
             seed=self.seed if seed is None else seed,
             accelerator=self.accelerator,
         )
-        (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-        own = {name.removeprefix("test/"): value for name, value in scores.items()}
-        write_text(folder / SCORES, json.dumps(own, indent=2))
 
-    def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
-        """Give the configuration of a head's training."""
-        settings = self.pose
-        optimizer = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-        model = {
-            "backbone": self.backbone,
-            "head": head,
-            "cameras": str(cameras.file),
-            "template": self._template_file,
-            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": optimizer},
-            "feature_dropout": settings.feature_dropout,
-        }
-        if cameras.reconstruction is not None:
-            assert self.reconstruction is not None
-            model["reconstructor"] = self.reconstruction.model.get("reconstructor", RECONSTRUCTOR)
-            model["reconstruction"] = str(cameras.reconstruction)
-        return {"class_path": "kpose.tasks.PoseEstimator", "init_args": model}
+    def _adapt(
+        self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, trained: Path, seed: int | None
+    ) -> None:
+        """Fit the shapes to the cameras of a trained head."""
+        assert self.adaptation is not None
+        size = self.adaptation.render_size or self.data.get("init_args", {}).get("image_size")
+        scores = fit_and_score(
+            {
+                "model": self._adaptation_task(head, cameras, trained / CHECKPOINT),
+                "data": self._features(self.adaptation.batch_size, size),
+                "trainer": {"max_epochs": self.adaptation.epochs, "limit_val_batches": 0},
+            },
+            folder,
+            seed=self.seed if seed is None else seed,
+            accelerator=self.accelerator,
+        )
+        before = json.loads((trained / SCORES).read_text())
+        scores |= {f"{name}_before_adaptation": before[name] for name in ("iou",) if name in before}
+        write_text(folder / SCORES, json.dumps(scores, indent=2))
+        write_text(folder / COST, (trained / COST).read_text())

@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 
 from kpose.reconstruction import SearchLevel, ViewpointGrid
 
-__all__ = ["ChoiceSettings", "PoseSettings", "ReconstructionSettings", "RerankSettings", "SearchSettings"]
+__all__ = [
+    "AdaptationSettings",
+    "ChoiceSettings",
+    "PoseSettings",
+    "ReconstructionSettings",
+    "RerankSettings",
+    "SearchSettings",
+]
 
 
 @dataclass(frozen=True)
@@ -100,3 +107,17 @@ class PoseSettings:
     """Share of feature channels that training leaves out."""
     batch_size: int = 32
     """Images of a batch."""
+
+
+@dataclass(frozen=True)
+class AdaptationSettings:
+    """Stage 4: shapes for the cameras of each head (see `kpose.tasks.ShapeAdaptation`)."""
+
+    epochs: int = 6
+    """Passes over the training images."""
+    batch_size: int = 32
+    """Images of a batch."""
+    render_size: int | None = None
+    """Side at which images and renderings are compared; that of the images when None."""
+    model: dict = field(default_factory=dict)  # type: ignore[type-arg]  # see ReconstructionSettings
+    """Arguments of the task that differ from its defaults."""

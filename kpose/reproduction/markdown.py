@@ -23,6 +23,7 @@ ANGLES = {
     "angle_deg": ("held-out images", ".1f"),
 }
 OVERLAPS = {
+    "iou_before_adaptation": ("shapes of stage 2", ".3f"),
     "iou": ("IoU", ".3f"),
     "iou_true_rotation": ("with true rotation", ".3f"),
     "iou_true_placement": ("with true scale and shift", ".3f"),
@@ -167,7 +168,7 @@ def _error_sources(figures: Mapping[str, Any]) -> str:
         )
     if "iou_true_rotation" in _present(heads, OVERLAPS):
         rows = [[head_label(name), *_values(head, _present(heads, OVERLAPS))] for name, head in heads.items()]
-        text += "\nOverlap with parts of the predicted camera replaced by the true one:\n\n"
+        text += "\nOverlap with other shapes, and with parts of the predicted camera replaced by the true one:\n\n"
         text += markdown_table(["head", *_titles(heads, OVERLAPS)], rows)
     return text
 
@@ -185,13 +186,16 @@ def _reading(figures: Mapping[str, Any]) -> str:
 
 
 def _origin(figures: Mapping[str, Any]) -> str:
-    origin, pose = figures["origin"], figures["settings"]["pose"]
+    origin, pose, adaptation = figures["origin"], figures["settings"]["pose"], figures["settings"].get("adaptation")
     budget = (
         f"{pose['epochs']} epochs, batches of {pose['batch_size']}, AdamW {pose['learning_rate']:g}, weight decay "
         f"{pose['weight_decay']:g}, {pose['feature_dropout']:.0%} of the feature channels dropped"
     )
     views = f", {pose['cached_views']} cached views" if pose["cached_views"] else ""
-    return f"\n{origin_lines(origin, f'Each head: {budget}{views}.')}"
+    notes = [f"Each head: {budget}{views}."]
+    if adaptation:
+        notes.append(f"Shapes adapted to the cameras of each head: {adaptation['epochs']} epochs.")
+    return f"\n{origin_lines(origin, *notes)}"
 
 
 def _camera_errors(errors: Mapping[str, float]) -> list[str]:

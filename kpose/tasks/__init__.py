@@ -6,11 +6,13 @@ from kpose.tasks.camera_search import CameraSearch
 from kpose.tasks.camera_vote import vote_for_cameras
 from kpose.tasks.pose import PoseEstimator
 from kpose.tasks.reconstruction import Reconstructor
+from kpose.tasks.shape_adaptation import ShapeAdaptation
 
 __all__ = [
     "CameraSearch",
     "PoseEstimator",
     "Reconstructor",
+    "ShapeAdaptation",
     "Task",
     "choose_cameras",
     "training_views",

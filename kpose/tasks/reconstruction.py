@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.optim import Adam, Optimizer
@@ -22,9 +22,28 @@ from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
 
-__all__ = ["Reconstructor"]
+__all__ = ["Reconstructor", "compared_pictures"]
 
 NEEDED = ("crop", "image", "index", "mask")
+
+
+def compared_pictures(
+    batch: Batch, size: int | None
+) -> tuple[Float[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
+    """Give images and masks at the size of their renderings.
+
+    Args:
+        batch: At least image and mask.
+        size: Side of the renderings; that of the images when None.
+
+    Returns:
+        Images and masks, reduced to that size.
+    """
+    image, mask = batch["image"], batch["mask"]
+    if size is None or image.shape[-2:] == (size, size):
+        return image, mask
+    cover = interpolate(mask[:, None].float(), (size, size), mode="area")[:, 0]
+    return interpolate(image, (size, size), mode="area"), cover > 0.5
 
 
 def adam(parameters: Iterable[Any]) -> Adam:
@@ -212,17 +231,9 @@ class Reconstructor(Task):
         cameras = self.table.cameras(rows, residuals, gain=self.camera_gain)
         cameras = self.table.in_crop(cameras, rows, batch["crop"], batch.get("flipped"))
         mesh = self.reconstructor.mesh(reconstruction)
-        comparison: Comparison = self.objective(reconstruction, mesh, cameras, *self._pictures(batch))
+        pictures = compared_pictures(batch, self.render_size)
+        comparison: Comparison = self.objective(reconstruction, mesh, cameras, *pictures)
         return comparison
-
-    def _pictures(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give image and mask at the size of the renderings."""
-        image, mask = batch["image"], batch["mask"]
-        if self.render_size is None or image.shape[-2:] == (self.render_size, self.render_size):
-            return image, mask
-        size = (self.render_size, self.render_size)
-        cover = interpolate(mask[:, None].float(), size, mode="area")[:, 0]
-        return interpolate(image, size, mode="area"), cover > 0.5
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Compare, take both gradients, then step the network and the cameras."""

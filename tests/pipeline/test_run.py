@@ -3,20 +3,33 @@ import shutil
 
 import pytest
 import torch
-from pipeline.small import BATCHES, IMAGES, KEYPOINT, QUATERNION, QUIET, RECONSTRUCTION, birds, files, pipeline
+from pipeline.small import (
+    BATCH,
+    BATCHES,
+    IMAGES,
+    KEYPOINT,
+    QUATERNION,
+    QUIET,
+    RECONSTRUCTION,
+    birds,
+    files,
+    pipeline,
+)
 
 import kpose.pipeline.run as stages
 import kpose.tasks.camera_choice as choice
-from kpose.pipeline import PoseSettings
+from kpose.inference import Predictor
+from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraMultiplex
-from kpose.tasks import CameraSearch, PoseEstimator, Reconstructor
+from kpose.tasks import CameraSearch, PoseEstimator, Reconstructor, ShapeAdaptation
 
 pytestmark = QUIET
 
 ALL = {
     "heads": {"quaternion": QUATERNION, "keypoint": KEYPOINT},
     "reconstruction": RECONSTRUCTION,
-    "pose": PoseSettings(epochs=2, batch_size=8),
+    "pose": PoseSettings(epochs=2, batch_size=BATCH),
+    "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, render_size=16),
 }
 
 
@@ -50,10 +63,22 @@ def test_all_stages_leave_their_results(whole):
             assert table.num_cameras in (3, 4)
     (stage_2,) = (out / "reconstruction").glob("*/last.ckpt")
     shapes = torch.load(stage_2, weights_only=True)["state_dict"]
-    for name in ALL["heads"]:
-        network = PoseEstimator.load_from_checkpoint(out / f"{name}.ckpt", weights_only=True).network
+    for name, scores in metrics["heads"].items():
+        (trained,) = (out / "heads" / name).glob("*/last.ckpt")
+        network = PoseEstimator.load_from_checkpoint(trained, weights_only=True).network
         weights = network.reconstructor.state_dict()
         assert all(torch.equal(value, shapes[f"reconstructor.{key}"]) for key, value in weights.items())
+        # Stage 4 changes the shapes and nothing else; its scores are those of what is left.
+        own = json.loads(trained.with_name("scores.json").read_text())
+        assert scores["iou_before_adaptation"] == own["iou"] != scores["iou"]
+        adapted = ShapeAdaptation.load_from_checkpoint(out / f"{name}.ckpt", weights_only=True).network
+        changed = {
+            key.split(".")[0]
+            for key, value in adapted.state_dict().items()
+            if not torch.equal(value, network.state_dict()[key])
+        }
+        assert changed == {"reconstructor"}
+        assert Predictor.from_checkpoint(out / f"{name}.ckpt").image_size == 32
 
 
 def test_a_second_run_does_nothing_again(whole, cache):
@@ -71,9 +96,10 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path
     assert metrics["heads"]["quaternion"] != whole[1]["heads"]["quaternion"]
     after = files(out)
     assert {path: time for path, time in after.items() if path in before} == before
-    (new,) = (path for path in after.keys() - before.keys() if path.name == "last.ckpt")
-    assert (out / "quaternion.ckpt").read_bytes() == (out / new).read_bytes()
-    assert {path.parts[:2] for path in after.keys() - before.keys()} == {("heads", "quaternion")}
+    new = {path.parts[0]: path for path in after.keys() - before.keys() if path.name == "last.ckpt"}
+    assert (out / "quaternion.ckpt").read_bytes() == (out / new["adapted"]).read_bytes()
+    places = {("heads", "quaternion"), ("adapted", "quaternion")}
+    assert {path.parts[:2] for path in after.keys() - before.keys()} == places
 
 
 class Kill(RuntimeError):
@@ -104,6 +130,8 @@ MOMENTS = {
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
     "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
     "before scores are written": (PoseEstimator, "on_test_epoch_end", 1),
+    "stage 4, second epoch": (ShapeAdaptation, "training_step", BATCHES + 2),
+    "before scores of stage 4 are written": (ShapeAdaptation, "on_test_epoch_end", 1),
     "second head, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
     "before the report": (stages, "write_report", 1),
 }
@@ -137,6 +165,7 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
         ({"heads": {"q": {"class_path": "NoHead"}}}, "heads.q.*NoHead"),
         ({"heads": {"q": {**KEYPOINT, "init_args": {"number": 3}}}}, "heads.q.*number"),
         ({"backbone": {"class_path": "NoBackbone"}}, "NoBackbone"),
+        ({"adaptation": AdaptationSettings()}, "needs the shapes of stage 2.*got no `reconstruction`"),
         ({"data": {"class_path": "NoData"}}, "NoData"),
         ({"data": {"class_path": "pytorch_lightning.LightningDataModule"}}, "a method `dataset`; got Lightning"),
     ],

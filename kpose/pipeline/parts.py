@@ -1,0 +1,190 @@
+"""What a pipeline is told, and the parts that are built from it."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+
+from kpose.backbones import Backbone
+from kpose.heads import PoseHead
+from kpose.network import PoseNetwork
+from kpose.pipeline.configuration import build
+from kpose.pipeline.folder import ResultFolder, TrainingCameras
+from kpose.pipeline.settings import (
+    AdaptationSettings,
+    ChoiceSettings,
+    PoseSettings,
+    ReconstructionSettings,
+    RerankSettings,
+    SearchSettings,
+)
+from kpose.structures import FeatureSpec
+from kpose.templates import bird, load_template
+
+__all__ = ["PipelineParts"]
+
+RECONSTRUCTOR = {"class_path": "kpose.reconstruction.MeshReconstructor"}
+
+
+class PipelineParts:
+    """Settings of a pipeline, and what is built from them; arguments are those of `Pipeline`."""
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        backbone: dict[str, Any],
+        heads: dict[str, dict],  # type: ignore[type-arg]  # a bare one is taken as it is
+        *,
+        out: Path,
+        template: Path | None = None,
+        search: SearchSettings | None = None,
+        choice: ChoiceSettings | None = None,
+        reconstruction: ReconstructionSettings | None = None,
+        rerank: RerankSettings | None = None,
+        pose: PoseSettings | None = None,
+        adaptation: AdaptationSettings | None = None,
+        seed: int = 0,
+        accelerator: str = "auto",
+    ) -> None:
+        self.data = data
+        self.backbone = backbone
+        self.heads = heads
+        self.results = ResultFolder(out)
+        self.template = template
+        self.search = SearchSettings() if search is None else search
+        self.choice = choice
+        self.reconstruction = reconstruction
+        self.rerank = rerank
+        self.pose = PoseSettings() if pose is None else pose
+        self.adaptation = adaptation
+        self.seed = seed
+        self.accelerator = accelerator
+
+    def check(self) -> None:
+        """Build what would otherwise fail only after hours.
+
+        Raises:
+            ValueError: If the configuration of a part is wrong.
+        """
+        if not self.heads:
+            raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
+        if self.adaptation is not None and self.reconstruction is None:
+            raise ValueError(
+                "Pipeline needs the shapes of stage 2 to adapt them to heads; got no `reconstruction`. Give it, "
+                "or leave `adaptation` out."
+            )
+        if self.rerank is not None and self.rerank.head not in self.heads:
+            raise ValueError(
+                f"Pipeline needs the head that reranks cameras among its heads {list(self.heads)}; got "
+                f"{self.rerank.head!r}. Name one of them."
+            )
+        self._template()
+        backbone = build(Backbone, self.backbone, "backbone")
+        for name, head in self.heads.items():
+            if Path(name).name != name:
+                raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
+            PoseNetwork(
+                backbone, build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}"), template=self.template
+            )
+
+    @property
+    def _template_file(self) -> str | None:
+        return None if self.template is None else str(Path(self.template).resolve())
+
+    def _template(self) -> Any:  # noqa: ANN401
+        return bird() if self.template is None else load_template(self.template)
+
+    def data_module(self, **changes: Any) -> Any:  # noqa: ANN401
+        """Build the data module.
+
+        Args:
+            changes: Arguments that differ.
+
+        Returns:
+            The data module, which has a method `dataset`.
+
+        Raises:
+            TypeError: If it has none.
+        """
+        arguments = {**self.data.get("init_args", {}), **changes}
+        data = build(LightningDataModule, {**self.data, "init_args": arguments}, "data")
+        if not hasattr(data, "dataset"):
+            raise TypeError(
+                f"Pipeline needs a data module with a method `dataset`; got {type(data).__name__}. Take one of "
+                "kpose.data, or add the method."
+            )
+        return data
+
+    def feature_data(self) -> Any:  # noqa: ANN401
+        """Build the data module that heads are trained on, features cached if asked for.
+
+        Returns:
+            The data module; it is not set up.
+        """
+        return build(LightningDataModule, self._features(), "data")
+
+    def settings(self) -> dict[str, Any]:
+        """Give what the stages were told, in plain values.
+
+        Returns:
+            Settings of the stages by their names; None for those that are left out.
+        """
+        stages = ("search", "choice", "reconstruction", "rerank", "pose", "adaptation")
+        told = {name: getattr(self, name) for name in stages}
+        plain: dict[str, Any] = json.loads(
+            json.dumps({k: None if v is None else dataclasses.asdict(v) for k, v in told.items()})
+        )
+        return {"seed": self.seed, **plain}
+
+    def _features(self, batch_size: int | None = None, picture_size: int | None = None) -> dict[str, Any]:
+        """Give the configuration of the data that networks are trained on, features cached if asked for."""
+        batch = {"batch_size": self.pose.batch_size if batch_size is None else batch_size}
+        if not self.pose.cached_views:
+            return {**self.data, "init_args": {**self.data.get("init_args", {}), **batch}}
+        # Batches of one size for all stages: what a view is depends on who shared its batch when it was augmented.
+        plain = {**self.data, "init_args": {**self.data.get("init_args", {}), "batch_size": self.pose.batch_size}}
+        arguments = {
+            "data": plain,
+            "backbone": self.backbone,
+            "folder": str(self.results.root / "features"),
+            "views": self.pose.cached_views,
+            "seed": self.seed,
+            "picture_size": picture_size,
+            **batch,
+        }
+        return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
+
+    def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
+        """Give the configuration of a head's training."""
+        settings = self.pose
+        optimizer = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        model = {
+            "backbone": self.backbone,
+            "head": head,
+            "cameras": str(cameras.file),
+            "template": self._template_file,
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": optimizer},
+            "feature_dropout": settings.feature_dropout,
+        }
+        if cameras.reconstruction is not None:
+            assert self.reconstruction is not None
+            model["reconstructor"] = self.reconstruction.model.get("reconstructor", RECONSTRUCTOR)
+            model["reconstruction"] = str(cameras.reconstruction)
+        return {"class_path": "kpose.tasks.PoseEstimator", "init_args": model}
+
+    def _adaptation_task(self, head: dict[str, Any], cameras: TrainingCameras, start: Path) -> dict[str, Any]:
+        """Give the configuration of stage 4 for a head."""
+        assert self.adaptation is not None
+        trained = self._pose_task(head, cameras)["init_args"]
+        model = {
+            **{
+                name: trained[name] for name in ("backbone", "head", "template", "reconstructor", "feature_dropout")
+            },
+            "start": str(start),
+            "render_size": self.adaptation.render_size,
+            **self.adaptation.model,
+        }
+        return {"class_path": "kpose.tasks.ShapeAdaptation", "init_args": model}

@@ -1,0 +1,180 @@
+"""Stage 4: fit the shapes of a trained pose network to the cameras that its head predicts."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+from kpose.backbones import Backbone
+from kpose.heads import PoseHead
+from kpose.losses import AppearanceDistance, PixelDistance
+from kpose.messages import one_line
+from kpose.reconstruction import MeshReconstructor, MultiplexObjective
+from kpose.rendering import Renderer
+from kpose.structures import Batch, Camera, Features, FeatureSpec, Template
+from kpose.tasks.pose import STEP_OUTPUT, PoseEstimator
+from kpose.tasks.reconstruction import compared_pictures
+
+__all__ = ["ShapeAdaptation"]
+
+NEEDED = ("image", "mask")
+
+
+def adam(parameters: Iterable[Any]) -> Adam:
+    """Build Adam with a learning rate of 5e-4."""
+    return Adam(parameters, lr=5e-4)
+
+
+class ShapeAdaptation(PoseEstimator):
+    """Train shape and texture of a trained pose network on images and masks, seen by the network's own cameras.
+
+    Stage 2 learns shapes under cameras that were fitted to each image, and such cameras make up for what a shape
+    lacks; those of a head do not. Here the head and the backbone stay as they are, and the reconstructor learns by
+    the losses of stage 2 what the head's cameras leave unexplained. No camera is needed, nor is one read.
+
+    A head of keypoints solves for the camera of the shape as it is at the time.
+
+    Args:
+        backbone: Where the features come from, frozen.
+        head: Builds the head, frozen.
+        start: Checkpoint of the `PoseEstimator` whose weights the network takes before training.
+        reconstructor: Builds the network that is trained.
+        template: File of the category's mean shape; see `PoseEstimator`.
+        distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
+        optimizer: Builds the optimizer of the reconstructor from its parameters.
+        lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run; None keeps
+            the learning rate.
+        renderer: What renders; see `MultiplexObjective`.
+        mask_weight: Weight of the silhouettes.
+        appearance_weight: Weight of the appearance.
+        deformation_weight: Weight of the deformation's size.
+        laplacian_weight: Weight of the graph Laplacian.
+        feature_dropout: Share of the channels of every feature map that the reconstructor is not shown in training.
+        render_size: Side to which images and masks are reduced before they are compared; None compares them as
+            they are.
+
+    Raises:
+        ValueError: If ``render_size`` is not positive; when training starts, if ``start`` holds another network.
+
+    Source:
+        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020, for the losses; that shapes are trained under
+        predicted cameras is ours.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.heads import QuaternionHead
+        >>> task = ShapeAdaptation(TinyBackbone(width=8), QuaternionHead)
+        >>> sorted({name.split(".")[1] for name, part in task.named_parameters() if part.requires_grad})
+        ['reconstructor']
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Callable[[FeatureSpec], PoseHead],
+        *,
+        start: Path | None = None,
+        reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
+        template: Path | None = None,
+        distance: AppearanceDistance | None = None,
+        optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
+        lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
+        renderer: Renderer | None = None,
+        mask_weight: float = 10.0,
+        appearance_weight: float = 1.0,
+        deformation_weight: float = 1.0,
+        laplacian_weight: float = 0.5,
+        feature_dropout: float = 0.0,
+        render_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            backbone,
+            head,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            template=template,
+            reconstructor=reconstructor,
+            feature_dropout=feature_dropout,
+        )
+        if render_size is not None and render_size < 1:
+            raise ValueError(f"ShapeAdaptation needs a positive render_size; got {render_size}. Raise it.")
+        self.network.requires_grad_(False).eval()
+        self.reconstructor.requires_grad_(True)
+        self.objective = MultiplexObjective(
+            self.network.template,
+            PixelDistance() if distance is None else distance,
+            renderer=renderer,
+            mask_weight=mask_weight,
+            appearance_weight=appearance_weight,
+            deformation_weight=deformation_weight,
+            laplacian_weight=laplacian_weight,
+        )
+        self.start = start
+        self.render_size = render_size
+
+    @property
+    def reconstructor(self) -> MeshReconstructor:
+        """The network that is trained."""
+        assert self.network.reconstructor is not None
+        return self.network.reconstructor
+
+    def train(self, mode: bool = True) -> "ShapeAdaptation":
+        """Switch between training and evaluation; the network predicts as in evaluation in both.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The task itself.
+        """
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Read the weights that training starts with.
+
+        Args:
+            stage: Lightning's stage.
+        """
+        if self.start is None or stage != "fit":
+            return
+        # A checkpoint that is resumed is read after this and wins.
+        if not Path(self.start).is_file():
+            raise FileNotFoundError(f"There is no checkpoint {self.start}. Train stage 3 with PoseEstimator.")
+        weights = torch.load(self.start, map_location="cpu", weights_only=True)["state_dict"]
+        own = {k.removeprefix("network."): v for k, v in weights.items() if k.startswith("network.")}
+        try:
+            self.network.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"ShapeAdaptation needs the network that {self.start} was trained with; got another "
+                f"({one_line(error)[:300]}). Configure both stages alike."
+            ) from error
+
+    def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
+        if stage != "train":
+            prediction, vertices = self._predict(batch)
+            self._score(prediction, vertices, batch, stage)
+            return {"prediction": prediction, "vertices": vertices}
+        missing = [name for name in NEEDED if name not in batch]
+        if missing:
+            raise KeyError(
+                f"ShapeAdaptation needs batch entries {list(NEEDED)}; this batch has {sorted(batch)}. Take a data "
+                f"module that gives {missing}."
+            )
+        features = self.network.backbone.features_of(batch)
+        with torch.no_grad():
+            camera = self.network.pose(features).camera
+        shapes = self.reconstructor(Features(tuple(map(self.feature_dropout, features.maps))))
+        one = Camera(*(part[:, None] for part in camera))
+        pictures = compared_pictures(batch, self.render_size)
+        terms = self.objective.terms(self.objective(shapes, self.reconstructor.mesh(shapes), one, *pictures))
+        loss = torch.stack(list(terms.values())).sum()
+        size = len(camera.scale)
+        self.log("train/loss", loss, batch_size=size, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=size)
+        return {"loss": loss}

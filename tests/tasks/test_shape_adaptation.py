@@ -1,0 +1,129 @@
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from reconstruction.scenes import birds, small_reconstructor
+from reconstruction.training import QUIET, Data, tensors, trainer
+
+from kpose.backbones import TinyBackbone
+from kpose.heads import KeypointHead, PoseHead, QuaternionHead
+from kpose.metrics import mask_iou
+from kpose.rendering import HardRenderer
+from kpose.structures import Batch, Mesh, PosePrediction
+from kpose.tasks import PoseEstimator, ShapeAdaptation
+
+pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:You defined a `validation_step`")]
+
+
+class Unlabelled(Data):
+    """Birds without cameras, to learn from and to score."""
+
+    def test_dataloader(self):
+        return self.train_dataloader()
+
+
+def without(data, *names):
+    data.birds.items = [{k: v for k, v in item.items() if k not in names} for item in data.birds.items]
+    return data
+
+
+def task(head=QuaternionHead, **settings):
+    torch.manual_seed(0)
+    settings = {
+        "reconstructor": small_reconstructor,
+        "optimizer": partial(torch.optim.Adam, lr=5e-3),
+        "render_size": 16,
+        **settings,
+    }
+    return ShapeAdaptation(TinyBackbone(width=8), head, **settings)
+
+
+def overlap(model):
+    batch, network = birds(), model.network
+    with torch.no_grad():
+        features = network.backbone(batch["image"])
+        vertices = network.shapes(features)
+        camera = network.pose(features, vertices).camera
+    silhouettes = HardRenderer().silhouette(Mesh(vertices, network.faces), camera, 32)
+    return mask_iou(silhouettes, batch["mask"], soft=False).mean()
+
+
+class Told(PoseHead):
+    """Give the cameras of the four birds, all of them a quarter too large."""
+
+    supervision = frozenset({"camera"})
+
+    def __init__(self, spec):
+        super().__init__()
+        camera = birds()["camera"]
+        self.camera = camera._replace(scale=1.25 * camera.scale)
+
+    def forward(self, features, vertices=None):
+        return PosePrediction(self.camera)
+
+    def losses(self, prediction, batch):
+        raise AssertionError("stage 4 trains no head")
+
+
+def test_shapes_come_to_fit_under_the_cameras_of_the_head(tmp_path):
+    slowly = partial(torch.optim.Adam, lr=1e-3)
+    model = task(Told, optimizer=slowly, appearance_weight=0.0, render_size=None)
+    before = overlap(model)
+    trainer(tmp_path, max_epochs=15).fit(model, without(Data(batch_size=4), "camera"))
+    assert before < 0.7
+    assert overlap(model) > before + 0.1
+
+
+@pytest.mark.parametrize("head", [QuaternionHead, partial(KeypointHead, num_keypoints=8, width=8)])
+def test_head_and_backbone_stay_as_they_are(head, tmp_path):
+    model = task(head)
+    start = {name: value.clone() for name, value in tensors(model.network).items()}
+    trainer(tmp_path).fit(model, Data(batch_size=4))
+    changed = {k.split(".")[0] for k, v in tensors(model.network).items() if not torch.equal(v, start[k])}
+    assert changed == {"reconstructor"}
+
+
+def test_it_starts_with_the_weights_of_a_trained_head(tmp_path):
+    torch.manual_seed(1)
+    trained = PoseEstimator(TinyBackbone(width=8), QuaternionHead, reconstructor=small_reconstructor)
+    run = trainer(tmp_path, max_epochs=0)
+    run.fit(trained, Data())
+    run.save_checkpoint(tmp_path / "head.ckpt")
+    model = task(start=tmp_path / "head.ckpt")
+    trainer(tmp_path, max_epochs=0).fit(model, Data())
+    found, expected = tensors(model.network), tensors(trained.network)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    wrong = task(partial(KeypointHead, num_keypoints=8, width=8), start=tmp_path / "head.ckpt")
+    with pytest.raises(ValueError, match=r"needs the network that .*head.ckpt was trained with; got another"):
+        trainer(tmp_path).fit(wrong, Data())
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nowhere"):
+        trainer(tmp_path).fit(task(start=tmp_path / "nowhere.ckpt"), Data())
+
+
+def test_images_without_cameras_are_scored_by_their_silhouettes(tmp_path):
+    model = task()
+    data = without(Unlabelled(batch_size=2), "camera")
+    (scores,) = trainer(tmp_path).test(model, data, verbose=False)
+    assert scores["test/iou"] == pytest.approx(float(overlap(model)), abs=1e-6)
+    assert not any("angle" in name for name in scores)
+
+
+def test_the_reconstructor_alone_sees_thinned_features(tmp_path):
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            seen.append((module.network.training, module.network.head.training, module.feature_dropout.training))
+
+    trainer(tmp_path, callbacks=[Watch()]).fit(task(feature_dropout=0.5), Data(batch_size=4))
+    assert seen == [(False, False, True)]
+
+
+def test_what_is_missing_is_told(tmp_path):
+    model = task()
+    with pytest.raises(KeyError, match=r"needs batch entries \['image', 'mask'\].*gives \['mask'\]"):
+        model.training_step(Batch(image=torch.zeros(1, 3, 32, 32)), 0)
+    with pytest.raises(ValueError, match="positive render_size; got 0"):
+        task(render_size=0)
