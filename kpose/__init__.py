@@ -3,9 +3,10 @@
 Imports point down only::
 
     __main__
+    cli
     reproduction
     pipeline
-    cli  testing
+    training  testing
     video
     inference  callbacks
     tasks

@@ -2,23 +2,10 @@
 
 import importlib
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning import LightningDataModule
-from pytorch_lightning.cli import LightningCLI
-
-# Short class names on the command line resolve among classes that have been imported.
-import kpose.callbacks
-import kpose.data  # noqa: F401
-from kpose.tasks import Task
-
-__all__ = ["main", "run_lightning"]
-
-DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here;
-`kpose predict --help` tells how to predict the poses of photo files, `kpose app --help` how to do so in a browser,
-`kpose template --help` how to make the mean shape of another category."""
+__all__ = ["main"]
 
 # Commands that are not Lightning's, with their modules; each has `main(args) -> exit code`.
 OWN = {
@@ -29,15 +16,6 @@ OWN = {
     "template": "kpose.inference.template_command",
     "video": "kpose.video.command",
 }
-
-
-class CommandLine(LightningCLI):
-    """Lightning's command line without its ``predict``, which ours replaces."""
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Name the commands that are Lightning's."""
-        return {k: v for k, v in LightningCLI.subcommands().items() if k != "predict"}
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -63,32 +41,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if code:
             sys.exit(code)
         return
-    # Lightning warns about arguments given in Python beside those of the process, so the latter are left to it.
+    # Here, as Lightning takes seconds to import that the other commands can do without.
+    from kpose.training import run_lightning
+
+    # It warns about arguments given in Python beside those of the process, so the latter are left to it.
     run_lightning(None if args is None else arguments)
-
-
-def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> LightningCLI:
-    """Run one of Lightning's commands.
-
-    Args:
-        args: Command and arguments, those of the process when None.
-        overwrite: Whether the copy of the configuration that an earlier run left may be replaced.
-
-    Returns:
-        What ran, with ``trainer``, ``model`` and ``datamodule``.
-
-    Raises:
-        SystemExit: If the arguments are wrong.
-    """
-    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # frozen backbones, on purpose
-    if args is not None:  # those of the process are then for someone else, such as `kpose pipeline`
-        warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within")
-    return CommandLine(
-        Task,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
-        save_config_kwargs={"overwrite": overwrite},
-        args=None if args is None else list(args),
-    )

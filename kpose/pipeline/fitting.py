@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kpose.cli import run_lightning
 from kpose.files import write_text
 from kpose.inference.checkpoint import load_checkpoint
 from kpose.network import PoseNetwork
 from kpose.pipeline.folder import CHECKPOINT, SCORES
+from kpose.training import run_lightning
 
 __all__ = ["fit", "fit_and_score", "trained_network"]
 
