@@ -4,6 +4,7 @@ pytracking is under the GPL: it is no dependency of kpose, and none of its code 
 """
 
 import importlib
+import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class LWLTracker(Tracker[_Memory]):
             that fills it.
         parameters: Name of pytracking's parameters, which name the weights; if not given, ``lwl_ytvos`` where there
             are masks, ``lwl_boxinit`` where there are boxes alone.
+        device: Where the networks run; pytracking knows the CPU and the first GPU.
 
     Raises:
         ModuleNotFoundError: If pytracking is not installed.
@@ -44,7 +46,9 @@ class LWLTracker(Tracker[_Memory]):
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
     """
 
-    def __init__(self, targets: Mapping[int, Target], *, parameters: str | None = None) -> None:
+    def __init__(
+        self, targets: Mapping[int, Target], *, parameters: str | None = None, device: str | torch.device = "cpu"
+    ) -> None:
         if not targets or not all(0 < identity <= MOST_OBJECTS for identity in targets):
             raise ValueError(
                 f"LWLTracker needs targets with identities from 1 to {MOST_OBJECTS}; got {[*targets]}."
@@ -52,6 +56,7 @@ class LWLTracker(Tracker[_Memory]):
         try:
             evaluation: Any = importlib.import_module("pytracking.evaluation.tracker")
             self._wrapper: Any = importlib.import_module("pytracking.evaluation.multi_object_wrapper")
+            _hide_special_names(importlib.import_module("pytracking.libs.tensorlist").TensorList)
         except ImportError as error:
             raise ModuleNotFoundError(
                 f"LWLTracker needs pytracking, which cannot be imported ({error}). Get it from "
@@ -61,6 +66,7 @@ class LWLTracker(Tracker[_Memory]):
         self._boxes = not any(isinstance(target, Tensor) for target in targets.values())
         usual = "lwl_boxinit" if self._boxes else "lwl_ytvos"
         self._tracker = evaluation.Tracker("lwl", parameters or usual)
+        self._use_gpu = torch.device(device).type == "cuda"
 
     def start(self) -> _Memory:
         """Give the state before the first frame."""
@@ -68,13 +74,16 @@ class LWLTracker(Tracker[_Memory]):
 
     @torch.no_grad()
     def step(self, state: _Memory, frame: Frame) -> tuple[list[Track], _Memory]:
-        """Follow the objects into the next frame; see `Tracker.step`."""
-        image = np.asarray(frame.image)
+        """Follow the objects into the next frame; see `Tracker.step`.
+
+        Raises:
+            RuntimeError: If torch refuses to read the weights, which are pickles that can run code.
+        """
+        image = np.array(frame.image)
         if state.inner is None:
             size = frame.image.height, frame.image.width
-            parameters = self._tracker.get_parameters()
-            inner = self._wrapper.MultiObjectWrapper(self._tracker.tracker_class, parameters, None, fast_load=True)
             masks = {identity: mask_of_target(target, size) for identity, target in self.targets.items()}
+            inner = self._load()
             output = inner.initialize(image, self._info(masks))
         else:
             inner = state.inner
@@ -82,6 +91,17 @@ class LWLTracker(Tracker[_Memory]):
         found = torch.from_numpy(np.ascontiguousarray(output["segmentation"]))
         tracks = [Track.of_mask(identity, found == identity) for identity in sorted(self.targets)]
         return tracks, _Memory(inner, OrderedDict(output))
+
+    def _load(self) -> Any:  # noqa: ANN401
+        parameters = self._tracker.get_parameters()
+        parameters.use_gpu = parameters.net.use_gpu = self._use_gpu
+        try:
+            return self._wrapper.MultiObjectWrapper(self._tracker.tracker_class, parameters, None, fast_load=True)
+        except pickle.UnpicklingError as error:
+            raise RuntimeError(
+                "LWLTracker needs pytracking's weights, which are pickles that can run code; torch refuses them. "
+                "Set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 if you trust their origin."
+            ) from error
 
     def _info(self, masks: Mapping[int, Tensor]) -> dict[str, Any]:
         """Say what to follow, in pytracking's terms: boxes are left, top, width, height."""
@@ -97,3 +117,18 @@ class LWLTracker(Tracker[_Memory]):
         if not self._boxes:
             info["init_mask"] = labels
         return info
+
+
+def _hide_special_names(kind: Any) -> None:  # noqa: ANN401
+    """Let torch take pytracking's lists of tensors for lists."""
+    # They answer to the names of a tensor, `__torch_function__` too, by which newer versions of torch know one.
+    if not hasattr(kind(), "__torch_function__"):
+        return
+    answer = kind.__getattr__
+
+    def answer_usual_names(things: Any, name: str) -> Any:  # noqa: ANN401
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return answer(things, name)
+
+    kind.__getattr__ = answer_usual_names
