@@ -182,7 +182,7 @@ def _check_class(path: str, trusted: Sequence[str]) -> None:
     if not isinstance(found, type) or not _is_within(found.__module__, trusted):
         raise ValueError(
             f"{path} is no class of kpose, and importing it runs its module. If you trust it, name the module in "
-            "trusted_modules (kpose predict --trust)."
+            "trusted_modules (--trust MODULE on the command line)."
         )
 
 

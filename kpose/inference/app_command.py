@@ -10,6 +10,12 @@ from uuid import uuid4
 
 from PIL import Image
 
+from kpose.inference.options import (
+    add_predictor_options,
+    check_predictor_options,
+    load_predictor,
+    load_segmenter,
+)
 from kpose.inference.predictor import Predictor
 from kpose.messages import one_line
 from kpose.visualization import to_pillow
@@ -29,13 +35,13 @@ def main(args: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: If the arguments are wrong (code 2), or ask for help.
     """
-    options = _parser().parse_args(args)
+    parser = _parser()
+    options = parser.parse_args(args)
+    check_predictor_options(parser, options)
     try:
         _gradio()
         with tempfile.TemporaryDirectory(prefix="kpose") as folder:
-            predictor = Predictor.from_checkpoint(
-                options.checkpoint, device=options.device, image_size=options.image_size
-            )
+            predictor = load_predictor(options, load_segmenter(options))
             app = build_app(predictor, Path(folder))
             app.launch(server_name=options.host, server_port=options.port, share=False, quiet=True)
     except (ImportError, OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: no CUDA
@@ -49,15 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="kpose app",
         description="Serve a page in the browser: drop a photo, turn the mesh. Photos stay on this computer.",
     )
-    parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="CKPT", help="what `kpose fit` has written"
-    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
     parser.add_argument("--port", default=7860, type=int, help="port to listen on (default: 7860)")
-    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (default: cpu)")
-    parser.add_argument(
-        "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
-    )
+    add_predictor_options(parser)
     return parser
 
 

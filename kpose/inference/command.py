@@ -10,12 +10,18 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from kpose.files import file_digest
+from kpose.inference.options import (
+    add_predictor_options,
+    check_predictor_options,
+    load_predictor,
+    load_segmenter,
+)
 from kpose.inference.page import write_page
 from kpose.inference.photo import load_photo
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
-from kpose.inference.segmentation import SaliencySegmenter, Segmenter, TransformersSegmenter
+from kpose.inference.segmentation import SaliencySegmenter, Segmenter
 from kpose.messages import one_line
 
 __all__ = ["main"]
@@ -48,17 +54,17 @@ def main(args: Sequence[str] | None = None) -> int:
     single = len(options.photos) == 1 and not options.photos[0].is_dir()
     if not single and (options.box is not None or options.mask is not None):
         parser.error("--box and --mask are those of a single photo; call once for each photo")
-    if options.whole_frame and (options.box is not None or options.mask is not None):
-        parser.error("--whole-frame excludes --box and --mask; leave it out")
-    if options.label is not None and options.segmenter is None:
-        parser.error("--label is what the model of --segmenter calls the object; give both")
+    told = (options.box, options.mask, options.segmenter)
+    if options.whole_frame and any(option is not None for option in told):
+        parser.error("--whole-frame excludes --box, --mask and --segmenter; leave it out")
+    check_predictor_options(parser, options)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         photos = [photo for path in options.photos for photo in _photos(path)]
         jobs = _jobs(photos, options)
         pending = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
-        predictor = _predictor(options) if pending else None
+        predictor = load_predictor(options, _segmenter(options)) if pending else None
     except ERRORS as error:
         _say(one_line(error))
         return 1
@@ -112,22 +118,10 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
     return jobs
 
 
-def _predictor(options: argparse.Namespace) -> Predictor:
-    return Predictor.from_checkpoint(
-        options.checkpoint,
-        device=options.device,
-        image_size=options.image_size,
-        segmenter=_segmenter(options),
-        trusted_modules=options.trust,
-    )
-
-
 def _segmenter(options: argparse.Namespace) -> Segmenter | None:
     if options.whole_frame or options.box is not None or options.mask is not None:
         return None
-    if options.segmenter is None:
-        return SaliencySegmenter()
-    return TransformersSegmenter(options.segmenter, label=options.label or "bird", device=options.device)
+    return load_segmenter(options)
 
 
 def _predict(
@@ -175,37 +169,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "photos", nargs="+", type=Path, metavar="PHOTO", help="photo file of any usual kind, or folder of photos"
     )
-    parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="CKPT", help="what `kpose fit` has written"
-    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"),
         help="box around the object in pixels, of a single photo",
     )  # fmt: skip
     parser.add_argument("--mask", type=Path, metavar="FILE", help="mask of the object, in place of a box")
-    finding = parser.add_argument_group(
-        "finding the object", "Without box and mask it is what stands out against the border of the photo."
-    ).add_mutually_exclusive_group()
-    finding.add_argument("--whole-frame", action="store_true", help="take the whole frame instead")
-    finding.add_argument(
-        "--segmenter", metavar="MODEL",
-        help="find it by a segmentation model of transformers: a folder, or a name on the Hugging Face Hub",
-    )  # fmt: skip
     parser.add_argument(
-        "--label", metavar="WORD", help="what the model of --segmenter calls the object (default: bird)"
-    )
+        "--whole-frame", action="store_true",
+        help="take the whole frame for the object, in place of what stands out against the border",
+    )  # fmt: skip
     parser.add_argument(
         "--overwrite", action="store_true", help="make all results anew, and replace files of others"
     )
-    parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda (default: cpu)")
-    parser.add_argument(
-        "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
-    )
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="MODULE",
-        help="module of your own that the checkpoint takes classes from; importing it runs its code",
-    )  # fmt: skip
+    add_predictor_options(parser)
     return parser
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import trimesh
 from tqdm import tqdm
 
 from kpose.data.video_sequence import read_identities
-from kpose.files import fresh_file, safe_name, write_file
-from kpose.inference import Predictor
-from kpose.inference.segmentation import SaliencySegmenter
+from kpose.files import fresh_file, safe_name
+from kpose.inference.options import (
+    add_predictor_options,
+    check_predictor_options,
+    load_predictor,
+    load_segmenter,
+)
 from kpose.messages import one_line
 from kpose.video.association import AssociationTracker
 from kpose.video.disk import DiskTracker, read_mask_folder
@@ -66,9 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         outputs = _outputs(options)
         frames = _until_fault(open_frames(options.video, frame_rate=options.frame_rate), faults, options.frames)
-        predictor = Predictor.from_checkpoint(
-            options.checkpoint, device=options.device, image_size=options.image_size
-        )
+        predictor = load_predictor(options, segmenter=None)
         smoothing = None if options.smooth is None else TemporalSmoothing(options.smooth)
         video = VideoPredictor(predictor, _tracker(options), smoothing=smoothing)
         count, seen = _run(video, frames, outputs, options)
@@ -93,7 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "video", metavar="VIDEO", help="video file, folder of frames, or camera[:NAME] for a camera"
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="CKPT", help="a trained checkpoint")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     targets = parser.add_argument_group(
         "what to follow",
@@ -120,14 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--frame-rate", type=float, default=25.0, metavar="R", help="frames a second of a folder (default: 25)"
     )
-    parser.add_argument("--device", default="cpu", help="where the networks run, such as cuda (default: cpu)")
-    parser.add_argument(
-        "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
-    )
+    add_predictor_options(parser)
     return parser
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    check_predictor_options(parser, options)
     if sum((bool(options.box), options.mask is not None, options.masks is not None)) > 1:
         parser.error("--box, --mask and --masks exclude each other; give one of them")
     told = options.box or options.mask is not None
@@ -135,6 +133,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--sam2 and --lwl need a --box or --mask in the first frame")
     if options.sam2 is not None and options.lwl is not None:
         parser.error("--sam2 and --lwl exclude each other; give one of them")
+    if options.segmenter is not None and any(way is not None for way in (options.masks, options.sam2, options.lwl)):
+        parser.error("--segmenter excludes --masks, --sam2 and --lwl, which look for nothing; leave it out")
     if options.largest < 2 or options.frame_rate <= 0 or (options.frames is not None and options.frames < 1):
         parser.error("--largest, --frame-rate and --frames must be positive")
 
@@ -169,8 +169,9 @@ def _tracker(options: argparse.Namespace) -> Tracker[Any]:
     if options.sam2 is not None:
         return Sam2Tracker.from_pretrained(options.sam2, targets, device=options.device)
     if options.lwl is not None:
-        return LWLTracker(targets, parameters=options.lwl or None)
-    return AssociationTracker(targets) if targets else AssociationTracker(segmenter=SaliencySegmenter())
+        return LWLTracker(targets, parameters=options.lwl or None, device=options.device)
+    segmenter = None if targets and options.segmenter is None else load_segmenter(options)
+    return AssociationTracker(targets, segmenter=segmenter)
 
 
 def _until_fault(frames: Iterator[Frame], faults: list[str], count: int | None) -> Iterator[Frame]:
@@ -210,9 +211,7 @@ def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> None:
     for thing in found.objects:
         if thing.reconstruction is not None:
             path = folder / f"{found.frame.number:06}_{thing.identity}.{kind}"
-            mesh = thing.reconstruction.mesh
-            solid = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False)
-            write_file(path, lambda fresh, solid=solid: solid.export(fresh, file_type=kind))  # type: ignore[misc]
+            thing.reconstruction.save(path, overwrite=True)
 
 
 def _say(line: str) -> None:

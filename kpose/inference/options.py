@@ -1,0 +1,91 @@
+"""Options that the commands which predict share: the checkpoint, where it runs, and what finds the object."""
+
+import argparse
+from pathlib import Path
+
+from kpose.inference.predictor import Predictor
+from kpose.inference.segmentation import SaliencySegmenter, Segmenter, TransformersSegmenter
+
+__all__ = ["add_predictor_options", "check_predictor_options", "load_predictor", "load_segmenter"]
+
+
+def add_predictor_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command.
+
+    Args:
+        parser: Its parser.
+    """
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="CKPT", help="what `kpose fit` has written"
+    )
+    parser.add_argument("--device", default="cpu", help="where the networks run, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="side of the crops, if the checkpoint does not know it"
+    )
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="MODULE",
+        help="module of your own that the checkpoint takes classes from; importing it runs its code",
+    )  # fmt: skip
+    parser.add_argument(
+        "--segmenter", metavar="MODEL",
+        help="find the object by a segmentation model of transformers, a folder or a name on the Hugging Face Hub, "
+        "in place of what stands out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", metavar="WORD", help="what the model of --segmenter calls the object (default: bird)"
+    )
+
+
+def check_predictor_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse options that belong to others that were not given.
+
+    Args:
+        parser: Parser of the command.
+        options: What it has read.
+
+    Raises:
+        SystemExit: If there is a label without a segmenter.
+    """
+    if options.label is not None and options.segmenter is None:
+        parser.error("--label is what the model of --segmenter calls the object; give both")
+
+
+def load_predictor(options: argparse.Namespace, segmenter: Segmenter | None) -> Predictor:
+    """Load the checkpoint of a command.
+
+    Args:
+        options: What the command's parser has read.
+        segmenter: What finds the object in photos without box and mask; see `Predictor`.
+
+    Returns:
+        Predictor.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be used; see `Predictor.from_checkpoint`.
+    """
+    return Predictor.from_checkpoint(
+        options.checkpoint,
+        device=options.device,
+        image_size=options.image_size,
+        segmenter=segmenter,
+        trusted_modules=options.trust,
+    )
+
+
+def load_segmenter(options: argparse.Namespace) -> Segmenter:
+    """Load what finds the object: the model that was named, or else what stands out.
+
+    Args:
+        options: What the command's parser has read.
+
+    Returns:
+        Segmenter.
+
+    Raises:
+        OSError: If there is no such model.
+        ValueError: If it is no segmentation model, or does not know the label.
+    """
+    if options.segmenter is None:
+        return SaliencySegmenter()
+    return TransformersSegmenter(options.segmenter, label=options.label or "bird", device=options.device)
