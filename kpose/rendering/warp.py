@@ -140,8 +140,7 @@ def _kernels() -> ModuleType:
     import warp as wp
 
     if is_ours:
-        wp.config.quiet = True  # before 1.14
-        wp.config.log_level = getattr(wp, "LOG_ERROR", 40)
+        wp.config.log_level = wp.LOG_ERROR
     wp.init()
     return import_module("kpose.rendering.warp_kernels")
 
