@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from PIL import Image
+from torch import Tensor
 
 from kpose.inference.options import (
     add_predictor_options,
@@ -21,6 +22,8 @@ from kpose.messages import one_line
 from kpose.visualization import to_pillow
 
 __all__ = ["build_app", "main"]
+
+DISTANCE = 3.2  # of the viewer's eye, in radii of the mesh
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -43,7 +46,16 @@ def main(args: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="kpose") as folder:
             predictor = load_predictor(options, load_segmenter(options))
             app = build_app(predictor, Path(folder))
-            app.launch(server_name=options.host, server_port=options.port, share=False, quiet=True)
+            _, address, _ = app.launch(
+                server_name=options.host,
+                server_port=options.port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+            sys.stderr.write(f"Open {address} in a browser; Ctrl-C ends.\n")
+            sys.stderr.flush()
+            app.block_thread()
     except (ImportError, OSError, ValueError, RuntimeError, AssertionError) as error:  # the last: no CUDA
         sys.stderr.write(f"{one_line(error)}\n")
         return 1
@@ -76,25 +88,34 @@ def build_app(predictor: Predictor, folder: Path) -> Any:  # noqa: ANN401 - Grad
     """
     gradio = _gradio()
 
-    def show(photo: Image.Image | None) -> tuple[str | None, Image.Image | None, str]:
+    def show(photo: Image.Image | None) -> tuple[Any, Image.Image | None, str]:
         if photo is None:
             return None, None, ""
         try:
             [found] = predictor(photo)
-            [mesh] = found.save(folder / f"{uuid4().hex}.glb")
-            return str(mesh), to_pillow(found.overlay()), _remark(found.valid, found.box is None)
+            [path] = found.save(folder / f"{uuid4().hex}.glb")
+            mesh = gradio.Model3D(str(path), camera_position=_viewpoint(found.mesh.vertices))
+            return mesh, to_pillow(found.overlay()), _remark(found.valid, found.box is None)
         except (OSError, ValueError, RuntimeError) as error:
             raise gradio.Error(one_line(error)) from error
 
-    with gradio.Blocks(title="kpose", analytics_enabled=False) as app:
+    with gradio.Blocks(title="kpose", analytics_enabled=False, fill_width=True) as app:
         gradio.Markdown("## kpose\nDrop a photo, and turn what it shows.")
         with gradio.Row():
-            photo = gradio.Image(label="Photo", type="pil", image_mode="RGB", height=420)
-            overlay = gradio.Image(label="Mesh on the photo", interactive=False, height=420)
-            mesh = gradio.Model3D(label="Mesh", clear_color=(0.95, 0.96, 0.97, 1.0), height=420)
+            with gradio.Column():
+                photo = gradio.Image(label="Photo", type="pil", image_mode="RGB", height=310)
+                overlay = gradio.Image(label="Mesh on the photo", interactive=False, height=310)
+            with gradio.Column(scale=2):
+                mesh = gradio.Model3D(label="Mesh", clear_color=(0.95, 0.96, 0.97, 1.0), height=636)
         remark = gradio.Markdown()
         photo.change(show, inputs=photo, outputs=[mesh, overlay, remark])
     return app
+
+
+def _viewpoint(vertices: Tensor) -> tuple[float, float, float]:
+    """Look at the whole mesh from its left, somewhat from the front and above, in Gradio's degrees and units."""
+    low, high = vertices.amin(0), vertices.amax(0)
+    return 30.0, 75.0, DISTANCE * float((high - low).norm()) / 2
 
 
 def _gradio() -> Any:  # noqa: ANN401 - it need not be installed

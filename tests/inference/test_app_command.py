@@ -1,8 +1,13 @@
+import importlib.util
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from inference.browser import Browser, needs_chromium
+from numpy.typing import NDArray
 from PIL import Image
 
 from kpose.inference import Predictor
@@ -33,9 +38,46 @@ def test_a_photo_gives_a_mesh_and_an_overlay(
     predictor = Predictor.from_checkpoint(checkpoints["keypoint"], segmenter=None)
     [show] = build_app(predictor, tmp_path).fns.values()
     mesh, overlay, remark = show.fn(photo)
-    assert Path(mesh).read_bytes()[:4] == b"glTF"
+    assert Path(mesh.value["path"]).read_bytes()[:4] == b"glTF"
     assert overlay.size == photo.size
     assert "whole frame" in remark
     assert show.fn(None) == (None, None, "")
     with pytest.raises(gradio.Error, match="at least 8 pixels"):
         show.fn(Image.new("RGB", (4, 4)))
+
+
+@needs_chromium
+def test_a_browser_shows_the_mesh_of_a_dropped_photo(
+    checkpoints: dict[str, Path], photo: Image.Image, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("gradio") is None:
+        pytest.skip("Gradio is in the extra app")
+    photo.save(tmp_path / "robin.png")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "kpose", "app", "--checkpoint", checkpoints["keypoint"], "--port", str(port)]
+    app = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        address = next(line.split()[1] for line in app.stderr or [] if line.startswith("Open "))
+        with Browser(tmp_path / "profile") as browser:
+            browser.open(address)
+            browser.wait_for("document.querySelector('input[type=file]')")
+            browser.upload(tmp_path / "robin.png")
+            browser.wait_for("document.querySelector('canvas')")
+            pictures = map(_covered, [browser] * 200)  # until the whole of a mesh is in view
+            covered = next(seen for seen in pictures if seen.sum() > 1000 and not seen[:, [0, -1]].any())
+            said, asked_for = browser.said, browser.asked_for
+    finally:
+        app.kill()
+        app.communicate()
+    assert not [line for line in said if "exceptionDetails" in line]
+    assert all(line.startswith((address, "data:", "blob:")) for line in asked_for)
+    rows, columns = covered.any(1).nonzero()[0], covered.any(0).nonzero()[0]
+    assert np.ptp(columns) > 1.3 * np.ptp(rows)  # a bird from its side
+
+
+def _covered(browser: Browser) -> NDArray[np.bool_]:
+    """Tell which pixels of the viewer, below its label, show something."""
+    picture = browser.look("canvas")[40:-5, 5:-5]
+    return np.abs(picture - picture[0, picture.shape[1] // 2]).sum(-1) > 60

@@ -1,13 +1,11 @@
 """The page of ``kpose predict`` shows the results from the disk, without a network."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from inference.browser import Browser, needs_chromium
 from PIL import Image
 
 from kpose.geometry.camera import box_to_crop
@@ -16,8 +14,6 @@ from kpose.inference.page import write_page
 from kpose.inference.results import PhotoResult
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture
@@ -72,23 +68,19 @@ def test_a_page_of_others_is_kept(folder: Path) -> None:
     write_page(folder, [])
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path; it draws the page of kpose predict")
-def test_a_browser_shows_the_mesh(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    page, scratch = write_page(folder, []), tmp_path_factory.mktemp("chromium")
-    drawn = scratch / "page.png"
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader",
-            "--enable-unsafe-swiftshader", "--disable-background-networking", f"--user-data-dir={scratch}/profile",
-            "--window-size=1000,700", "--hide-scrollbars", "--virtual-time-budget=6000", "--enable-logging=stderr",
-            f"--screenshot={drawn}", page.resolve().as_uri(),
-        ],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert drawn.exists(), done.stderr[-2000:]
-    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not said, said
-    right = np.asarray(Image.open(drawn).convert("RGB")).astype(int)[60:500, 500:]
-    blue = (right[..., 2] > 100) & (right[..., 0] < 90)
-    assert blue.sum() > 5000  # the first by name is shown, with its texture
-    assert right[5, 250].min() > 200  # on a light ground
+@needs_chromium
+def test_a_browser_shows_the_meshes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    page = write_page(folder, [])
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
+        browser.open(page.resolve().as_uri())
+        browser.wait_for("document.getElementById('status')?.textContent == 'blue'")  # the first by name
+        blue = browser.look("#view")
+        browser.call("Runtime.evaluate", expression="document.querySelector('[data-name=red]').click()")
+        browser.wait_for("document.getElementById('status').textContent == 'red'")
+        red = browser.look("#view")
+    assert browser.said == []
+    assert all(address.startswith((folder.resolve().as_uri(), "blob:")) for address in browser.asked_for)
+    for picture, channel in ((blue, 2), (red, 0)):  # each with its texture, on a light ground
+        textured = (picture[..., channel] > 100) & (picture[..., 2 - channel] < 90)
+        assert textured.sum() > 5000
+        assert picture[5, 250].min() > 200
