@@ -65,13 +65,13 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     _check(parser, options)
     faults: list[str] = []
-    started = time.perf_counter()
     try:
         outputs = _outputs(options)
         frames = _until_fault(open_frames(options.video, frame_rate=options.frame_rate), faults, options.frames)
         predictor = load_predictor(options, segmenter=None)
         smoothing = None if options.smooth is None else TemporalSmoothing(options.smooth)
         video = VideoPredictor(predictor, _tracker(options), smoothing=smoothing)
+        started = time.perf_counter()
         count, seen = _run(video, frames, outputs, options)
     except FAULTS as error:
         _say(f"{options.video}: {one_line(error)}")

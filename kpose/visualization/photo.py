@@ -55,13 +55,13 @@ def overlay_mesh(
     color: tuple[float, float, float] = ORANGE,
     opacity: float = 0.7,
 ) -> Float[Tensor, "3 H W"]:
-    """Draw a shaded mesh on a picture.
+    """Draw a shaded mesh on a picture, with an outline where its own colours may hide it there.
 
     Args:
         image: RGB in [0, 1].
         mesh: One mesh, without leading dimensions.
         camera: Camera in pixels of the picture.
-        color: RGB of a mesh that has no colours of its own, in [0, 1].
+        color: RGB of a mesh that has no colours of its own, or of the outline of one that has some, in [0, 1].
         opacity: Share of the mesh where it covers the picture, in [0, 1].
 
     Returns:
@@ -78,7 +78,11 @@ def overlay_mesh(
     # Normalised coordinates have one unit in both directions in a square only.
     square = crop_camera(camera, box_to_crop(camera.translation.new_tensor([0, 0, side, side])))
     rgb, mask = shaded_mesh(mesh, square, side, color=color)
-    return blend(image, rgb[:, :height, :width].to(image), opacity * mask[:height, :width].to(image))
+    rgb, mask = rgb[:, :height, :width].to(image), mask[:height, :width].to(image)
+    drawn = blend(image, rgb, opacity * mask)
+    if mesh.texture is None and mesh.vertex_colors is None:
+        return drawn
+    return overlay(drawn, mask, color=color, opacity=0.0)
 
 
 def draw_keypoints(

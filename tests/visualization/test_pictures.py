@@ -71,6 +71,15 @@ def test_the_mesh_is_drawn_where_its_vertices_project(mesh: Mesh, side_camera: C
     assert rows.max().item() + 1 == pytest.approx(high[1].item(), abs=1.5)
 
 
+def test_only_a_mesh_with_colours_of_its_own_is_outlined(mesh: Mesh, side_camera: Camera) -> None:
+    green, photo = (0.0, 1.0, 0.0), torch.zeros(3, 24, 60)
+    plain = mesh._replace(uv=None, uv_faces=None, texture=None, vertex_colors=None)
+    black = plain._replace(vertex_colors=torch.zeros_like(mesh.vertices))
+    outlined = overlay_mesh(photo, black, side_camera, color=green)
+    assert outlined[1].max() == 1
+    assert (outlined[1] > 0).sum() < (overlay_mesh(photo, plain, side_camera, color=green)[1] > 0).sum()
+
+
 def test_a_mesh_outside_the_picture_changes_nothing(mesh: Mesh, side_camera: Camera) -> None:
     photo = torch.rand(3, 16, 32)
     away = side_camera._replace(translation=torch.tensor([500.0, 500.0]))
