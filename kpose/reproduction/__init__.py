@@ -1,5 +1,6 @@
 """The tables of the paper, computed anew: one command each, with the paper's rows beside ours."""
 
+from kpose.reproduction.ablation_markdown import ablations_markdown
 from kpose.reproduction.markdown import table1_csv, table1_markdown
 from kpose.reproduction.origin import origin
 from kpose.reproduction.page import refreshed_page
@@ -12,6 +13,7 @@ __all__ = [
     "ScoredSequence",
     "Table1",
     "Table2",
+    "ablations_markdown",
     "origin",
     "refreshed_page",
     "score_sequence",

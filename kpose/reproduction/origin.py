@@ -17,7 +17,9 @@ __all__ = ["origin"]
 
 NAMES = {  # what stands for a path of one's own
     "--root": "$KPOSE_CUB_ROOT",
+    "--data.init_args.root": "$KPOSE_CUB_ROOT",
     "--backbone": "$KPOSE_BACKBONE",
+    "--backbone.init_args.name": "$KPOSE_BACKBONE",
     "--davis": "$KPOSE_DAVIS_ROOT",
 }
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kpose.reproduction.ablation_markdown import ablations_markdown
 from kpose.reproduction.markdown import table1_markdown
 from kpose.reproduction.video_markdown import table2_markdown
 
 __all__ = ["refreshed_page"]
 
 WRITERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "ablations": ablations_markdown,
     "table1": table1_markdown,
     "table2": table2_markdown,
 }

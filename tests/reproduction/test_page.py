@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kpose.reproduction import refreshed_page, table1_markdown
+from kpose.reproduction import ablations_markdown, refreshed_page, table1_markdown
 from kpose.reproduction.plot import draw_table1
 from kpose.visualization import from_pillow
 
@@ -99,7 +99,7 @@ def test_blocks_of_a_page_are_written_anew_and_the_rest_is_left(tmp_path):
     page.write_text(text)
     assert refreshed_page(page) == text
     (tmp_path / "results" / "a.json").write_text('{"table": "table9"}')
-    with pytest.raises(ValueError, match=r"needs figures of table1.*holds 'table9'"):
+    with pytest.raises(ValueError, match=r"needs figures of ablations or table1.*holds 'table9'"):
         refreshed_page(page)
 
 
@@ -117,3 +117,13 @@ def test_the_plot_shows_every_head(tmp_path):
     orange = (drawn[0] > 0.8) & (drawn[2] < 0.1)
     assert orange[:, : drawn.shape[-1] // 2].any()
     assert orange[:, drawn.shape[-1] // 2 :].any()
+
+
+def test_ablations_give_means_and_spreads_over_seeds():
+    seeds = {"0": {"angle_deg": 20.0, "iou": 0.5}, "1": {"angle_deg": 24.0, "iou": 0.7}}
+    groups = {"trained": {"default": seeds, "other": {"0": {"angle_deg": 30.0, "iou": 0.25}}}}
+    text = ablations_markdown({"groups": groups, "origin": FIGURES["origin"], "notes": ["One note."]})
+    assert "| trained | seeds | mean, deg | IoU |" in text
+    assert "| default | 2 | 22.0 ± 2.8 | 0.600 ± 0.141 |" in text
+    assert "| other | 1 | 30.0 | 0.250 |" in text
+    assert "- One note.\n- kpose 0.1.0, commit abc1234" in text

@@ -1,0 +1,188 @@
+"""Ablate the pose heads: each choice alone, on the same images, with the same cameras, budget and seeds.
+
+A configuration names the data, the backbone and the heads to train (``variants``). Every variant is trained once
+for each seed; what is done is not done again, so the same command goes on after a kill or with more seeds. Of the
+variant ``default``, a keypoint head, other ways to solve for the camera are scored too (ablation_readings.py): they
+need no training. Modules of one's own heads are found in ``PYTHONPATH``, here those of examples/custom_head.
+
+    export PYTHONPATH=examples/custom_head
+    python examples/ablations.py --config examples/configs/ablations/synthetic.yaml --out ablations
+    python examples/ablations.py --config examples/configs/ablations/cub.yaml --out ablations_cub \
+        --data.init_args.root $KPOSE_CUB_ROOT --backbone.init_args.name $KPOSE_BACKBONE
+
+The folder has ``ablations.md`` with the means and standard deviations over the seeds, and ``ablations.json``.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import auto_cli
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
+
+from kpose.backbones import Backbone
+from kpose.data import CachedFeaturesDataModule
+from kpose.files import write_text
+from kpose.heads import PoseHead
+from kpose.reproduction import ablations_markdown, origin
+from kpose.structures import Batch, Features, FeatureSpec
+from kpose.tasks import PoseEstimator
+
+from ablation_readings import score_readings
+
+SCORES = ("angle_deg", "angle_deg_median", "angle_acc30", "iou")
+DEFAULT = "default"
+
+
+class ChosenMaps(Backbone):
+    """Give some of the feature maps of another backbone.
+
+    Args:
+        backbone: The other backbone.
+        chosen: Places of the maps that are given, in order.
+    """
+
+    def __init__(self, backbone: Backbone, chosen: Sequence[int]) -> None:
+        spec = backbone.spec
+        super().__init__(
+            FeatureSpec(tuple(spec.channels[i] for i in chosen), tuple(spec.strides[i] for i in chosen))
+        )
+        self.backbone = backbone
+        self.chosen = tuple(chosen)
+        if backbone.frozen:
+            self.freeze()
+
+    def pyramid(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute all maps and keep those that are chosen."""
+        maps = self.backbone.pyramid(image)
+        return tuple(maps[place] for place in self.chosen)
+
+    def features_of(self, batch: Batch) -> Features:
+        """Keep the chosen ones of cached maps, too."""
+        if "features" not in batch:
+            return super().features_of(batch)
+        return Features(tuple(batch["features"].maps[place] for place in self.chosen))
+
+
+def main(
+    data: pl.LightningDataModule,
+    backbone: Backbone,
+    variants: dict[str, Callable[[FeatureSpec], PoseHead]],
+    out: Path,
+    maps: dict[str, list[int]] | None = None,
+    seeds: list[int] | None = None,
+    views: int = 0,
+    epochs: int = 12,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 0.05,
+    feature_dropout: float = 0.0,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+) -> None:
+    """Train and score the variants and write the table.
+
+    Args:
+        data: Data module with cameras.
+        backbone: Backbone of all variants; one that is trained starts each of them with the same weights.
+        variants: Heads by name.
+        out: Folder of the results.
+        maps: For variants by name, the places of the backbone's maps that they see; all where not named.
+        seeds: Seeds of the training; 0, 1 and 2 when None.
+        views: Augmented views of each training image whose frozen features are kept; 0 runs the backbone always.
+        epochs: Epochs of each training.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        feature_dropout: Share of feature channels that training leaves out.
+        precision: Lightning's.
+
+    Raises:
+        ValueError: If ``maps`` names a variant that there is not.
+    """
+    maps, seeds = maps or {}, [0, 1, 2] if seeds is None else seeds
+    if unknown := sorted(maps.keys() - variants.keys()):
+        raise ValueError(f"maps needs names of variants; got {unknown}. Take of {sorted(variants)}.")
+    task_of = partial(
+        PoseEstimator,
+        optimizer=partial(AdamW, lr=learning_rate, weight_decay=weight_decay),
+        lr_scheduler=partial(_one_cycle, learning_rate),
+        feature_dropout=feature_dropout,
+    )
+    dropped = f", {feature_dropout:.0%} of the feature channels dropped" if feature_dropout else ""
+    cached = f", {views} cached views" if views else ""
+    notes = [
+        f"{type(data).__name__}, {type(backbone).__name__}. Each row: {epochs} epochs, AdamW, one cycle to "
+        f"{learning_rate:g}, weight decay {weight_decay:g}{dropped}{cached}, precision {precision}."
+    ]
+    start = {name: value.clone() for name, value in backbone.state_dict().items()}
+    served = CachedFeaturesDataModule(data, backbone, folder=out / "features", views=views) if views else data
+    # Seed by seed, so that an early end leaves every variant with the same seeds.
+    for seed in seeds:
+        for name, head in variants.items():
+            path = out / "scores" / f"{name.replace(' ', '_')}-{seed}.json"
+            if path.exists():
+                continue
+            pl.seed_everything(seed)
+            backbone.load_state_dict(start)
+            task = task_of(ChosenMaps(backbone, maps[name]) if name in maps else backbone, head)
+            task.train()  # the variant before has left the backbone in evaluation
+            scores = {name: train(task, served, epochs, precision)}
+            if name == DEFAULT:
+                scores |= score_readings(task, data)
+            write_text(path, json.dumps(scores, indent=2))
+            write_results(out, list(variants), notes)
+
+
+def train(
+    task: PoseEstimator, data: pl.LightningDataModule, epochs: int, precision: Literal["32-true", "bf16-mixed"]
+) -> dict[str, float]:
+    """Train a head and score it."""
+    trainer = pl.Trainer(
+        accelerator="cpu" if precision == "bf16-mixed" and not torch.cuda.is_available() else "auto",
+        devices=1,
+        max_epochs=epochs,
+        precision=precision,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    data.setup("fit")  # before the clock starts
+    start = time.process_time()
+    trainer.fit(task, data)
+    minutes = (time.process_time() - start) / 60
+    (scores,) = trainer.test(task, data, verbose=False)
+    return {**{name: scores[f"test/{name}"] for name in SCORES}, "cpu_minutes": minutes}
+
+
+def write_results(out: Path, variants: Sequence[str], notes: Sequence[str]) -> None:
+    """Collect the scores of all seeds; write them as Markdown and JSON."""
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for path in sorted((out / "scores").glob("*.json")):
+        for name, scores in json.loads(path.read_text()).items():
+            rows.setdefault(name, {})[path.stem.rpartition("-")[2]] = scores
+    groups = {
+        "trained": {name: rows[name] for name in variants if name in rows},
+        f"{DEFAULT}, camera from": {name: scores for name, scores in rows.items() if name not in variants},
+    }
+    figures = {
+        "table": "ablations",
+        "groups": {title: group for title, group in groups.items() if group},
+        "notes": notes,
+        "origin": origin(["python", *sys.argv]),
+    }
+    write_text(out / "ablations.json", json.dumps(figures, indent=2))
+    write_text(out / "ablations.md", ablations_markdown(figures))
+
+
+def _one_cycle(peak: float, optimizer: torch.optim.Optimizer, steps: int) -> Any:  # noqa: ANN401 - private to torch
+    return OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

@@ -1,0 +1,92 @@
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CONFIGS = EXAMPLES / "configs" / "ablations"
+SMALL = (
+    "--data.init_args.num_train=4",
+    "--data.init_args.num_val=1",
+    "--data.init_args.num_test=3",
+    "--data.init_args.image_size=32",
+    "--data.init_args.batch_size=2",
+    "--epochs=1",
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    # Lightning 2.6 still registers instantiators the old way.
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+]
+
+
+def run(folder: Path, *arguments: str) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        patch.syspath_prepend(str(EXAMPLES / "custom_head"))
+        config = ("--config", str(CONFIGS / "synthetic.yaml"), f"--data.init_args.cache_dir={folder / 'cache'}")
+        patch.setattr(sys, "argv", ["ablations.py", *config, f"--out={folder}", *SMALL, *arguments])
+        runpy.run_path(str(EXAMPLES / "ablations.py"), run_name="__main__")
+    return json.loads((folder / "ablations.json").read_text())
+
+
+HEADS = (
+    "--variants={default: {class_path: KeypointHead, init_args: {num_keypoints: 8, width: 8}}, "
+    "coarse: {class_path: KeypointHead, init_args: {num_keypoints: 8, width: 8}}, "
+    "axis-angle: {class_path: axis_angle.AxisAngleHead}}",
+    "--maps={coarse: [2, 3]}",
+)
+
+
+def test_variants_are_trained_once_for_each_seed(tmp_path):
+    first = run(tmp_path, *HEADS, "--seeds=[0]")
+    trained = first["groups"]["trained"]
+    assert list(trained) == ["default", "coarse", "axis-angle"]
+    kept = (tmp_path / "scores" / "default-0.json").stat().st_mtime_ns
+    both = run(tmp_path, *HEADS, "--seeds=[0, 1]")["groups"]
+    assert (tmp_path / "scores" / "default-0.json").stat().st_mtime_ns == kept
+    for rows in both.values():
+        for seeds in rows.values():
+            assert list(seeds) == ["0", "1"]
+            assert all(0 <= scores["angle_deg"] <= 180 for scores in seeds.values())
+    assert both["trained"]["default"]["0"] == trained["default"]["0"]
+
+
+def test_the_default_reading_is_what_the_head_does(tmp_path):
+    groups = run(tmp_path, *HEADS, "--seeds=[0]")["groups"]
+    (readings,) = (rows for title, rows in groups.items() if title != "trained")
+    read = readings["best half by confidence, weighted (default)"]["0"]
+    for name, value in read.items():
+        assert value == pytest.approx(groups["trained"]["default"]["0"][name], abs=1e-3), name
+    page = (tmp_path / "ablations.md").read_text()
+    assert re.search(r"\| least squares, best half \| 1 \|", page)
+
+
+def test_maps_of_an_unknown_variant_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="maps needs names of variants"):
+        run(tmp_path, *HEADS, "--maps={none: [0]}")
+
+
+def test_configured_variants_are_heads():
+    from jsonargparse import ArgumentParser
+
+    from kpose.backbones import TinyBackbone
+
+    sys_path = [str(EXAMPLES), str(EXAMPLES / "custom_head")]
+    with pytest.MonkeyPatch.context() as patch:
+        for place in sys_path:
+            patch.syspath_prepend(place)
+        main = runpy.run_path(str(EXAMPLES / "ablations.py"))["main"]
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--config", action="config")
+        parser.add_function_arguments(main, as_positional=False)
+        for name in ("synthetic", "cub"):
+            found = parser.parse_args(["--config", str(CONFIGS / f"{name}.yaml"), "--out=x"])
+            heads = parser.instantiate_classes(found.clone(with_meta=False)).variants if name == "synthetic" else {}
+            for head in heads.values():
+                head(TinyBackbone(width=8).spec)
+            assert "default" in found.variants
