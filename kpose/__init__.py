@@ -17,7 +17,7 @@ Imports point down only::
     data  backbones  visualization
     cropping  rendering  pnp  templates
     geometry
-    structures  files  messages
+    structures  files  configuration_files  messages
 """
 
 from importlib.metadata import version

@@ -16,12 +16,13 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 import kpose
+from kpose.configuration_files import BOUNDED_YAML, instantiate
 from kpose.messages import one_line
 from kpose.network import PoseNetwork
 from kpose.structures import Template
 from kpose.templates import save_template
 
-__all__ = ["Blueprint", "build_network", "draw_blueprint", "instantiate"]
+__all__ = ["Blueprint", "build_network", "draw_blueprint"]
 
 FORMAT = 1
 PARTS = ("backbone", "head", "reconstructor")
@@ -121,25 +122,11 @@ def build_network(blueprint: Blueprint, *, trusted_modules: Sequence[str] = ()) 
 
 
 def _instantiate(arguments: dict[str, Any]) -> PoseNetwork:
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, parser_mode=BOUNDED_YAML)
     parser.add_class_arguments(PoseNetwork, "network")
     settings = parser.parse_object({"network": arguments})
     network: PoseNetwork = instantiate(parser, settings)["network"]
     return network
-
-
-def instantiate(parser: ArgumentParser, settings: Any) -> Any:  # noqa: ANN401 - jsonargparse's own types
-    """Build what parsed settings describe, by the name that the method has in this version of jsonargparse.
-
-    Args:
-        parser: Parser.
-        settings: What it has parsed.
-
-    Returns:
-        Settings with objects in the place of class paths.
-    """
-    method: Any = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before 4.49
-    return method(settings)
 
 
 def _is_class(part: object) -> bool:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, under names that every file system takes; and telling contents apart."""
+"""Files: read safely, written whole or not at all, named as every file system takes, and told apart by content."""
 
 import hashlib
 import json
@@ -7,11 +7,64 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["file_digest", "fingerprint", "fresh_file", "safe_name", "write_file", "write_text"]
+__all__ = [
+    "file_digest", "fingerprint", "fresh_file", "parse_json", "read_json", "safe_name", "write_file", "write_text",
+]  # fmt: skip
 
 LONGEST_NAME = 100
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written
+    """Read JSON of any origin.
+
+    Args:
+        text: JSON.
+
+    Returns:
+        Plain values. NaN and infinities are refused: they are no JSON, and no setting or measure of an image.
+
+    Raises:
+        ValueError: If it is no JSON, or nested too deeply or with numbers too long for Python.
+
+    Example:
+        >>> parse_json('{"width": 8}')
+        {'width': 8}
+        >>> parse_json("[" * 100_000)
+        Traceback (most recent call last):
+        ValueError: It is JSON that is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("It is JSON that is nested too deeply.") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON.")
+
+
+def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
+    """Read a JSON file of any origin.
+
+    Args:
+        path: File.
+
+    Returns:
+        Plain values, see `parse_json`.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no JSON; the text does not name the file, which the caller knows by another name.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "bird.json"
+        >>> write_text(path, "[1, 2]")
+        >>> read_json(path)
+        [1, 2]
+    """
+    return parse_json(Path(path).read_bytes())
 
 
 def write_file(path: str | Path, save: Callable[[Path], object]) -> None:

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Sequence
 
+from jsonargparse import ArgumentError
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 # Short class names on the command line resolve among classes that have been imported.
 import kpose.callbacks
 import kpose.data  # noqa: F401
+from kpose.configuration_files import BOUNDED_YAML, parsing
 from kpose.tasks import Task
 
 __all__ = ["run_lightning"]
@@ -25,6 +27,14 @@ class CommandLine(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Name the commands that are Lightning's."""
         return {k: v for k, v in LightningCLI.subcommands().items() if k != "predict"}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the arguments; wrong ones end the process with one line."""
+        try:
+            with parsing():
+                super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            parser.error(error.message)
 
 
 def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> LightningCLI:
@@ -48,7 +58,7 @@ def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> Lig
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
+        parser_kwargs={"prog": "kpose", "description": DESCRIPTION, "parser_mode": BOUNDED_YAML},
         save_config_kwargs={"overwrite": overwrite},
         args=None if args is None else list(args),
     )

@@ -162,7 +162,7 @@ def declared() -> set[str]:
     block = re.search(r"^dependencies = \[$(.*?)^\]$", text, flags=re.M | re.S)
     assert block is not None
     names = re.findall(r'^    "([A-Za-z0-9_.-]+)', block[1], flags=re.M)
-    return {{"pillow": "PIL"}.get(name, name.replace("-", "_")) for name in names}
+    return {{"pillow": "PIL", "PyYAML": "yaml"}.get(name, name.replace("-", "_")) for name in names}
 
 
 def run(code: str) -> dict:

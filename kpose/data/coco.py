@@ -1,6 +1,5 @@
 """COCO's json files: which objects they annotate, and their segmentations as masks, without pycocotools."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+
+from kpose.files import read_json
 
 __all__ = ["CocoObject", "decode_counts", "decode_segmentation", "read_coco"]
 
@@ -72,7 +73,7 @@ def read_coco(path: Path, category: str | None = None) -> list[CocoObject]:
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise ValueError(
             f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."
@@ -124,9 +125,7 @@ def _category(path: Path, known: Mapping[Any, str], category: str | None) -> str
     return names[0] if category is None and names else category
 
 
-def decode_segmentation(
-    segmentation: Sequence[Sequence[float | int]] | Mapping[str, Any], size: tuple[int, int]
-) -> Bool[Tensor, "h w"]:
+def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Bool[Tensor, "h w"]:  # noqa: ANN401
     """Draw a segmentation in COCO's form.
 
     Args:
@@ -216,7 +215,7 @@ def decode_counts(counts: str | bytes) -> list[int]:
     return runs
 
 
-def _draw(mask: npt.NDArray[np.bool_], polygon: Sequence[float | int]) -> None:
+def _draw(mask: npt.NDArray[np.bool_], polygon: Any) -> None:  # noqa: ANN401
     """Add a polygon to a mask."""
     try:
         points = np.asarray(polygon, dtype=np.float64)

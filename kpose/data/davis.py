@@ -1,12 +1,12 @@
 """DAVIS 2016 and 2017: annotated videos, and which of them show birds."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from kpose.data.video_sequence import VideoSequence, list_frames, pick_objects, read_identities
+from kpose.files import read_json
 
 __all__ = ["DAVIS_BIRDS", "DAVIS_BIRD_SEQUENCES", "read_davis"]
 
@@ -88,7 +88,7 @@ def _semantics(root: Path) -> dict[str, dict[int, str]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {name: {int(key): str(value) for key, value in of.items()} for name, of in content.items()}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not hold categories of objects ({error}). Fetch it again.") from error

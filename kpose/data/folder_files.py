@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from kpose.data.coco import CocoObject, read_coco
-from kpose.files import write_text
+from kpose.files import read_json, write_text
 from kpose.messages import one_line
 
 __all__ = [
@@ -244,7 +244,7 @@ def check_entries(entries: Sequence[FolderEntry], store: Path | None = None) -> 
 
 def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {stamp: (None if box is None else (*box,), fault) for stamp, (box, fault) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # nothing there, or damaged: all is checked again

@@ -1,16 +1,18 @@
 """YouTube-VOS: annotated videos, and which of their objects are birds."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from kpose.data.video_sequence import VideoSequence, list_frames, pick_objects
+from kpose.files import read_json
 
 __all__ = ["YOUTUBE_VOS_BIRDS", "read_youtube_vos"]
 
 YOUTUBE_VOS_BIRDS = ("bird", "duck", "eagle", "owl", "parrot", "penguin")
 """Categories of birds among the 65 of the training split."""
+
+LONGEST_NAME = 255  # bytes, of file systems
 
 
 def read_youtube_vos(
@@ -39,7 +41,9 @@ def read_youtube_vos(
     if not path.is_file():
         raise FileNotFoundError(f"read_youtube_vos needs the file {path}; there is none. Name another split.")
     try:
-        videos: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["videos"]
+        videos: dict[str, Any] = read_json(path)["videos"]
+        if odd := [name for name in videos if not _is_folder_name(name)]:
+            raise ValueError(f"{odd[0][:60]!r} as the name of a video")
         tables = {
             name: {int(key): str(thing.get("category", "")) for key, thing in video["objects"].items()}
             for name, video in videos.items()
@@ -58,3 +62,9 @@ def read_youtube_vos(
             raise FileNotFoundError(f"read_youtube_vos needs the frames {frames}; there are none. Fetch them.")
         sequences.append(VideoSequence(name, *list_frames(frames, folder / "Annotations" / name), objects))
     return sequences
+
+
+def _is_folder_name(name: str) -> bool:
+    """See that a name leads nowhere else."""
+    one = name not in {"", ".."} and Path(name).name == name
+    return one and name.isprintable() and len(name.encode()) <= LONGEST_NAME

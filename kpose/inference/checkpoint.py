@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor
 
 from kpose.blueprint import Blueprint, build_network
-from kpose.files import write_file, write_text
+from kpose.files import read_json, write_file, write_text
 from kpose.messages import one_line
 from kpose.network import PoseNetwork
 from kpose.structures import Template
@@ -53,11 +53,15 @@ def load_checkpoint(
         raise FileNotFoundError(f"There is no checkpoint {path}. Train one by `kpose fit`.")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:  # torch's own text tells how to run what the file holds
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, or is damaged; nothing of it was run. Train it anew."
+        ) from error
     except READ_ERRORS as error:
         raise ValueError(
-            f"{path} is no checkpoint that can be read safely ({_line(error)}). Train it anew."
+            f"{path} is damaged, cut short or no checkpoint. Copy it again, or train it anew."
         ) from error
-    if not isinstance(contents, dict) or not isinstance(contents.get("state_dict"), dict):
+    if not isinstance(contents, dict) or not _are_tensors(contents.get("state_dict")):
         raise ValueError(f"{path} is no checkpoint of a training run. Give a file that `kpose fit` has written.")
     if not isinstance(contents.get("blueprint"), dict):
         raise ValueError(_why_not(path, contents))
@@ -84,7 +88,7 @@ def load_folder(path: str | PathLike[str], *, trusted_modules: Sequence[str] = (
         if not (folder / name).is_file():
             raise FileNotFoundError(f"There is no {name} in {folder}. Give a folder of Predictor.save_pretrained.")
     try:
-        blueprint: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["kpose"]
+        blueprint: Any = read_json(folder / CONFIG_FILE)["kpose"]
         names = [name for name in ("network", "head") if name in blueprint["templates"]]
         fields = {name: load_template(folder / TEMPLATE_FILE.format(name))._asdict() for name in names}
         weights = load_file(folder / WEIGHTS_FILE)
@@ -125,6 +129,12 @@ def _build(
     except RuntimeError as error:  # of load_state_dict
         raise ValueError(f"{path} holds weights of another network than it describes ({_line(error)}).") from error
     return network.eval(), blueprint
+
+
+def _are_tensors(weights: object) -> bool:
+    return isinstance(weights, dict) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
+    )
 
 
 def _why_not(path: Path, contents: Mapping[str, Any]) -> str:

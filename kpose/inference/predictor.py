@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Box = Sequence[int | float] | Tensor
 
+LARGEST_CROP = 4096  # pixels; a file that asks for more asks for the machine's memory
 SALIENCY = SaliencySegmenter()  # needs no weights, holds no state, and may be shared
 
 MODEL_CARD = """---
@@ -59,8 +60,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 
     A call changes nothing in the predictor: several threads may share one. Huggingface_hub's mixin reaches the
     Hub: ``save_pretrained(folder)`` writes weights, templates and a description, ``push_to_hub(repository)``
-    uploads them, and ``from_pretrained(folder_or_repository)`` reads them again, with the arguments of
-    `from_checkpoint` and the mixin's (``revision``, ``token``, ...).
+    uploads them, and `from_pretrained` reads them again.
 
     Args:
         network: Trained `PoseNetwork`, or a task that holds one as ``network``; it is moved to the device and put
@@ -152,33 +152,40 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         return predictor
 
     @classmethod
-    def _from_pretrained(  # type: ignore[override]  # names what the mixin passes on
+    def from_pretrained(  # the mixin's own would take arguments from the file as well
         cls,
+        pretrained_model_name_or_path: str | PathLike[str],
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
         device: str | torch.device = "cpu",
         image_size: int | None = None,
         segmenter: Segmenter | None = SALIENCY,
         batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
+        **download: Any,  # noqa: ANN401
     ) -> "Predictor":
-        """Load a folder or a repository of the hub, for the mixin."""
-        folder = model_id
-        if not Path(model_id).is_dir():
-            folder = snapshot_download(
-                model_id,
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                local_files_only=local_files_only,
-                token=token,
-                allow_patterns=[CONFIG_FILE, "*.safetensors"],
-            )
+        """Load a folder that ``save_pretrained`` has written, or a repository of the Hugging Face Hub.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or ``owner/name`` of the repository.
+            device: Where the network runs.
+            image_size: Side of the crops, in pixels; that of training when not given.
+            segmenter: What finds the object in a photo that comes without box and mask; see `Predictor`.
+            batch_size: How many photos the network sees at a time.
+            trusted_modules: Modules and packages beside kpose whose classes the description may name.
+            download: Arguments of ``huggingface_hub.snapshot_download``, such as ``revision``, ``token``,
+                ``cache_dir``, ``force_download`` and ``local_files_only``.
+
+        Returns:
+            Predictor.
+
+        Raises:
+            FileNotFoundError: If a file of the folder is missing.
+            ValueError: If a file is damaged, names classes that are not trusted, or does not know the image size;
+                one line says which.
+        """
+        folder = fspath(pretrained_model_name_or_path)
+        if not Path(folder).is_dir():
+            folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, "*.safetensors"], **download)
         network, blueprint = load_folder(folder, trusted_modules=trusted_modules)
         size = _image_size(blueprint, image_size, folder)
         predictor = cls(network, image_size=size, device=device, segmenter=segmenter, batch_size=batch_size)
@@ -302,9 +309,13 @@ def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
 
 
 def _image_size(blueprint: Blueprint, given: int | None, path: str | PathLike[str]) -> int:
-    size = blueprint["image_size"] if given is None else given
+    size = blueprint.get("image_size") if given is None else given
     if size is None:
         raise ValueError(f"Predictor needs the image size that {path} was trained with; it has none. Give it.")
+    if given is None and not (isinstance(size, int) and 0 < size <= LARGEST_CROP):
+        raise ValueError(
+            f"Predictor needs an image size of at most {LARGEST_CROP} pixels; {path} has {size!r:.40}."
+        )
     return size
 
 

@@ -1,7 +1,6 @@
 """The folder of ``kpose predict``: what belongs to each photo, what is done, and what must not be replaced."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from PIL import Image, PngImagePlugin
 
 import kpose
-from kpose.files import file_digest, fingerprint, safe_name, write_file, write_text
+from kpose.files import file_digest, fingerprint, parse_json, read_json, safe_name, write_file, write_text
 from kpose.inference.export import save_mesh
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.record import json_text, reconstruction_record
@@ -146,7 +145,7 @@ def made_by_kpose(path: Path) -> bool:
             head = file.read(40)
             if path.suffix == ".glb":
                 file.seek(20)
-                description = json.loads(file.read(int.from_bytes(head[12:16], "little")))
+                description = parse_json(file.read(int.from_bytes(head[12:16], "little")))
                 return bool(description["asset"]["generator"] == MARK)
             return head.startswith(SCRIPT_MARK.encode()) or f"<!-- {MARK} -->".encode() in head
     except (OSError, ValueError, LookupError, TypeError, SyntaxError):
@@ -163,8 +162,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
         Its content, or None if there is no such file, or another.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = read_json(path)
+    except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and {"kpose", "photo", "camera"} <= record.keys() else None
 

@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule
 import kpose.data
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose.backbones import Backbone
-from kpose.blueprint import instantiate
+from kpose.configuration_files import BOUNDED_YAML, instantiate, parsing
 from kpose.messages import one_line
 from kpose.pipeline.run import Pipeline
 
@@ -62,13 +62,14 @@ def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose 
         ArgumentError: If the arguments are wrong.
         SystemExit: If they ask for help.
     """
-    parser = ArgumentParser(prog=prog, description=__doc__, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, description=__doc__, exit_on_error=False, parser_mode=BOUNDED_YAML)
     parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
     for name, kind in PARTS.items():
         parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
     parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
-    parsed = parser.parse_args(None if args is None else list(args))
-    arguments: dict[str, Any] = instantiate(parser, parsed).as_dict()
+    with parsing():
+        parsed = parser.parse_args(None if args is None else list(args))
+        arguments: dict[str, Any] = instantiate(parser, parsed).as_dict()
     arguments.pop("config", None)
     return arguments | _configurations(parser, parsed)
 

@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from kpose.files import parse_json
+
 __all__ = ["read_camera_table", "write_camera_table"]
 
 FORMAT = "1"
@@ -50,8 +52,8 @@ def read_camera_table(path: Path) -> tuple[list[str], dict[str, Tensor]]:
 
 def _names(text: str) -> list[str] | None:
     try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
+        names = parse_json(text)
+    except ValueError:
         return None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from kpose.configuration_files import BOUNDED_YAML, parsing
 from kpose.messages import one_line
 from kpose.pipeline import Pipeline
 from kpose.pipeline.command import pipeline_arguments
@@ -82,9 +83,10 @@ def _pipeline_options(options: argparse.Namespace) -> list[str]:
 def _heads(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
-    parser = ArgumentParser(prog=PROG, exit_on_error=False)
+    parser = ArgumentParser(prog=PROG, exit_on_error=False, parser_mode=BOUNDED_YAML)
     parser.add_argument("--heads", type=dict[str, dict], enable_path=True)  # type: ignore[type-arg]  # taken as it is
-    heads: dict[str, Any] = parser.parse_args(["--heads", str(file)]).heads
+    with parsing():
+        heads: dict[str, Any] = parser.parse_args(["--heads", str(file)]).heads
     return {name: head for name, head in heads.items() if name != "__path__"}
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kpose.files import write_file
+from kpose.files import parse_json, write_file
 from kpose.geometry.mesh import mirror_pairs, volume
 from kpose.structures import Template
 from kpose.templates.check import check_template
@@ -112,8 +112,8 @@ def _read_own(path: Path) -> Template:
             f"load_template needs a file of save_template; got {path} with {sorted(tensors)}. Name another file."
         )
     try:
-        names = json.loads(metadata["part_names"])
-    except (KeyError, ValueError, RecursionError):
+        names = parse_json(metadata["part_names"])
+    except (KeyError, ValueError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"load_template needs the names of the parts; {path} has none. Save the template again.")

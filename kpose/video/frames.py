@@ -133,6 +133,8 @@ def read_video(path: Path) -> Iterator[Frame]:
         if not container.streams.video:
             raise ValueError(f"{path} holds no video. Name another file.")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError(f"{path} holds video of a kind that FFmpeg does not know here. Convert it.")
         stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over in silence
         announced, damaged, index = stream.frames, 0, 0
         for frame in _decode(av, container, stream):
@@ -175,7 +177,7 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
     device = name or {"avfoundation": "0", "dshow": ""}.get(known[0], "/dev/video0")
     try:
         container = av.open(device, format=known[0])
-    except (OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ValueError(
             f"The camera {device!r} cannot be read ({_reason(error)}). Name another, or a file."
         ) from error
@@ -190,7 +192,7 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
 def _open(av: ModuleType, path: Path) -> Any:  # noqa: ANN401
     try:
         return av.open(str(path))
-    except (OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ValueError(f"{path} is no video that can be read ({_reason(error)}). Fetch it again.") from error
 
 
@@ -200,7 +202,7 @@ def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # no
     while True:
         try:
             packet = next(packets, None)
-        except (OSError, ValueError) as error:  # the file ends in the middle of something
+        except (av.error.FFmpegError, OSError, ValueError) as error:  # the file ends in the middle of something
             logger.info("Reading stopped: %s", _reason(error))
             yield None
             return
@@ -208,7 +210,7 @@ def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # no
             return
         try:
             yield from itertools.chain(packet.decode())
-        except (OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             if not isinstance(error, av.error.EOFError):
                 yield None
 

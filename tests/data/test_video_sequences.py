@@ -162,6 +162,16 @@ def test_a_damaged_list_is_one_line(text: str, tmp_path: Path) -> None:
         read_youtube_vos(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "..", "", "a\0b", "long" * 100])
+def test_names_of_videos_lead_nowhere_else(name: str, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "meta.json").write_text(
+        json.dumps({"videos": {name: {"objects": {"1": {"category": "owl"}}}}})
+    )
+    with pytest.raises(ValueError, match="as the name of a video"):
+        read_youtube_vos(tmp_path)
+
+
 def test_damaged_masks_and_categories_are_one_line(tmp_path: Path) -> None:
     write_davis(tmp_path, "flamingo", {1: (0, 0, 4, 4)})
     path = tmp_path / "Annotations" / "480p" / "flamingo" / "00001.png"

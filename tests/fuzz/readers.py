@@ -1,6 +1,7 @@
 """Every reader of files from outside, with good files to damage."""
 
 import io
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import trimesh
+import yaml
 from fakes import write_fake_cub
 from fuzz.mutations import damage, distort
+from jsonargparse import ArgumentError
 from PIL import Image
 from safetensors.torch import save
 
@@ -20,10 +24,14 @@ from kpose.blueprint import draw_blueprint
 from kpose.data.coco import read_coco
 from kpose.data.cub import read_cub
 from kpose.data.folder_files import FolderEntry
+from kpose.data.youtube_vos import read_youtube_vos
 from kpose.inference import Predictor
+from kpose.inference.checkpoint import CONFIG_FILE
 from kpose.inference.photo import load_mask, load_photo
+from kpose.pipeline.command import pipeline_arguments
 from kpose.reconstruction import CameraMultiplex
 from kpose.templates import load_template
+from kpose.video.frames import read_video
 
 Make = Callable[[random.Random], bytes]
 
@@ -156,7 +164,7 @@ def _tensors(good: dict[str, torch.Tensor], metadata: dict[str, str]) -> Make:
 def _other_tensor(tensor: torch.Tensor, draw: random.Random) -> torch.Tensor:
     kind = draw.randrange(7)
     if kind == 0:
-        return tensor[: draw.randrange(len(tensor) + 1)]
+        return tensor[: draw.randrange(len(tensor) + 1)] if tensor.ndim else tensor[None]
     if kind == 1:
         return tensor.flatten()
     if kind == 2:
@@ -284,6 +292,105 @@ CUB_FILES = (
 )
 
 
+# ---- folders of networks
+
+
+def _networks(folder: Path) -> tuple[Callable[[Path], object], Make]:
+    """Damage the description in a folder of `Predictor.save_pretrained`."""
+    contents = checkpoint_contents()
+    torch.save(contents, folder / "good.ckpt")
+    Predictor.from_checkpoint(folder / "good.ckpt").save_pretrained(folder / "network")
+    good = (folder / "network" / CONFIG_FILE).read_bytes()
+
+    def read(path: Path) -> object:
+        (folder / "network" / CONFIG_FILE).write_bytes(path.read_bytes())
+        return Predictor.from_pretrained(folder / "network")
+
+    return read, _json(json.loads(good))
+
+
+def _json(content: Any) -> Make:
+    """Damage JSON as bytes, or write other JSON."""
+    file = json.dumps(content, indent=1).encode()
+
+    def make(draw: random.Random) -> bytes:
+        if draw.random() < 0.5:
+            return damage(file, [file], draw)
+        changed = content
+        for _ in range(draw.choice((1, 1, 3))):
+            changed = distort(changed, draw)
+        return json.dumps(changed).encode()
+
+    return make
+
+
+# ---- video data sets
+
+
+def _read_youtube_vos(path: Path) -> object:
+    root = path.with_name("vos")
+    for video in ("a", "b"):
+        for kind in ("JPEGImages", "Annotations"):
+            frames = root / "train" / kind / video
+            frames.mkdir(parents=True, exist_ok=True)
+            (frames / f"00000{'.jpg' if kind == 'JPEGImages' else '.png'}").touch()
+    (root / "train" / "meta.json").write_bytes(path.read_bytes())
+    return read_youtube_vos(root)
+
+
+YOUTUBE_VOS = {
+    "videos": {
+        "a": {"objects": {"1": {"category": "duck", "frames": ["00000"]}, "2": {"category": "person"}}},
+        "b": {"objects": {"1": {"category": "parrot", "frames": ["00000"]}}},
+    }
+}
+
+
+# ---- videos
+
+
+def _videos(folder: Path) -> dict[str, Make]:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    made = {}
+    for ending, codec in ((".mp4", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mjpeg"), (".gif", "gif")):
+        with av.open(str(folder / f"good{ending}"), "w") as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height = SIZE
+            stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
+            for number in range(6):
+                picture = Image.new("RGB", SIZE, (40 * number, 99, 200))
+                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode(None))
+        made[ending] = _damaged([(folder / f"good{ending}").read_bytes()])
+    return made
+
+
+def _read_video(path: Path) -> object:
+    # A header can announce millions of frames, and some formats repeat one as often: what comes first is enough.
+    return sum(frame.image.width for frame in itertools.islice(read_video(path), 50))
+
+
+# ---- configurations
+
+
+CONFIGURATIONS = sorted((Path(__file__).parents[2] / "examples" / "configs" / "pipeline").glob("*.yaml"))
+
+
+def _configuration(draw: random.Random) -> bytes:
+    files = [path.read_bytes() for path in CONFIGURATIONS]
+    content = draw.choice(files)
+    if draw.random() < 0.5:
+        return damage(content, files, draw)
+    settings = yaml.safe_load(content)
+    for _ in range(draw.choice((1, 1, 3))):
+        settings = distort(settings, draw)
+    return yaml.safe_dump(settings).encode("utf-8", "replace")
+
+
+def _read_configuration(path: Path) -> object:
+    return pipeline_arguments(["--config", str(path), "--out", "out"])
+
+
 def _cub(folder: Path) -> Make:
     write_fake_cub(folder / "good_cub", 4, pictures=False)
     files = {name: (folder / "good_cub" / name).read_bytes() for name in CUB_FILES}
@@ -303,6 +410,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     Args:
         folder: Where good files may be written.
     """
+    read_network, network = _networks(folder)
     return {
         "photo": Reader(load_photo, _pictures(mask=False)),
         "mask": Reader(lambda path: load_mask(path, SIZE[::-1]), _pictures(mask=True)),
@@ -312,4 +420,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         "template": Reader(load_template, _templates(folder)),
         "cub": Reader(_read_cub, {".txt": _cub(folder)}),
         "checkpoint": Reader(Predictor.from_checkpoint, {".ckpt": _checkpoints()}),
+        "network": Reader(read_network, {".json": network}),
+        "youtube_vos": Reader(_read_youtube_vos, {".json": _json(YOUTUBE_VOS)}),
+        "video": Reader(_read_video, _videos(folder)),
+        "configuration": Reader(_read_configuration, {".yaml": _configuration}, errors=(ArgumentError,)),
     }

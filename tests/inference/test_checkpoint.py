@@ -38,20 +38,22 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "There is no checkpoint" in refusal(tmp_path / "missing.ckpt", FileNotFoundError)
     path = tmp_path / "x.ckpt"
     path.write_text("weights")
-    assert "no checkpoint that can be read safely" in refusal(path)
+    assert "is damaged, cut short or no checkpoint" in refusal(path)
     path.write_bytes(b"")
-    assert "no checkpoint that can be read safely" in refusal(path)
+    assert "is damaged, cut short or no checkpoint" in refusal(path)
     torch.save({"weight": torch.zeros(1)}, path)
     assert "no checkpoint of a training run" in refusal(path)
     torch.save(torch.nn.Linear(1, 1), path)
-    assert "no checkpoint that can be read safely" in refusal(path)
+    assert "more than tensors and plain values" in refusal(path)
+    torch.save({"state_dict": {"network.weight": "text"}, "blueprint": {}}, path)
+    assert "no checkpoint of a training run" in refusal(path)
 
 
 def test_a_cut_checkpoint_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     whole = checkpoints["keypoint"].read_bytes()
     for share in (0.1, 0.5, 0.99):
         (tmp_path / "cut.ckpt").write_bytes(whole[: int(share * len(whole))])
-        assert "no checkpoint that can be read safely" in refusal(tmp_path / "cut.ckpt")
+        assert "is damaged, cut short or no checkpoint" in refusal(tmp_path / "cut.ckpt")
 
 
 def test_the_image_size_is_needed(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -233,6 +235,16 @@ def test_a_bad_folder_is_one_line(checkpoints: dict[str, Path], tmp_path: Path) 
             Predictor.from_pretrained(folder)
         assert "\n" not in str(caught.value)
         (folder / name).write_bytes(whole)
+    whole = (folder / "config.json").read_text()
+    for text, word in (
+        ("true", "no network"),
+        ("[" * 100_000, "nested"),
+        (whole.replace('"image_size": ', '"image_size": 9999'), "image size"),
+        (whole.replace('"version"', '"x": NaN, "version"'), "NaN"),
+    ):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=word):
+            Predictor.from_pretrained(folder)
 
 
 def test_a_network_built_in_python_cannot_be_saved(

@@ -104,3 +104,10 @@ def test_the_process_ends_with_the_code(config):
     with pytest.raises(SystemExit) as left:
         kpose(["pipeline", "--config", str(config), "--out", "out", "--heads={}"])
     assert left.value.code == 1
+
+
+def test_a_value_that_a_class_of_settings_refuses_is_one_line(config, capsys):
+    config.write_text(config.read_text() + "reconstruction: {epochs: null}\n")
+    assert main(["--config", str(config), "--out", "out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "epochs" in line
