@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import kpose
+
 __all__ = ["main"]
 
 # Commands that are not Lightning's, with their modules; each has `main(args) -> exit code`.
@@ -16,6 +18,22 @@ OWN = {
     "template": "kpose.inference.template_command",
     "video": "kpose.video.command",
 }
+
+LIGHTNINGS = ("fit", "validate", "test")
+USAGE = """usage: kpose COMMAND ..., with one of the commands
+
+  fit         train a pose head: backbone, head, data and trainer from configuration files
+  validate    score a checkpoint of it on the validation data
+  test        score it on the test data
+  pipeline    train without pose labels: cameras, shapes, heads, one after the other
+  predict     photos in; cameras, meshes, pictures and a page to see them out
+  video       a video in; the same with its birds' meshes, and their camera tracks, out
+  app         a page in the browser to drop photos on
+  template    make the mean shape of another category
+  reproduce   make the tables of the paper anew
+
+kpose COMMAND --help tells the rest; kpose --version the version.
+"""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -36,13 +54,26 @@ def main(args: Sequence[str] | None = None) -> None:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     arguments = list(sys.argv[1:] if args is None else args)
-    if arguments and arguments[0] in OWN:
-        code: int = importlib.import_module(OWN[arguments[0]]).main(arguments[1:])
-        if code:
-            sys.exit(code)
-        return
-    # Here, as Lightning takes seconds to import that the other commands can do without.
-    from kpose.training import run_lightning
+    code: int
+    command = arguments[0] if arguments else None
+    if command in OWN:
+        code = importlib.import_module(OWN[command]).main(arguments[1:])
+    elif command in LIGHTNINGS or (command is not None and command.startswith("--print")):
+        # It warns about arguments given in Python beside those of the process, so the latter are left to it.
+        code = importlib.import_module("kpose.training").main(None if args is None else arguments)
+    else:
+        code = _explain(command)
+    if code:
+        sys.exit(code)
 
-    # It warns about arguments given in Python beside those of the process, so the latter are left to it.
-    run_lightning(None if args is None else arguments)
+
+def _explain(command: str | None) -> int:
+    """Print the commands, or the version; what takes seconds to import is left alone."""
+    if command in ("--help", "-h"):
+        sys.stdout.write(USAGE)
+        return 0
+    if command == "--version":
+        sys.stdout.write(f"kpose {kpose.__version__}\n")
+        return 0
+    sys.stderr.write(USAGE if command is None else f"kpose: There is no command {command!r}.\n{USAGE}")
+    return 2

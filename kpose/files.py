@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "file_digest", "fingerprint", "fresh_file", "parse_json", "read_json", "safe_name", "write_file", "write_text",
+    "file_digest", "fingerprint", "fresh_file", "parse_json", "read_json", "real_path", "safe_name", "write_file",
+    "write_text",
 ]  # fmt: skip
 
 LONGEST_NAME = 100
@@ -65,6 +67,22 @@ def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
         [1, 2]
     """
     return parse_json(Path(path).read_bytes())
+
+
+def real_path(path: str | Path) -> Path:
+    """Follow links to where a file is, so that two names of one file can be told.
+
+    Args:
+        path: File, which need not be there.
+
+    Returns:
+        Absolute path; of links in a circle, which `pathlib.Path.resolve` refuses before Python 3.13, one of them.
+
+    Example:
+        >>> real_path("a/../b") == Path.cwd() / "b"
+        True
+    """
+    return Path(os.path.realpath(path))
 
 
 def write_file(path: str | Path, save: Callable[[Path], object]) -> None:

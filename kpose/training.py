@@ -1,23 +1,32 @@
 """Lightning's command line: ``kpose fit``, ``validate`` and ``test``."""
 
+import sys
+import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from jsonargparse import ArgumentError
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 # Short class names on the command line resolve among classes that have been imported.
 import kpose.callbacks
-import kpose.data  # noqa: F401
+import kpose.data
 from kpose.configuration_files import BOUNDED_YAML, parsing
+from kpose.messages import one_line
 from kpose.tasks import Task
 
-__all__ = ["run_lightning"]
+__all__ = ["main", "run_lightning"]
 
 DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here. Other commands, each
 with a --help of its own: `kpose pipeline` (all stages of training), `predict` (photos), `video`, `app` (photos in
 a browser), `template` (the mean shape of another category) and `reproduce` (the paper's tables)."""
+
+
+class RefusedSettings(ValueError):
+    """A class of ours cannot be built from the settings that it was given."""
 
 
 class CommandLine(LightningCLI):
@@ -35,6 +44,40 @@ class CommandLine(LightningCLI):
                 super().parse_arguments(parser, args)
         except ArgumentError as error:
             parser.error(error.message)
+
+    def instantiate_classes(self) -> None:
+        """Build what the arguments describe; a class of ours that refuses its own ones says so itself."""
+        try:
+            super().instantiate_classes()
+        except (OSError, ValueError) as error:
+            reason: BaseException = error
+            while reason.__cause__ is not None:  # jsonargparse's text about arguments that may be None hides it
+                reason = reason.__cause__
+            if not _comes_from(reason, Path(kpose.__file__).parent):
+                raise
+            raise RefusedSettings(str(reason)) from error
+
+
+def main(args: Sequence[str] | None) -> int:
+    """Run one of Lightning's commands for a user of the shell.
+
+    Args:
+        args: Command and arguments, those of the process when None.
+
+    Returns:
+        0; 1 if the data or the settings of the trainer cannot be used, and one line says why.
+
+    Raises:
+        SystemExit: If the arguments are wrong.
+    """
+    try:
+        run_lightning(args)
+    except (OSError, ValueError, MisconfigurationException) as error:
+        if not _explains_itself(error):
+            raise
+        sys.stderr.write(f"kpose: {one_line(error)}\n")
+        return 1
+    return 0
 
 
 def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> LightningCLI:
@@ -62,3 +105,16 @@ def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> Lig
         save_config_kwargs={"overwrite": overwrite},
         args=None if args is None else list(args),
     )
+
+
+def _explains_itself(error: BaseException) -> bool:
+    """Tell an error about settings and files from one of code, which may be the user's and needs its traceback."""
+    if isinstance(error, MisconfigurationException | RefusedSettings):
+        return True
+    return _comes_from(error, Path(kpose.data.__file__).parent)
+
+
+def _comes_from(error: BaseException, package: Path) -> bool:
+    """Tell whether a file of a package has raised an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(package)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kpose.cli import main
+import kpose
+from kpose.cli import OWN, main
 from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird, save_template
+from kpose.training import CommandLine
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "examples" / "configs"
@@ -113,6 +115,49 @@ def test_class_that_is_no_head_is_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         main(["fit", *arguments("quaternion", "--model.head=torch.nn.Linear", "--trainer.fast_dev_run=true")])
     assert "PoseHead" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--data.batch_size=-1"], "needs a positive image_size and batch_size"),
+        (["--data.num_train=100000000"], "needs sets of at most"),
+        (["--data=CUBDataModule", "--data.root=nowhere"], "CUB data needs nowhere"),
+        (["--trainer.accelerator=cuda"], "CUDA"),
+    ],
+)
+def test_settings_and_files_that_cannot_be_used_are_one_line(more, line, arguments, capsys):
+    if torch.cuda.is_available() and "cuda" in more[-1]:
+        pytest.skip("this machine has CUDA")
+    given = [text for text in arguments("quaternion") if "--data" not in text or not more[0].startswith("--data=")]
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *given, *more])
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("kpose: ")
+    assert line in last
+
+
+def test_errors_of_code_keep_their_traceback(arguments, monkeypatch):
+    def fail(*_):
+        raise ValueError("a mistake of the code")
+
+    monkeypatch.setattr(PoseEstimator, "training_step", fail)
+    with pytest.raises(ValueError, match="a mistake of the code"):
+        main(["fit", *arguments("quaternion", "--trainer.fast_dev_run=true")])
+
+
+def test_the_commands_are_listed(capsys):
+    main(["--help"])
+    usage = capsys.readouterr().out
+    assert all(f"\n  {command} " in usage for command in (*OWN, *CommandLine.subcommands()))
+    main(["--version"])
+    assert capsys.readouterr().out == f"kpose {kpose.__version__}\n"
+    for wrong in ([], ["predct"]):
+        with pytest.raises(SystemExit) as caught:
+            main(wrong)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.endswith(usage)
 
 
 def test_users_own_head_works_from_the_console_script(arguments, tmp_path):

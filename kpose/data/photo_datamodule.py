@@ -13,9 +13,28 @@ from kpose.data.photo_dataset import PhotoDataset
 from kpose.data.transforms import RandomColor, RandomCropJitter, RandomFlip, mirror_names
 from kpose.structures import Batch
 
-__all__ = ["PhotoDataModule"]
+__all__ = ["PhotoDataModule", "check_sizes"]
 
 D = TypeVar("D", bound=PhotoDataset)
+
+
+def check_sizes(module: LightningDataModule, *, image_size: int, batch_size: int, num_workers: int) -> None:
+    """Refuse sizes that torch's loaders would refuse only when training has begun.
+
+    Args:
+        module: Who needs them.
+        image_size: Side of the images, in pixels.
+        batch_size: Images of a batch.
+        num_workers: Processes that load images.
+
+    Raises:
+        ValueError: If one of the first two is not positive, or the last is negative.
+    """
+    if image_size < 1 or batch_size < 1 or num_workers < 0:
+        raise ValueError(
+            f"{type(module).__name__} needs a positive image_size and batch_size, and num_workers of 0 or more; "
+            f"got {image_size}, {batch_size} and {num_workers}. Change them."
+        )
 
 
 class PhotoDataModule(LightningDataModule, ABC, Generic[D]):
@@ -39,6 +58,9 @@ class PhotoDataModule(LightningDataModule, ABC, Generic[D]):
         color: Strength of the random change of colours in training (see `RandomColor`); 0 changes none.
         fill: Grey value outside the photo, in [0, 1].
         cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
+
+    Raises:
+        ValueError: If ``image_size`` or ``batch_size`` is not positive, or ``num_workers`` is negative.
     """
 
     def __init__(
@@ -57,6 +79,7 @@ class PhotoDataModule(LightningDataModule, ABC, Generic[D]):
         cache: bool | Path = True,
     ) -> None:
         super().__init__()
+        check_sizes(self, image_size=image_size, batch_size=batch_size, num_workers=num_workers)
         self.image_size = image_size
         self.batch_size = batch_size
         self.num_workers = num_workers

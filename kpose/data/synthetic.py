@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
 
 from kpose.data.bird_pictures import render_birds
+from kpose.data.photo_datamodule import check_sizes
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
 from kpose.files import write_file
 from kpose.geometry.camera import box_to_crop
@@ -224,7 +225,8 @@ class SyntheticBirdsDataModule(LightningDataModule):
         variety: How much the birds differ in colour, from 0 (one kind of bird) to 1 (any).
 
     Raises:
-        ValueError: If a number of pictures is not positive or too large.
+        ValueError: If a number of pictures is not positive or too large, ``image_size`` or ``batch_size`` is not
+            positive, or ``num_workers`` is negative.
     """
 
     def __init__(
@@ -248,6 +250,7 @@ class SyntheticBirdsDataModule(LightningDataModule):
                 f"SyntheticBirdsDataModule needs sets of at most {_VAL_START} pictures; got {num_train}, {num_val} "
                 f"and {num_test}. Lower them."
             )
+        check_sizes(self, image_size=image_size, batch_size=batch_size, num_workers=num_workers)
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.image_size = image_size

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from kpose.files import file_digest
+from kpose.files import file_digest, real_path
 from kpose.inference.options import (
     add_predictor_options,
     check_predictor_options,
+    checkpoint_files,
     load_predictor,
     load_segmenter,
 )
@@ -31,6 +32,8 @@ PHOTO_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".ti
 # What a photo, a checkpoint or the disk may be to blame for; the assertion is torch's, where there is no CUDA.
 ERRORS = (OSError, ValueError, RuntimeError, MemoryError, AssertionError)
 
+INTERRUPTED = 130  # as shells say it
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Predict the pose in photo files.
@@ -42,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments after ``kpose predict``; those of the process when None.
 
     Returns:
-        0 if every photo was predicted, 1 if one was not or the checkpoint cannot be used.
+        0 if every photo was predicted, 1 if one was not or the checkpoint cannot be used, 130 if interrupted.
 
     Raises:
         SystemExit: If the arguments are wrong (code 2), or ask for help.
@@ -60,23 +63,31 @@ def main(args: Sequence[str] | None = None) -> int:
     check_predictor_options(parser, options)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
         photos = [photo for path in options.photos for photo in _photos(path)]
         jobs = _jobs(photos, options)
         pending = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
         predictor = load_predictor(options, _segmenter(options)) if pending else None
+        options.out.mkdir(parents=True, exist_ok=True)
     except ERRORS as error:
         _say(one_line(error))
         return 1
-    failures = [] if predictor is None else _predict(predictor, pending, photos, options)
+    failures: list[tuple[Path, str]] = []
+    code = 0
+    try:
+        if predictor is not None:
+            _predict(predictor, pending, photos, options, failures)
+    except KeyboardInterrupt:
+        _say("Interrupted; the same call goes on from here.")
+        code = INTERRUPTED
     try:
         page = write_page(options.out, failures, overwrite=options.overwrite)
     except ERRORS as error:
         _say(one_line(error))
         return 1
     kept = f", {len(jobs) - len(pending)} of them before" if len(pending) < len(jobs) else ""
-    _say(f"Predicted {len(jobs) - len(failures)} of {len(jobs)} photos{kept}; see {page}.")
-    return 1 if failures else 0
+    done = sum(job.result.is_done(job.made_from) for job in jobs)
+    _say(f"Predicted {done} of {len(jobs)} photos{kept}; see {page}.")
+    return code or int(bool(failures))
 
 
 class _Job(NamedTuple):
@@ -103,7 +114,7 @@ def _photos(path: Path) -> list[Path]:
 
 def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
     settings = {
-        "checkpoint": file_digest(options.checkpoint) if options.checkpoint.is_file() else "",
+        "checkpoint": [file_digest(path) for path in checkpoint_files(options)],
         "image_size": options.image_size,
         "box": options.box,
         "mask": file_digest(options.mask) if options.mask is not None and options.mask.is_file() else "",
@@ -125,11 +136,15 @@ def _segmenter(options: argparse.Namespace) -> Segmenter | None:
 
 
 def _predict(
-    predictor: Predictor, jobs: Sequence[_Job], photos: Sequence[Path], options: argparse.Namespace
-) -> list[tuple[Path, str]]:
-    """Predict what is to be done, and give the photos that could not be used, with the reasons."""
-    inputs = {path.resolve() for path in (*photos, options.checkpoint, *filter(None, [options.mask]))}
-    failures, whole, found = [], 0, 0
+    predictor: Predictor,
+    jobs: Sequence[_Job],
+    photos: Sequence[Path],
+    options: argparse.Namespace,
+    failures: list[tuple[Path, str]],
+) -> None:
+    """Predict what is to be done, and note the photos that cannot be used, with the reasons."""
+    inputs = {real_path(path) for path in (*photos, *checkpoint_files(options), *filter(None, [options.mask]))}
+    whole = found = 0
     for job in tqdm(jobs, desc="predict", unit="photo", disable=None):
         reconstruction = _attempt(predictor, job, inputs, options)
         if isinstance(reconstruction, str):
@@ -142,7 +157,6 @@ def _predict(
         _say(f"In {found} of the photos what stands out was taken for the object; where it is not, give its --box.")
     if whole:
         _say(f"Of {whole} of the photos the whole frame was taken.")
-    return failures
 
 
 def _attempt(

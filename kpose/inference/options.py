@@ -3,10 +3,18 @@
 import argparse
 from pathlib import Path
 
+import torch
+
 from kpose.inference.predictor import Predictor
 from kpose.inference.segmentation import SaliencySegmenter, Segmenter, TransformersSegmenter
 
-__all__ = ["add_predictor_options", "check_predictor_options", "load_predictor", "load_segmenter"]
+__all__ = [
+    "add_predictor_options",
+    "check_predictor_options",
+    "checkpoint_files",
+    "load_predictor",
+    "load_segmenter",
+]
 
 
 def add_predictor_options(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +24,11 @@ def add_predictor_options(parser: argparse.ArgumentParser) -> None:
         parser: Its parser.
     """
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="CKPT", help="what `kpose fit` has written"
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="CKPT",
+        help="what `kpose fit` or `kpose pipeline` has written, or the folder of Predictor.save_pretrained",
     )
     parser.add_argument("--device", default="cpu", help="where the networks run, such as cuda (default: cpu)")
     parser.add_argument(
@@ -37,15 +49,25 @@ def add_predictor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_predictor_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse options that belong to others that were not given.
+    """Refuse options that belong to others that were not given, and devices that are not there.
 
     Args:
         parser: Parser of the command.
         options: What it has read.
 
     Raises:
-        SystemExit: If there is a label without a segmenter.
+        SystemExit: If there is a label without a segmenter, no such device here, a size that is not positive, or
+            a file in place of the folder for the results.
     """
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError):  # the latter where torch is built without CUDA
+        parser.error(f"--device needs a device of this machine, such as cpu or cuda:0; got {options.device}")
+    out = getattr(options, "out", None)  # a browser's results are not written
+    if out is not None and out.exists() and not out.is_dir():
+        parser.error(f"--out needs a folder; {out} is a file")
+    if options.image_size is not None and options.image_size < 1:
+        parser.error("--image-size must be positive")
     if options.label is not None and options.segmenter is None:
         parser.error("--label is what the model of --segmenter calls the object; give both")
 
@@ -64,13 +86,27 @@ def load_predictor(options: argparse.Namespace, segmenter: Segmenter | None) -> 
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be used; see `Predictor.from_checkpoint`.
     """
-    return Predictor.from_checkpoint(
+    load = Predictor.from_pretrained if options.checkpoint.is_dir() else Predictor.from_checkpoint
+    return load(
         options.checkpoint,
         device=options.device,
         image_size=options.image_size,
         segmenter=segmenter,
         trusted_modules=options.trust,
     )
+
+
+def checkpoint_files(options: argparse.Namespace) -> list[Path]:
+    """List the files that the checkpoint of a command is made of.
+
+    Args:
+        options: What the command's parser has read.
+
+    Returns:
+        The file, or those of the folder; none if there is none.
+    """
+    path: Path = options.checkpoint
+    return sorted(entry for entry in (path.iterdir() if path.is_dir() else [path]) if entry.is_file())
 
 
 def load_segmenter(options: argparse.Namespace) -> Segmenter:

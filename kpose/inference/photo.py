@@ -202,8 +202,10 @@ def _read(source: str | PathLike[str] | Image.Image, what: str) -> Image.Image:
     if path.is_dir():
         raise ValueError(f"A {what} needs to be a file; {path} is a folder. Give the files in it.")
     if not path.exists():
-        raise FileNotFoundError(f"There is no {what} {path}. Check the name.")
-    if path.is_file() and path.stat().st_size == 0:
+        raise FileNotFoundError(f"There is no {what} {path}. Check the name, and where a link leads.")
+    if not path.is_file():  # reading a pipe or a device may never end
+        raise ValueError(f"A {what} needs to be a file; {path} is a pipe or a device. Save it first.")
+    if path.stat().st_size == 0:
         raise ValueError(f"A {what} needs content; {path} is empty. Fetch it again.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about odd metadata and about large pictures that do fit

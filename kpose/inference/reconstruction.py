@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ __all__ = ["Reconstruction"]
 NOTEBOOK_HEIGHT = 400
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reconstruction:
     """The object in one photo; pixels are those of the upright photo, tensors are on the CPU.
 
@@ -61,6 +62,15 @@ class Reconstruction:
     """Which keypoints agree with the camera."""
     heatmaps: Float[Tensor, "N h w"] | None = None
     """Where in the crop each keypoint may be."""
+
+    def __repr__(self) -> str:
+        """Say in one line what was found, without the tensors."""
+        name = self.source if isinstance(self.source, str | PathLike) else f"a {type(self.source).__name__}"
+        points = "" if self.keypoints is None else f", {len(self.keypoints)} keypoints"
+        return (
+            f"Reconstruction({name}, located_by={self.located_by!r}, box={self.box}, valid={self.valid}, "
+            f"{len(self.mesh.vertices)} vertices{points})"
+        )
 
     @cached_property
     def photo(self) -> Image.Image:

@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 from PIL import Image, PngImagePlugin
 
 import kpose
-from kpose.files import file_digest, fingerprint, parse_json, read_json, safe_name, write_file, write_text
+from kpose.files import (
+    file_digest,
+    fingerprint,
+    parse_json,
+    read_json,
+    real_path,
+    safe_name,
+    write_file,
+    write_text,
+)
 from kpose.inference.export import save_mesh
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.record import json_text, reconstruction_record
@@ -48,6 +57,11 @@ class PhotoResult(NamedTuple):
         """The mesh once more, in a form that a page may load from the disk."""
         return self.folder / "viewer" / f"{self.name}.js"
 
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """Files beside the record."""
+        return self.mesh, self.overlay, self.script
+
     def is_done(self, made_from: str) -> bool:
         """Tell whether the result is there and was made from these contents and options.
 
@@ -58,8 +72,7 @@ class PhotoResult(NamedTuple):
             Whether there is nothing left to do.
         """
         record = read_record(self.record) or {}
-        files = self.mesh, self.overlay, self.script
-        return record.get("made_from") == made_from and all(path.exists() for path in files)
+        return record.get("made_from") == made_from and all(path.exists() for path in self.files)
 
     def check(self, photo: Path, inputs: set[Path], *, overwrite: bool) -> None:
         """Refuse to replace what kpose did not make from this photo.
@@ -69,20 +82,21 @@ class PhotoResult(NamedTuple):
 
         Args:
             photo: The photo.
-            inputs: Files that must not be replaced, resolved.
+            inputs: Files that must not be replaced, as `real_path` gives them.
             overwrite: Whether files of others may be replaced.
 
         Raises:
             ValueError: If a result would replace an input.
             FileExistsError: If a file is not ours, or belongs to another photo.
         """
-        for path in (self.record, self.mesh, self.overlay, self.script):
-            if path.resolve() in inputs:
+        record = read_record(self.record) or {}
+        for path in (self.record, *self.files):
+            if real_path(path) in inputs:
                 raise ValueError(f"Its result {path} would replace an input. Choose another --out.")
-            if not overwrite and path.exists() and not made_by_kpose(path):
+            if not overwrite and path.exists() and not _is_unchanged(path, record):
                 raise FileExistsError(f"Its result {path} exists. Choose another --out, or give --overwrite.")
-        other = (read_record(self.record) or {}).get("photo")
-        if not overwrite and other is not None and Path(other).resolve() != photo.resolve():
+        other = record.get("photo")
+        if not overwrite and other is not None and real_path(other) != real_path(photo):
             raise FileExistsError(
                 f"{self.record} is the result of {other}. Choose another --out, or give --overwrite."
             )
@@ -99,7 +113,8 @@ class PhotoResult(NamedTuple):
             ValueError: If the pose is not finite; nothing is written then.
         """
         record = {"photo": str(photo), "made_from": made_from, **reconstruction_record(reconstruction)}
-        text = json_text(record)
+        json_text(record)  # refuses a pose that is not finite
+        self.record.unlink(missing_ok=True)  # else, after an interruption, it would tell of files that are replaced
         picture = to_pillow(reconstruction.overlay())
         note = PngImagePlugin.PngInfo()
         note.add_text("Software", MARK)
@@ -107,7 +122,8 @@ class PhotoResult(NamedTuple):
         save_mesh(reconstruction.mesh, self.mesh, overwrite=True)
         model = base64.b64encode(self.mesh.read_bytes()).decode()
         write_text(self.script, f'{SCRIPT_MARK}showMesh("{model}");\n')
-        write_text(self.record, text)
+        record["files"] = {path.name: file_digest(path) for path in self.files}
+        write_text(self.record, json_text({**record, "digest": fingerprint(parse_json(json_text(record)))}))
 
 
 def settings_of(photo: Path, options: Mapping[str, Any]) -> str:
@@ -133,11 +149,14 @@ def made_by_kpose(path: Path) -> bool:
         path: JSON, GLB, PNG, script or page.
 
     Returns:
-        Whether it bears kpose's mark. A file that cannot be read does not.
+        Whether it bears kpose's mark, and a JSON file its own digest. A file that cannot be read does not.
     """
+    if not path.is_file():
+        return False
     try:
         if path.suffix == ".json":
-            return read_record(path) is not None
+            record = read_record(path) or {}
+            return bool(record.pop("digest", None) == fingerprint(record))
         if path.suffix == ".png":
             with Image.open(path) as picture:
                 return picture.info.get("Software") == MARK
@@ -150,6 +169,14 @@ def made_by_kpose(path: Path) -> bool:
             return head.startswith(SCRIPT_MARK.encode()) or f"<!-- {MARK} -->".encode() in head
     except (OSError, ValueError, LookupError, TypeError, SyntaxError):
         return False
+
+
+def _is_unchanged(path: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether a result is as it was written; of an interrupted run there is no record, and its marks count."""
+    digests = record.get("files")
+    if path.suffix == ".json" or not isinstance(digests, Mapping):
+        return made_by_kpose(path)
+    return path.is_file() and digests.get(path.name) == file_digest(path)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

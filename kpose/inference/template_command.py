@@ -78,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     mesh.add_argument("--up", default="+z", metavar="AXIS", help="axis that points up, as in --up=+y")
     mesh.add_argument(
-        "--tolerance", type=float, default=0.2, metavar="SHARE",
-        help="largest asymmetry: share of the volume of shape and mirror image that only one fills (default: 0.2)",
+        "--tolerance", type=float, default=0.1, metavar="SHARE",
+        help="largest asymmetry: share of the volume of shape and mirror image that only one fills (default: 0.1)",
     )  # fmt: skip
     mesh.add_argument("--symmetrise", action="store_true", help="accept any asymmetry")
     mesh.add_argument(

@@ -111,7 +111,7 @@ def mesh_solid(
     *,
     front: str = "-y",
     up: str = "+z",
-    tolerance: float = 0.2,
+    tolerance: float = 0.1,
     max_hole: float = 0.1,
     cells: int = CELLS,
 ) -> tuple[Solid, float]:

@@ -154,8 +154,8 @@ def _move(before: Tensor, image: Tensor, thing: _Thing) -> Bool[Tensor, "h w"]:
     moved = _shift(thing.mask, right, down)
     width = 2 * max(round(BLUR * length), 1) + 1
     blurred = moved[None, None].to(image)
-    for _ in range(2):
-        blurred = avg_pool2d(blurred, width, stride=1, padding=width // 2)
+    for window in ((width, 1), (1, width)) * 2:  # one direction at a time: the window is wide
+        blurred = avg_pool2d(blurred, window, stride=1, padding=(window[0] // 2, window[1] // 2))
     prior = blurred[0, 0].clamp(CERTAINTY, 1 - CERTAINTY).logit()
     colors = color_share(image, thing.colors, thing.surroundings).clamp(CERTAINTY, 1 - CERTAINTY).logit()
     parts = [mask for mask in _components(prior + colors > 0) if (mask & moved).any()]

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +14,11 @@ import torch
 from tqdm import tqdm
 
 from kpose.data.video_sequence import read_identities
-from kpose.files import fresh_file, safe_name
+from kpose.files import fresh_file, real_path, safe_name
 from kpose.inference.options import (
     add_predictor_options,
     check_predictor_options,
+    checkpoint_files,
     load_predictor,
     load_segmenter,
 )
@@ -36,6 +38,8 @@ from kpose.visualization.video_file import VideoWriter
 __all__ = ["main"]
 
 FAULTS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, AssertionError)  # the last: no CUDA
+
+MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?\.(glb|mtl|obj|ply|png)")
 
 
 class _Outputs(NamedTuple):
@@ -74,7 +78,8 @@ def main(args: Sequence[str] | None = None) -> int:
         started = time.perf_counter()
         count, seen = _run(video, frames, outputs, options)
     except FAULTS as error:
-        _say(f"{options.video}: {one_line(error)}")
+        line = one_line(error)
+        _say(line if options.video in line else f"{options.video}: {line}")
         return 1
     rate = count / max(time.perf_counter() - started, 1e-9)
     for fault in faults:
@@ -148,11 +153,10 @@ def _outputs(options: argparse.Namespace) -> _Outputs:
         options.out / f"{name}_cameras.json",
         options.out / f"{name}_meshes",
     )
-    inputs = {
-        path.resolve() for path in (Path(options.video), options.checkpoint, options.mask) if path is not None
-    }
+    given = (Path(options.video), *checkpoint_files(options), options.mask)
+    inputs = {real_path(path) for path in given if path is not None}
     for path in outputs:
-        if path.resolve() in inputs:
+        if real_path(path) in inputs:
             raise ValueError(f"Its result {path} would replace an input. Choose another --out.")
         if path.exists() and not options.overwrite:
             raise FileExistsError(f"Its result {path} exists. Choose another --out, or give --overwrite.")
@@ -187,6 +191,7 @@ def _run(
 ) -> tuple[int, int]:
     """Reconstruct and write frame by frame; give the number of frames and of reconstructions."""
     count = seen = 0
+    meshes: set[Path] = set()
     tracks: TrackFiles | None = None
     writer: VideoWriter | None = None
     with ExitStack() as stack, suppress(KeyboardInterrupt):  # how a camera is stopped
@@ -201,17 +206,26 @@ def _run(
                     writer = stack.enter_context(VideoWriter(fresh, sheet.size))
                 writer.add(sheet, found.frame.time_s)
             if options.meshes is not None:
-                _write_meshes(found, outputs.meshes, options.meshes)
+                meshes.update(_write_meshes(found, outputs.meshes, options.meshes))
             count += 1
             seen += sum(thing.reconstruction is not None for thing in found.objects)
+    if meshes:
+        _remove_meshes(outputs.meshes, kept=meshes)
     return count, seen
 
 
-def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> None:
+def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> Iterator[Path]:
     for thing in found.objects:
         if thing.reconstruction is not None:
             path = folder / f"{found.frame.number:06}_{thing.identity}.{kind}"
-            thing.reconstruction.save(path, overwrite=True)
+            yield from thing.reconstruction.save(path, overwrite=True)
+
+
+def _remove_meshes(folder: Path, kept: set[Path]) -> None:
+    """Remove what an earlier run, which this one replaces, has written for frames and objects that are no more."""
+    for path in folder.iterdir():
+        if MESH_FILE.fullmatch(path.name) and path not in kept:
+            path.unlink()
 
 
 def _say(line: str) -> None:

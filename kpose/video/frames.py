@@ -21,6 +21,7 @@ __all__ = ["Frame", "number_frames", "open_frames", "read_camera", "read_folder"
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+LEAST_LOSS = 0.1  # seconds that a video may end before it says so
 CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS and Windows
 
 
@@ -136,7 +137,7 @@ def read_video(path: Path) -> Iterator[Frame]:
         if stream.codec_context is None:
             raise ValueError(f"{path} holds video of a kind that FFmpeg does not know here. Convert it.")
         stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over in silence
-        announced, damaged, index = stream.frames, 0, 0
+        announced, damaged, index, end = stream.frames, 0, 0, 0.0
         for frame in _decode(av, container, stream):
             if frame is None or frame.is_corrupt:
                 damaged += 1
@@ -146,13 +147,17 @@ def read_video(path: Path) -> Iterator[Frame]:
             time = (
                 float((frame.pts - start) * stream.time_base) if known else index / float(stream.average_rate or 25)
             )
+            end = time + _frame_seconds(stream, frame)
             yield Frame(index, max(time, 0.0), _upright(frame))
             index += 1
+        seconds = _announced_seconds(av, container, stream)
     if damaged or index < announced:
         missing = f"{index} of {announced}" if announced else str(index)
         raise ValueError(f"{path} is damaged or cut short: {missing} frames could be read. Fetch it again.")
     if index == 0:
         raise ValueError(f"{path} holds no frame that can be read. Name another file.")
+    if seconds - end > max(LEAST_LOSS, 2 * end / index):
+        raise ValueError(f"{path} is cut short: it ends after {end:.2f} of {seconds:.2f} seconds. Fetch it again.")
 
 
 def read_camera(name: str | None = None) -> Iterator[Frame]:
@@ -187,6 +192,22 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
             time = float(frame.time or 0.0)
             start = time if start is None else start
             yield Frame(index, time - start, _upright(frame))
+
+
+def _frame_seconds(stream: Any, frame: "av.VideoFrame") -> float:  # noqa: ANN401
+    """Give how long a frame is shown, 0 if nothing says so."""
+    if getattr(frame, "duration", None) and stream.time_base is not None:
+        return float(frame.duration * stream.time_base)
+    return 1 / float(stream.average_rate) if stream.average_rate else 0.0
+
+
+def _announced_seconds(av: ModuleType, container: Any, stream: Any) -> float:  # noqa: ANN401
+    """Give how long the video says it is, 0 if it does not: Matroska files do not count their frames."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is None or len(container.streams) > 1:  # another stream may be the longer one
+        return 0.0
+    return float((container.duration - (container.start_time or 0)) / av.time_base)
 
 
 def _open(av: ModuleType, path: Path) -> Any:  # noqa: ANN401

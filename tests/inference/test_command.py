@@ -1,4 +1,6 @@
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,24 @@ def test_what_stands_out_is_taken_for_the_object(
     assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--segmenter", tmp_path) == 1
     [line] = capsys.readouterr().err.strip().splitlines()
     assert str(tmp_path) in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_file_in_a_folder_is_one_line_each(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    photo.rename(folder / photo.name)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "circle.jpg").symlink_to(folder / "circle.jpg")
+    (folder / "nowhere.jpg").symlink_to(folder / "missing.jpg")
+    assert call(checkpoints["quaternion"], out, folder) == 1
+    circle, nowhere, pipe, *_, last = capsys.readouterr().err.strip().splitlines()
+    assert re.match("There is no photo .*circle.jpg", circle)
+    assert re.match("There is no photo .*nowhere.jpg", nowhere)
+    assert re.search("pipe.jpg is a pipe", pipe)
+    assert "Predicted 1 of 4 photos" in last
 
 
 def test_every_kind_of_file_in_one_call(
@@ -224,6 +244,25 @@ def test_what_others_made_of_a_result_is_kept(checkpoints: dict[str, Path], phot
         assert (out / name).read_bytes() == mine
 
 
+@pytest.mark.parametrize("name", ["robin.glb", "robin_overlay.png", "robin.json", "viewer/robin.js"])
+def test_a_change_of_a_result_is_kept(
+    name: str, checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call(checkpoints["quaternion"], out, photo) == 0
+    content = (out / name).read_bytes()
+    if name == "robin.json":
+        changed = json.dumps({**json.loads(content), "species": "robin"}).encode()
+    else:
+        changed = content + b" "
+    (out / name).write_bytes(changed)
+    assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60") == 1
+    assert f"{name} exists" in capsys.readouterr().err
+    assert (out / name).read_bytes() == changed
+    assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60", "--overwrite") == 0
+    assert (out / name).read_bytes() != changed
+
+
 def test_the_result_of_another_photo_is_kept(
     checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,8 +287,8 @@ def test_an_interrupted_run_is_taken_up(
 
     with monkeypatch.context() as patch:
         patch.setattr("kpose.inference.results.write_text", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            call(checkpoints["quaternion"], out, photo)
+        assert call(checkpoints["quaternion"], out, photo) == 130
+    assert (out / "index.html").exists()
     assert sorted(stamps(out)) == ["robin.glb", "robin_overlay.png"]
     assert call(checkpoints["quaternion"], out, photo) == 0
     assert sorted(stamps(out)) == ["robin.glb", "robin.json", "robin_overlay.png"]
@@ -340,6 +379,9 @@ def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
         ["{photo}", "--box", "0", "0", "9", "9", "--whole-frame"],
         ["{photo}", "--whole-frame", "--segmenter", "model"],
         ["{photo}", "--label", "owl"],
+        ["{photo}", "--device", "gpu"],
+        ["{photo}", "--device", "meta:x"],
+        ["{photo}", "--image-size", "0"],
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -364,7 +406,23 @@ def test_a_bad_box_is_one_line(
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(SystemExit):
+        call(photo, photo, photo)
+    assert "--out needs a folder" in capsys.readouterr().err
     assert call(photo, tmp_path / "out", photo) == 1
     assert call(tmp_path / "missing.ckpt", tmp_path / "out", photo) == 1
-    assert call(photo, photo, photo) == 1  # the folder is a file
+    assert call(tmp_path, tmp_path / "out", photo) == 1
     assert len(capsys.readouterr().err.splitlines()) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_folder_is_a_checkpoint(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "saved", tmp_path / "out"
+    Predictor.from_checkpoint(checkpoints["quaternion"]).save_pretrained(folder)
+    assert call(folder, out, photo) == 0
+    before = stamps(out)
+    assert call(folder, out, photo) == 0
+    assert stamps(out) == before
+    assert call(checkpoints["quaternion"], tmp_path / "other", photo) == 0
+    cameras = [json.loads((place / "robin.json").read_text())["camera"] for place in (out, tmp_path / "other")]
+    assert cameras[0] == cameras[1]

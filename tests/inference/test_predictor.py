@@ -83,6 +83,12 @@ def test_keypoints_have_confidence_and_inliers(predictor: Predictor) -> None:
     assert (found.keypoints < torch.tensor([right, bottom]) + 0.01).all()
 
 
+def test_a_reconstruction_is_one_line(predictor: Predictor) -> None:
+    [found] = predictor(torch.rand(3, 40, 40))
+    assert repr(found).startswith("Reconstruction(a Tensor, located_by=")
+    assert len(repr(found)) < 200
+
+
 def test_a_head_without_keypoints_has_none(checkpoints: dict[str, Path]) -> None:
     [found] = Predictor.from_checkpoint(checkpoints["quaternion"])(noise())
     assert found.keypoints is found.confidence is found.inliers is None

@@ -89,6 +89,13 @@ def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, config,
     assert files(tmp_path / "out") == {}
 
 
+def test_missing_data_are_told_before_a_backbone_is_looked_for(config, capsys):
+    data = "--data={class_path: FolderDataModule, init_args: {root: nowhere}}"
+    backbone = "--backbone={class_path: TransformersBackbone, init_args: {name: nobody/nothing}}"
+    assert main(["--config", str(config), data, backbone, "--out=out"]) == 1
+    assert "the folder nowhere/images" in capsys.readouterr().err
+
+
 def test_missing_parts_give_one_line(config, capsys):
     for part in ("heads", "data", "backbone"):
         settings = yaml.safe_load(config.read_text())

@@ -148,6 +148,17 @@ def test_results_are_not_replaced_unless_asked(
     assert (out / "frames_cameras.csv").read_text().startswith("frame,")
 
 
+def test_meshes_of_an_earlier_run_go_when_they_are_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
+    arguments = (folder, *BOX, "--no-overlay", "--meshes", "glb", "--frames")
+    assert call(checkpoint, out, *arguments, "3") == 0
+    meshes = out / "frames_meshes"
+    (meshes / "mine.glb").write_text("mine")
+    assert sorted(path.name for path in meshes.glob("0*")) == [f"00000{k}_1.glb" for k in range(3)]
+    assert call(checkpoint, out, *arguments, "1", "--overwrite") == 0
+    assert sorted(path.name for path in meshes.iterdir()) == ["000000_1.glb", "mine.glb"]
+
+
 def test_a_failure_in_the_middle_leaves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,22 @@ def test_a_truncated_video_gives_what_there_is_and_says_so(video_file: Callable[
     assert fault.count("\n") == 0
 
 
+def test_a_truncated_video_that_does_not_count_its_frames_says_so(video_file: Callable[..., Path]) -> None:
+    path = video_file("bird.mkv", count=20)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(0.6 * len(content))])
+    frames, fault = read_all(read_video(path))
+    assert 0 < len(frames) < 18
+    assert fault.endswith("of 2.00 seconds. Fetch it again.") or "damaged" in fault
+
+
+@pytest.mark.parametrize("name", ["bird.mkv", "bird.avi", "bird.mov", "bird.ts", "bird.mp4"])
+@pytest.mark.parametrize("count", [1, 20])
+def test_whole_videos_of_any_kind_are_whole(name: str, count: int, video_file: Callable[..., Path]) -> None:
+    frames, fault = read_all(read_video(video_file(name, count=count)))
+    assert (len(frames), fault) == (count, "")
+
+
 def test_a_damaged_video_goes_on_behind_the_damage(video_file: Callable[..., Path]) -> None:
     path = video_file(count=24)
     content = bytearray(path.read_bytes())
