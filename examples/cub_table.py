@@ -32,7 +32,7 @@ HEADS: dict[str, Callable[[FeatureSpec], PoseHead]] = {
     "Gram-Schmidt": GramSchmidtHead,
     "SVD": ProcrustesHead,
     # The finest cached map has 14 × 14 cells, and a Gaussian of the paper's 0.05 would be narrower than one.
-    "keypoints": partial(KeypointHead, width=128, sigma=0.1, occluded_weight=1.0),
+    "keypoints": partial(KeypointHead, width=128, occluded_weight=1.0),
 }
 COLUMNS = {
     "test/angle_deg": "mean, deg",

@@ -63,7 +63,7 @@ def test_wild_peaks_are_outvoted():
 
 def test_empty_heatmaps_give_a_flagged_finite_camera():
     head = KeypointHead(SPEC).eval()
-    head.network = Oracle(torch.zeros(2, 48, 16, 16))
+    head.network = Oracle(torch.zeros(2, 16, 16, 16))
     prediction = head(features(2))
     assert not prediction.valid.any()
     assert all(part.isfinite().all() for part in prediction.camera)
@@ -71,7 +71,7 @@ def test_empty_heatmaps_give_a_flagged_finite_camera():
 
 def test_keypoints_are_closed_under_mirroring():
     head = KeypointHead(SPEC)
-    assert len(head.keypoint_indices.unique()) == 48
+    assert len(head.keypoint_indices.unique()) == 16
     permutation = mirror_permutation(head.keypoint_indices, bird().mirror)
     camera = example_batch(3)["camera"]
     points = head.template_vertices[head.keypoint_indices].expand(3, -1, -1)
