@@ -40,7 +40,7 @@ format: $(READY)  ## Format the code and mend what ruff can mend
 docs: $(READY)  ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-results: $(READY)  ## Write the figures of docs/results.md anew from docs/results/*.json
+results: $(READY)  ## Write the figures of the pages in docs/ anew from docs/results/*.json
 	$(BIN)/python docs/refresh_results.py
 
 api: $(READY)  ## Record the public names in tests/api_surface.json

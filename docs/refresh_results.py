@@ -1,9 +1,12 @@
-"""Write the generated figures of results.md anew from the JSON files in results/."""
+"""Write the generated figures of the pages beside this file anew from the JSON files in results/."""
 
 from pathlib import Path
 
 from kpose.files import write_text
 from kpose.reproduction import refreshed_page
 
-page = Path(__file__).with_name("results.md")
-write_text(page, refreshed_page(page))
+for page in sorted(Path(__file__).parent.glob("*.md")):
+    text = page.read_text(encoding="utf-8")
+    fresh = refreshed_page(page)
+    if fresh != text:
+        write_text(page, fresh)

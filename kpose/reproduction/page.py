@@ -1,7 +1,7 @@
 """Pages with generated figures: what lies between two marks is written from a JSON file.
 
 A block stands between ``<!-- figures: FILE.json -->`` and ``<!-- end of figures -->``; files are found from the
-folder of the page. ``make results`` writes those of ``docs/results.md`` anew.
+folder of the page. ``make results`` writes those of the pages in ``docs`` anew.
 """
 
 import json

@@ -7,7 +7,7 @@ from kpose.reproduction import ablations_markdown, refreshed_page, table1_markdo
 from kpose.reproduction.plot import draw_table1
 from kpose.visualization import from_pillow
 
-PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 
 
 def scores(angle, iou):
@@ -103,8 +103,14 @@ def test_blocks_of_a_page_are_written_anew_and_the_rest_is_left(tmp_path):
         refreshed_page(page)
 
 
-def test_the_page_of_results_is_up_to_date():
-    assert refreshed_page(PAGE) == PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_figures_of_a_page_are_up_to_date(page):
+    assert refreshed_page(page) == page.read_text(encoding="utf-8")
+
+
+def test_pages_have_figures():
+    pages = [page.name for page in PAGES if "<!-- figures: " in page.read_text(encoding="utf-8")]
+    assert pages == ["ablations.md", "results.md"]
 
 
 def test_the_plot_shows_every_head(tmp_path):
