@@ -21,6 +21,8 @@ from kpose.pipeline.run import Pipeline
 __all__ = ["main", "pipeline_arguments"]
 
 PARTS = {"data": LightningDataModule, "backbone": Backbone}  # given to the pipeline as configurations
+DESCRIPTION = "Run all stages, from images and masks to trained pose heads. What is done is not done again."
+TITLES = {"data": "images and masks, a data module", "backbone": "what turns images into feature maps"}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -62,10 +64,11 @@ def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose 
         ArgumentError: If the arguments are wrong.
         SystemExit: If they ask for help.
     """
-    parser = ArgumentParser(prog=prog, description=__doc__, exit_on_error=False, parser_mode=BOUNDED_YAML)
+    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False, parser_mode=BOUNDED_YAML)
     parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
     for name, kind in PARTS.items():
         parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
+        (parser.groups or {})[name].title = TITLES[name]  # else the first line of the class's documentation
     parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
     with parsing():
         parsed = parser.parse_args(None if args is None else list(args))
