@@ -75,6 +75,7 @@ def test_configured_variants_are_heads():
     from jsonargparse import ArgumentParser
 
     from kpose.backbones import TinyBackbone
+    from kpose.configuration_files import instantiate
 
     sys_path = [str(EXAMPLES), str(EXAMPLES / "custom_head")]
     with pytest.MonkeyPatch.context() as patch:
@@ -86,7 +87,7 @@ def test_configured_variants_are_heads():
         parser.add_function_arguments(main, as_positional=False)
         for name in ("synthetic", "cub"):
             found = parser.parse_args(["--config", str(CONFIGS / f"{name}.yaml"), "--out=x"])
-            heads = parser.instantiate_classes(found.clone(with_meta=False)).variants if name == "synthetic" else {}
+            heads = instantiate(parser, found).variants if name == "synthetic" else {}
             for head in heads.values():
                 head(TinyBackbone(width=8).spec)
             assert "default" in found.variants
