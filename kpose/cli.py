@@ -20,6 +20,7 @@ OWN = {
 }
 
 LIGHTNINGS = ("fit", "validate", "test")
+EXPLAINED = ("-h", "--help", "--version")
 USAGE = """usage: kpose COMMAND ..., with one of the commands
 
   fit         train a pose head: backbone, head, data and trainer from configuration files
@@ -58,22 +59,19 @@ def main(args: Sequence[str] | None = None) -> None:
     command = arguments[0] if arguments else None
     if command in OWN:
         code = importlib.import_module(OWN[command]).main(arguments[1:])
-    elif command in LIGHTNINGS or (command is not None and command.startswith("--print")):
+    elif command is None or command in EXPLAINED or not (command in LIGHTNINGS or command.startswith("-")):
+        code = _explain(command)
+    else:
         # It warns about arguments given in Python beside those of the process, so the latter are left to it.
         code = importlib.import_module("kpose.training").main(None if args is None else arguments)
-    else:
-        code = _explain(command)
     if code:
         sys.exit(code)
 
 
 def _explain(command: str | None) -> int:
     """Print the commands, or the version; what takes seconds to import is left alone."""
-    if command in ("--help", "-h"):
-        sys.stdout.write(USAGE)
-        return 0
-    if command == "--version":
-        sys.stdout.write(f"kpose {kpose.__version__}\n")
+    if command in EXPLAINED:
+        sys.stdout.write(f"kpose {kpose.__version__}\n" if command == "--version" else USAGE)
         return 0
     sys.stderr.write(USAGE if command is None else f"kpose: There is no command {command!r}.\n{USAGE}")
     return 2

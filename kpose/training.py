@@ -21,12 +21,9 @@ from kpose.tasks import Task
 
 __all__ = ["main", "run_lightning"]
 
-DESCRIPTION = """Camera pose from single photos: train, validate and test pose heads here. Other commands, each
-with a --help of its own: `kpose pipeline` (all stages of training), `predict` (photos), `video`, `app` (photos in
-a browser), `template` (the mean shape of another category) and `reproduce` (the paper's tables)."""
-
-
-REFUSALS = re.compile(r"^\s*- (?!Expected a <class 'NoneType'>)(.+)$", re.MULTILINE)
+DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all commands."
+NOT_NONE = "Expected a <class 'NoneType'>"
+REFUSALS = re.compile(rf"^\s*- (?!{NOT_NONE})(.+)$", re.MULTILINE)
 
 
 class RefusedSettings(ValueError):
@@ -57,11 +54,12 @@ class CommandLine(LightningCLI):
             reason: BaseException = error
             while reason.__cause__ is not None:  # jsonargparse's text about arguments that may be None hides it
                 reason = reason.__cause__
-            # On Python 3.10 the cause is that the value is not None, and what was refused is in the text alone.
             lines = REFUSALS.findall(str(error))
-            if not lines and not _comes_from(reason, Path(kpose.__file__).parent):
+            if lines and str(reason).startswith(NOT_NONE):  # on Python 3.10 what was refused is in the text alone
+                raise RefusedSettings(lines[0]) from error
+            if not _comes_from(reason, Path(kpose.__file__).parent):
                 raise
-            raise RefusedSettings(lines[0] if lines else str(reason)) from error
+            raise RefusedSettings(str(reason)) from error
 
 
 def main(args: Sequence[str] | None) -> int:

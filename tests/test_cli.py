@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import kpose
-from kpose.cli import OWN, main
+from kpose.cli import LIGHTNINGS, OWN, main
 from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird, save_template
@@ -138,6 +138,13 @@ def test_settings_and_files_that_cannot_be_used_are_one_line(more, line, argumen
     assert line in last
 
 
+def test_a_configuration_before_the_command_is_read(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--config", "nowhere.yaml", "fit"])
+    assert caught.value.code == 2
+    assert "nowhere.yaml" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_errors_of_code_keep_their_traceback(arguments, monkeypatch):
     def fail(*_):
         raise ValueError("a mistake of the code")
@@ -150,7 +157,8 @@ def test_errors_of_code_keep_their_traceback(arguments, monkeypatch):
 def test_the_commands_are_listed(capsys):
     main(["--help"])
     usage = capsys.readouterr().out
-    assert all(f"\n  {command} " in usage for command in (*OWN, *CommandLine.subcommands()))
+    assert set(LIGHTNINGS) == set(CommandLine.subcommands())
+    assert all(f"\n  {command} " in usage for command in (*OWN, *LIGHTNINGS))
     main(["--version"])
     assert capsys.readouterr().out == f"kpose {kpose.__version__}\n"
     for wrong in ([], ["predct"]):

@@ -71,7 +71,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
     Args:
         spec: What the backbone gives.
         template: Mean shape of the category, or a file of it; the built-in bird when None.
-        num_keypoints: Number of points; with 8 to 32 cameras were better than with more (docs/ablations.md).
+        num_keypoints: Number of points; 16 gave better cameras than 32 and more (docs/ablations.md).
         width: Channels of the network.
         sigma: Standard deviation of the Gaussians, in normalised units. On maps of fewer than 40
             cells a side the paper's 0.05 is narrower than a cell and training stays near empty maps for long.

@@ -45,6 +45,7 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no such file.
+        PermissionError: If it may not be read.
         ValueError: If it is damaged or no checkpoint, of another stage, of another version of kpose, or made of
             classes that are not trusted; one line says which.
     """
@@ -57,6 +58,8 @@ def load_checkpoint(
         raise ValueError(
             f"{path} holds more than tensors and plain values, or is damaged; nothing of it was run. Train it anew."
         ) from error
+    except PermissionError:
+        raise
     except READ_ERRORS as error:
         raise ValueError(
             f"{path} is damaged, cut short or no checkpoint. Copy it again, or train it anew."

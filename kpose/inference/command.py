@@ -16,6 +16,7 @@ from kpose.inference.options import (
     checkpoint_files,
     load_predictor,
     load_segmenter,
+    output_folder,
 )
 from kpose.inference.page import write_page
 from kpose.inference.photo import load_photo
@@ -183,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "photos", nargs="+", type=Path, metavar="PHOTO", help="photo file of any usual kind, or folder of photos"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"),
         help="box around the object in pixels, of a single photo",

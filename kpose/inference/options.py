@@ -14,6 +14,7 @@ __all__ = [
     "checkpoint_files",
     "load_predictor",
     "load_segmenter",
+    "output_folder",
 ]
 
 
@@ -56,20 +57,34 @@ def check_predictor_options(parser: argparse.ArgumentParser, options: argparse.N
         options: What it has read.
 
     Raises:
-        SystemExit: If there is a label without a segmenter, no such device here, a size that is not positive, or
-            a file in place of the folder for the results.
+        SystemExit: If there is a label without a segmenter, no such device here, or a size that is not positive.
     """
     try:
         torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError):  # the latter where torch is built without CUDA
         parser.error(f"--device needs a device of this machine, such as cpu or cuda:0; got {options.device}")
-    out = getattr(options, "out", None)  # a browser's results are not written
-    if out is not None and out.exists() and not out.is_dir():
-        parser.error(f"--out needs a folder; {out} is a file")
     if options.image_size is not None and options.image_size < 1:
         parser.error("--image-size must be positive")
     if options.label is not None and options.segmenter is None:
         parser.error("--label is what the model of --segmenter calls the object; give both")
+
+
+def output_folder(text: str) -> Path:
+    """Read the argument of ``--out``, as a type of argparse.
+
+    Args:
+        text: The argument.
+
+    Returns:
+        Folder; it need not be there.
+
+    Raises:
+        ArgumentTypeError: If it is a file.
+    """
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file; a folder is needed")
+    return path
 
 
 def load_predictor(options: argparse.Namespace, segmenter: Segmenter | None) -> Predictor:

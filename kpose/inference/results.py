@@ -113,7 +113,7 @@ class PhotoResult(NamedTuple):
             ValueError: If the pose is not finite; nothing is written then.
         """
         record = {"photo": str(photo), "made_from": made_from, **reconstruction_record(reconstruction)}
-        json_text(record)  # refuses a pose that is not finite
+        plain = parse_json(json_text(record))  # before anything is written: a pose may not be finite
         self.record.unlink(missing_ok=True)  # else, after an interruption, it would tell of files that are replaced
         picture = to_pillow(reconstruction.overlay())
         note = PngImagePlugin.PngInfo()
@@ -122,8 +122,8 @@ class PhotoResult(NamedTuple):
         save_mesh(reconstruction.mesh, self.mesh, overwrite=True)
         model = base64.b64encode(self.mesh.read_bytes()).decode()
         write_text(self.script, f'{SCRIPT_MARK}showMesh("{model}");\n')
-        record["files"] = {path.name: file_digest(path) for path in self.files}
-        write_text(self.record, json_text({**record, "digest": fingerprint(parse_json(json_text(record)))}))
+        plain["files"] = {path.name: file_digest(path) for path in self.files}
+        write_text(self.record, json_text({**plain, "digest": fingerprint(plain)}))
 
 
 def settings_of(photo: Path, options: Mapping[str, Any]) -> str:

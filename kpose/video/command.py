@@ -21,6 +21,7 @@ from kpose.inference.options import (
     checkpoint_files,
     load_predictor,
     load_segmenter,
+    output_folder,
 )
 from kpose.messages import one_line
 from kpose.video.association import AssociationTracker
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "video", metavar="VIDEO", help="video file, folder of frames, or camera[:NAME] for a camera"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder for the results")
     targets = parser.add_argument_group(
         "what to follow",
         "What stands out in the first frame, if not said. Boxes are numbered from 1 in their order.",
@@ -209,7 +210,7 @@ def _run(
                 meshes.update(_write_meshes(found, outputs.meshes, options.meshes))
             count += 1
             seen += sum(thing.reconstruction is not None for thing in found.objects)
-    if meshes:
+    if options.meshes is not None and outputs.meshes.is_dir():
         _remove_meshes(outputs.meshes, kept=meshes)
     return count, seen
 

@@ -52,6 +52,26 @@ def _damaged(files: list[bytes]) -> Make:
     return lambda draw: damage(draw.choice(files), files, draw)
 
 
+def _contents(good: list[Any], write: Callable[[Any], bytes]) -> Make:
+    """Damage the bytes of contents, or write other contents."""
+    files = [write(content) for content in good]
+
+    def make(draw: random.Random) -> bytes:
+        at = draw.randrange(len(good))
+        if draw.random() < 0.5:
+            return damage(files[at], files, draw)
+        changed = good[at]
+        for _ in range(draw.choice((0, 1, 1, 3))):  # what is not changed must be read
+            changed = distort(changed, draw)
+        return write(changed)
+
+    return make
+
+
+def _write_json(content: Any) -> bytes:
+    return json.dumps(content, indent=1).encode()
+
+
 # ---- pictures
 
 SIZE = (24, 20)
@@ -120,16 +140,6 @@ COCO = {
         {"id": 3, "image_id": 2, "category_id": 7, "segmentation": {"size": [9, 9], "counts": "94k1"}},
     ],
 }  # fmt: skip
-
-
-def _coco(draw: random.Random) -> bytes:
-    if draw.random() < 0.5:
-        content = json.dumps(COCO).encode()
-        return damage(content, [content], draw)
-    content = COCO
-    for _ in range(draw.choice((1, 1, 3))):
-        content = distort(content, draw)
-    return json.dumps(content).encode()
 
 
 def _read_coco(path: Path) -> object:
@@ -246,23 +256,10 @@ def checkpoint_contents() -> dict[str, Any]:
     }
 
 
-def _checkpoints() -> Make:
-    contents = checkpoint_contents()
+def _write_checkpoint(contents: Any) -> bytes:
     file = io.BytesIO()
     torch.save(contents, file)
-    good = file.getvalue()
-
-    def make(draw: random.Random) -> bytes:
-        if draw.random() < 0.6:
-            return damage(good, [good], draw)
-        changed = contents
-        for _ in range(draw.choice((1, 1, 2))):
-            changed = distort(changed, draw)
-        fresh = io.BytesIO()
-        torch.save(changed, fresh)
-        return fresh.getvalue()
-
-    return make
+    return file.getvalue()
 
 
 # ---- CUB's text files
@@ -292,13 +289,25 @@ CUB_FILES = (
 )
 
 
+def _cub(folder: Path) -> Make:
+    write_fake_cub(folder / "good_cub", 4, pictures=False)
+    files = {name: (folder / "good_cub" / name).read_bytes() for name in CUB_FILES}
+
+    def make(draw: random.Random) -> bytes:
+        at = draw.randrange(len(CUB_FILES))
+        content = damage(files[CUB_FILES[at]], list(files.values()), draw)
+        # The reader tells by the length which file it is; trailing blank lines change nothing.
+        return content + b"\n" * ((at - len(content)) % len(CUB_FILES))
+
+    return make
+
+
 # ---- folders of networks
 
 
 def _networks(folder: Path) -> tuple[Callable[[Path], object], Make]:
     """Damage the description in a folder of `Predictor.save_pretrained`."""
-    contents = checkpoint_contents()
-    torch.save(contents, folder / "good.ckpt")
+    (folder / "good.ckpt").write_bytes(_write_checkpoint(checkpoint_contents()))
     Predictor.from_checkpoint(folder / "good.ckpt").save_pretrained(folder / "network")
     good = (folder / "network" / CONFIG_FILE).read_bytes()
 
@@ -306,22 +315,7 @@ def _networks(folder: Path) -> tuple[Callable[[Path], object], Make]:
         (folder / "network" / CONFIG_FILE).write_bytes(path.read_bytes())
         return Predictor.from_pretrained(folder / "network")
 
-    return read, _json(json.loads(good))
-
-
-def _json(content: Any) -> Make:
-    """Damage JSON as bytes, or write other JSON."""
-    file = json.dumps(content, indent=1).encode()
-
-    def make(draw: random.Random) -> bytes:
-        if draw.random() < 0.5:
-            return damage(file, [file], draw)
-        changed = content
-        for _ in range(draw.choice((1, 1, 3))):
-            changed = distort(changed, draw)
-        return json.dumps(changed).encode()
-
-    return make
+    return read, _contents([json.loads(good)], _write_json)
 
 
 # ---- video data sets
@@ -373,35 +367,17 @@ def _read_video(path: Path) -> object:
 # ---- configurations
 
 
-CONFIGURATIONS = sorted((Path(__file__).parents[2] / "examples" / "configs" / "pipeline").glob("*.yaml"))
+def _configurations() -> list[Any]:
+    folder = Path(__file__).parents[2] / "examples" / "configs" / "pipeline"
+    return [yaml.safe_load(path.read_bytes()) for path in sorted(folder.glob("*.yaml"))]
 
 
-def _configuration(draw: random.Random) -> bytes:
-    files = [path.read_bytes() for path in CONFIGURATIONS]
-    content = draw.choice(files)
-    if draw.random() < 0.5:
-        return damage(content, files, draw)
-    settings = yaml.safe_load(content)
-    for _ in range(draw.choice((1, 1, 3))):
-        settings = distort(settings, draw)
+def _write_yaml(settings: Any) -> bytes:
     return yaml.safe_dump(settings).encode("utf-8", "replace")
 
 
 def _read_configuration(path: Path) -> object:
     return pipeline_arguments(["--config", str(path), "--out", "out"])
-
-
-def _cub(folder: Path) -> Make:
-    write_fake_cub(folder / "good_cub", 4, pictures=False)
-    files = {name: (folder / "good_cub" / name).read_bytes() for name in CUB_FILES}
-
-    def make(draw: random.Random) -> bytes:
-        at = draw.randrange(len(CUB_FILES))
-        content = damage(files[CUB_FILES[at]], list(files.values()), draw)
-        # The reader tells by the length which file it is; trailing blank lines change nothing.
-        return content + b"\n" * ((at - len(content)) % len(CUB_FILES))
-
-    return make
 
 
 def readers(folder: Path) -> dict[str, Reader]:
@@ -415,13 +391,17 @@ def readers(folder: Path) -> dict[str, Reader]:
         "photo": Reader(load_photo, _pictures(mask=False)),
         "mask": Reader(lambda path: load_mask(path, SIZE[::-1]), _pictures(mask=True)),
         "folder": Reader(_check_entry, _pictures(mask=True), errors=()),
-        "coco": Reader(_read_coco, {".json": _coco}),
+        "coco": Reader(_read_coco, {".json": _contents([COCO], _write_json)}),
         "cameras": Reader(_load_cameras, {".safetensors": _cameras()}),
         "template": Reader(load_template, _templates(folder)),
         "cub": Reader(_read_cub, {".txt": _cub(folder)}),
-        "checkpoint": Reader(Predictor.from_checkpoint, {".ckpt": _checkpoints()}),
+        "checkpoint": Reader(
+            Predictor.from_checkpoint, {".ckpt": _contents([checkpoint_contents()], _write_checkpoint)}
+        ),
         "network": Reader(read_network, {".json": network}),
-        "youtube_vos": Reader(_read_youtube_vos, {".json": _json(YOUTUBE_VOS)}),
+        "youtube_vos": Reader(_read_youtube_vos, {".json": _contents([YOUTUBE_VOS], _write_json)}),
         "video": Reader(_read_video, _videos(folder)),
-        "configuration": Reader(_read_configuration, {".yaml": _configuration}, errors=(ArgumentError,)),
+        "configuration": Reader(
+            _read_configuration, {".yaml": _contents(_configurations(), _write_yaml)}, errors=(ArgumentError,)
+        ),
     }

@@ -408,7 +408,7 @@ def test_a_checkpoint_that_cannot_be_used_is_one_line(
 ) -> None:
     with pytest.raises(SystemExit):
         call(photo, photo, photo)
-    assert "--out needs a folder" in capsys.readouterr().err
+    assert "a folder is needed" in capsys.readouterr().err
     assert call(photo, tmp_path / "out", photo) == 1
     assert call(tmp_path / "missing.ckpt", tmp_path / "out", photo) == 1
     assert call(tmp_path, tmp_path / "out", photo) == 1

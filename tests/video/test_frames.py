@@ -1,4 +1,5 @@
 import builtins
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,7 @@ def test_a_truncated_video_that_does_not_count_its_frames_says_so(video_file: Ca
     path.write_bytes(content[: int(0.6 * len(content))])
     frames, fault = read_all(read_video(path))
     assert 0 < len(frames) < 18
-    assert fault.endswith("of 2.00 seconds. Fetch it again.") or "damaged" in fault
+    assert re.search(r"is cut short: it ends after [01]\.\d\d of 2\.00 seconds", fault)
 
 
 @pytest.mark.parametrize("name", ["bird.mkv", "bird.avi", "bird.mov", "bird.ts", "bird.mp4"])
