@@ -142,8 +142,8 @@ def _are_tensors(weights: object) -> bool:
 
 def _why_not(path: Path, contents: Mapping[str, Any]) -> str:
     """Say why a checkpoint does not describe its network."""
-    settings = contents.get("hyper_parameters") or {}
-    stage = str(settings.get("_class_path", "")).rpartition(".")[-1]
+    settings = contents.get("hyper_parameters")
+    stage = str(settings.get("_class_path", "")).rpartition(".")[-1] if isinstance(settings, Mapping) else ""
     if not any(name.startswith("network.") for name in contents["state_dict"]):
         found = f"one of {stage}" if stage else "another"
         return (

@@ -45,6 +45,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "no checkpoint of a training run" in refusal(path)
     torch.save(torch.nn.Linear(1, 1), path)
     assert "more than tensors and plain values" in refusal(path)
+    torch.save({"state_dict": {}, "hyper_parameters": 1.0}, path)
+    assert "is another, or of an older kpose" in refusal(path)
     torch.save({"state_dict": {"network.weight": "text"}, "blueprint": {}}, path)
     assert "no checkpoint of a training run" in refusal(path)
 
