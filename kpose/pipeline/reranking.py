@@ -45,6 +45,10 @@ def count_votes(
     for fold, checkpoint in enumerate(checkpoints):
         rows = table.rows(fold_indices(data.dataset("train").indices, fold, len(checkpoints)))
         votes[rows] = vote_for_cameras(table, trained_network(checkpoint), views, rows)
-    own = expected_distance(table.rotation, camera_weights(table.losses)) if silhouettes else table.losses
+    own = (
+        expected_distance(table.rotation, table.rotation, camera_weights(table.losses))
+        if silhouettes
+        else table.losses
+    )
     table.record(torch.arange(table.num_images), torch.lerp(own, votes, weight))
     return table

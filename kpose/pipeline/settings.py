@@ -36,16 +36,22 @@ class ChoiceSettings:
 
     num_vertices: int = 160
     """Vertices of the template that are looked at."""
+    num_rotations: int = 2000
+    """Rotations that may be believed."""
     feature_map: int = 0
     """Place of the feature map among the backbone's."""
-    dimensions: int = 64
+    dimensions: int = 96
     """Principal components that are kept."""
-    rounds: int = 8
+    rounds: int = 6
     """Rounds of expectation and maximisation."""
-    temperature: float = 1.0
-    """Difference of agreement, in standard deviations, that changes the odds of a camera by a factor e."""
-    silhouette_weight: float = 3.0
+    temperature: float = 0.35
+    """Difference of agreement, in standard deviations, that changes the odds of a rotation by a factor e."""
+    silhouette_weight: float = 6.0
     """Logarithm of the odds between an image's best and worst silhouette."""
+    hubness: float = 0.4
+    """Share of what all images have in common that is taken off a rotation's agreement and overlap."""
+    balance: float = 0.6
+    """Power of the density of all images' beliefs that each belief is divided by."""
 
 
 @dataclass(frozen=True)

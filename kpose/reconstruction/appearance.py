@@ -1,57 +1,37 @@
-"""Choosing cameras by appearance: what a category looks like, vertex by vertex, told from unlabelled images.
+"""What a category looks like, vertex by vertex, told from unlabelled images, and what that says about their poses.
 
-A silhouette cannot tell front from back. But under the right cameras the same vertex shows the same thing in all
+A silhouette cannot tell front from back. But under the right rotations the same vertex shows the same thing in all
 images, a beak or a tail, and under wrong ones it does not. Expectation and maximisation alternate: the mean feature
-of every vertex under the cameras that are believed, and the belief in cameras that agree with the means.
+of every vertex under the rotations that are believed, and the belief in rotations that agree with the means.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize, pad
 
-from kpose.geometry.camera import project
-from kpose.rendering import vertex_visibility
-from kpose.structures import Camera, Mesh
+from kpose.reconstruction.template_views import TemplateViews
 
-__all__ = [
-    "AppearanceChoice",
-    "AppearanceView",
-    "appearance_view",
-    "choose_by_appearance",
-    "expected_distance",
-    "principal_components",
-]
+__all__ = ["PosePosterior", "expected_distance", "expected_miss", "pose_posterior", "principal_components"]
 
-FINE_CELLS = 28  # vertices look up the nearest cell, on maps enlarged to about this many cells a side
-VISIBILITY_SIZE = 48
-NEGLIGIBLE = 0.01  # belief below which a camera has no part in the means
+BELIEVED = 96  # rotations of each image that have a part in the means
 FIRST_SHARPNESS = 20.0  # of the belief by silhouettes alone, as in U-CMR
+CONCENTRATION = 12.5  # of the neighbourhood of a rotation, which falls to 1 / e at 23°
+BALANCING_STEPS = 3
+CHUNK = 8  # images at a time
 
 
-class AppearanceView(NamedTuple):
-    """One picture of each image, and where in it every camera of the image sees the vertices."""
+class PosePosterior(NamedTuple):
+    """Belief in the rotations of each image."""
 
-    features: Float[Tensor, "N cells D"]
-    """Unit features of the picture's cells; the last cell is zero."""
-    cells: Int[Tensor, "N P V"]
-    """Cell that shows the vertex, the last one for vertices that are not seen."""
-
-
-class AppearanceChoice(NamedTuple):
-    """Belief in the cameras of each image."""
-
-    belief: Float[Tensor, "N P"]
-    """Probability of each camera."""
-    losses: Float[Tensor, "N P"]
-    """Distance to the true rotation that is to be expected, ``E[sin²(angle / 2)]``: lower is better."""
-    agreement: Float[Tensor, "N P"]
-    """Mean cosine between the features of the seen vertices and the category's, in [-1, 1]."""
+    belief: Float[Tensor, "N R"]
+    """Probability of each rotation."""
+    agreement: Float[Tensor, "N R"]
+    """Mean cosine between the features of the seen vertices and the category's, less what all images share."""
     means: Float[Tensor, "V D"]
-    """Unit mean feature of each vertex, equal for mirror partners."""
+    """Mean feature of each vertex, equal for mirror partners."""
 
 
 def principal_components(
@@ -95,94 +75,85 @@ def principal_components(
     return mean, directions[:, -keep:] * scale
 
 
-def appearance_view(
-    mesh: Mesh,
-    cameras: Camera,
-    maps: Float[Tensor, "N C h w"],
-    components: tuple[Float[Tensor, "C"], Float[Tensor, "C D"]],
-) -> AppearanceView:
-    """Look up the vertices of a template in the feature maps of pictures, under every camera.
-
-    Args:
-        mesh: The template; coarse ones of one or two hundred vertices serve well.
-        cameras: Cameras of the pictures, ``(N, P)``.
-        maps: Feature maps of the pictures.
-        components: Mean and directions (see `principal_components`).
-
-    Returns:
-        The view. A vertex is not seen if it is outside the picture or hidden.
-    """
-    mean, basis = components
-    height, width = (max(round(FINE_CELLS / max(maps.shape[-2:])), 1) * side for side in maps.shape[-2:])
-    features, cells = [], []
-    for start in range(0, len(maps), 32):
-        some = torch.einsum("nchw,cd->ndhw", maps[start : start + 32].float() - mean[:, None, None], basis)
-        fine = interpolate(normalize(some, dim=1), size=(height, width), mode="bilinear", align_corners=False)
-        unit = normalize(fine.flatten(2).mT, dim=-1)
-        features.append(torch.cat((unit, torch.zeros_like(unit[:, :1])), 1).half())
-        camera = Camera(*(part[start : start + 32] for part in cameras))
-        seen = vertex_visibility(mesh, camera, size=VISIBILITY_SIZE)
-        vertices = mesh.vertices.expand(*camera.scale.shape, *mesh.vertices.shape)
-        size = torch.tensor([width, height], device=maps.device)
-        column, row = ((project(vertices, camera) + 1) / 2 * size).long().minimum(size - 1).clamp_min(0).unbind(-1)
-        cells.append(torch.where(seen, row * width + column, height * width).to(torch.int32))
-    return AppearanceView(torch.cat(features), torch.cat(cells))
-
-
-def choose_by_appearance(
-    views: Sequence[AppearanceView],
-    rotations: Float[Tensor, "N P 3 3"],
-    silhouette_losses: Float[Tensor, "N P"],
+def pose_posterior(
+    features: Float[Tensor, "N D cells"],
+    overlap: Float[Tensor, "N R"],
+    views: TemplateViews,
     mirror: Int[Tensor, "V"],
     *,
-    rounds: int = 8,
-    temperature: float = 1.0,
-    silhouette_weight: float = 3.0,
-) -> AppearanceChoice:
-    """Believe in the cameras under which images agree about the appearance of the category.
+    rounds: int = 6,
+    temperature: float = 0.35,
+    silhouette_weight: float = 6.0,
+    hubness: float = 0.4,
+    balance: float = 0.6,
+    discriminants: int = 32,
+    shrinkage: float = 0.1,
+) -> PosePosterior:
+    """Believe in the rotations under which images agree about the appearance of the category.
+
+    Features are compared in the directions in which vertices differ most, measured by how much the features of one
+    vertex differ from image to image (Fisher's discriminants).
 
     Args:
-        views: Pictures of the images, such as the photo and its mirror image; their agreement is averaged.
-        rotations: Rotations of the cameras, which tell how far from each other they are.
-        silhouette_losses: Loss of each camera's silhouette; rescaled to [0, 1] within each image. Without this
-            term the category may settle back to front, which explains appearance as well.
+        features: Features of the images in windows (see `cut_windows`), zero where there is no image.
+        overlap: Of each image's mask with the template under each rotation; rescaled to [0, 1] within each image.
+            Without this term the category may settle back to front, which explains appearance as well.
+        views: The template under each rotation.
         mirror: Mirror partner of each vertex; partners share their mean feature.
         rounds: Rounds of expectation and maximisation.
-        temperature: Difference of agreement that changes the odds of a camera by a factor e, in standard deviations
-            of the agreement among the cameras of an image (on average over the images): backbones and maps differ
-            in how much their features vary at all.
+        temperature: Difference of agreement that changes the odds of a rotation by a factor e, in standard
+            deviations of the agreement among the rotations of an image (on average over the images): backbones and
+            maps differ in how much their features vary at all.
         silhouette_weight: Logarithm of the odds between an image's best and worst silhouette.
+        hubness: Share of what all images have in common that is taken off a rotation's agreement and overlap, in
+            [0, 1]: a rotation that suits every image says little about any, and draws the means to itself.
+        balance: Power of the density of all images' beliefs that each belief is divided by: 0 leaves beliefs as
+            they are, 1 spreads them over all rotations alike.
+        discriminants: Directions in which features are compared, at most their number of channels.
+        shrinkage: Share of the mean variance within vertices that is added to each, so that directions in which
+            nothing varies do not count for everything.
 
     Returns:
-        The choice. Its losses are those of a decision, not the belief itself: a camera that is a little likelier
-        than each of five neighbours on the other side of the object is not the one to take.
+        The belief.
 
     Raises:
-        ValueError: If there is no view or no round.
+        ValueError: If there is no round.
+
+    Source:
+        Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936, for the discriminants; Radovanović et
+        al., Hubs in Space, JMLR 2010, for what draws everything to itself.
 
     Example:
-        >>> features = torch.nn.functional.normalize(torch.rand(3, 5, 4), dim=-1)
-        >>> view = AppearanceView(features, torch.randint(5, (3, 2, 6)))
-        >>> rotations = torch.eye(3).expand(3, 2, 3, 3)
-        >>> choose_by_appearance([view], rotations, torch.rand(3, 2), torch.arange(6)).losses.shape
+        >>> views = TemplateViews(torch.eye(3).expand(2, 3, 3), torch.ones(2, 4), torch.randint(4, (2, 6)))
+        >>> posterior = pose_posterior(torch.rand(3, 5, 4), torch.rand(3, 2), views, torch.arange(6))
+        >>> posterior.belief.shape
         torch.Size([3, 2])
     """
-    if not views or rounds < 1:
-        raise ValueError(f"choose_by_appearance needs a view and a round; got {len(views)} and {rounds}. Add them.")
-    prior = -_rescaled(silhouette_losses)
-    belief = torch.softmax(FIRST_SHARPNESS * prior, -1)
+    if rounds < 1:
+        raise ValueError(f"pose_posterior needs a round; got {rounds}. Add one.")
+    neighbours = _nearness(views.rotations, views.rotations)
+    neighbours = neighbours / neighbours.sum(-1, keepdim=True)
+    belief = torch.softmax(FIRST_SHARPNESS * _rescaled(overlap), -1)
+    prior = _rescaled(overlap - hubness * overlap.mean(0))
     for _ in range(rounds):
-        means = _means(views, belief, mirror)
-        agreement = torch.stack([_agreement(view, means) for view in views]).mean(0)
+        means, centre, within, between = _statistics(features, belief, views, mirror)
+        directions = _discriminants(within, between, discriminants, shrinkage)
+        agreement = _agreement(
+            features, views, centre, directions, normalize((means - centre) @ directions, dim=-1)
+        )
+        agreement = agreement - hubness * agreement.mean(0)
         spread = agreement.std(-1, correction=0).mean().clamp_min(1e-9)
-        belief = torch.softmax(agreement / (temperature * spread) + silhouette_weight * prior, -1)
-    return AppearanceChoice(belief, expected_distance(rotations, belief), agreement, means)
+        belief = _balanced(agreement / (temperature * spread) + silhouette_weight * prior, neighbours, balance)
+    return PosePosterior(belief, agreement, means)
 
 
-def expected_distance(rotations: Float[Tensor, "N P 3 3"], belief: Float[Tensor, "N P"]) -> Float[Tensor, "N P"]:
-    """Say how far each rotation is expected to be from the true one: ``E[sin²(angle / 2)]``.
+def expected_distance(
+    candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "N R 3 3"], belief: Float[Tensor, "N R"]
+) -> Float[Tensor, "N P"]:
+    """Say how far rotations are expected to be from the true one: ``E[sin²(angle / 2)]``.
 
     Args:
+        candidates: Rotations to judge.
         rotations: Rotations of which one is believed to be true.
         belief: Their probabilities.
 
@@ -191,34 +162,101 @@ def expected_distance(rotations: Float[Tensor, "N P 3 3"], belief: Float[Tensor,
 
     Example:
         >>> opposite = torch.stack((torch.eye(3), torch.diag(torch.tensor([1.0, -1.0, -1.0]))))
-        >>> expected_distance(opposite[None], torch.tensor([[0.75, 0.25]]))
+        >>> expected_distance(opposite[None], opposite[None], torch.tensor([[0.75, 0.25]]))
         tensor([[0.2500, 0.7500]])
     """
     # |R - S|² / 8 = (6 - 2 tr(RᵀS)) / 8, and the trace is linear in S.
-    mean = torch.einsum("np,npij->nij", belief, rotations)
-    return (3 - torch.einsum("npij,nij->np", rotations, mean)) / 4
+    expected = torch.einsum("nr,nrij->nij", belief, rotations)
+    return (3 - torch.einsum("npij,nij->np", candidates, expected)) / 4
 
 
-def _means(views: Sequence[AppearanceView], belief: Tensor, mirror: Tensor) -> Tensor:
-    image, camera = (belief > NEGLIGIBLE).nonzero(as_tuple=True)
-    weight = belief[image, camera]
-    total = belief.new_zeros(len(mirror), views[0].features.shape[-1])
-    for view in views:
-        for some in torch.split(torch.arange(len(image), device=image.device), 2048):
-            cells = view.cells[image[some], camera[some]].long()
-            total += torch.einsum("k,kvd->vd", weight[some], view.features[image[some, None], cells].float())
-    return normalize(total + total[mirror], dim=-1)
+def expected_miss(
+    candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "R 3 3"], belief: Float[Tensor, "N R"]
+) -> Float[Tensor, "N P"]:
+    """Say how likely rotations are not in the neighbourhood of the true one.
 
+    The least expected *distance* is often halfway between two poses that are both possible, and right for neither.
 
-def _agreement(view: AppearanceView, means: Tensor) -> Tensor:
+    Args:
+        candidates: Rotations to judge.
+        rotations: Rotations of which one is believed to be true.
+        belief: Their probabilities.
+
+    Returns:
+        ``E[1 - exp(κ (cos(angle) - 1))]`` with κ = 12.5, in [0, 1].
+
+    Example:
+        >>> opposite = torch.stack((torch.eye(3), torch.diag(torch.tensor([1.0, -1.0, -1.0]))))
+        >>> expected_miss(opposite[None], opposite, torch.tensor([[0.75, 0.25]]))
+        tensor([[0.2500, 0.7500]])
+    """
     parts = []
-    for features, cells in zip(torch.split(view.features, 128), torch.split(view.cells, 128), strict=True):
-        cosines = features.float() @ means.mT
-        seen = (cells < features.shape[1] - 1).sum(-1).clamp_min(1)
-        parts.append(cosines.gather(1, cells.long()).sum(-1) / seen)
+    for some, share in zip(torch.split(candidates, CHUNK), torch.split(belief, CHUNK), strict=True):
+        parts.append(1 - torch.einsum("npr,nr->np", _nearness(some, rotations), share))
     return torch.cat(parts)
 
 
-def _rescaled(losses: Tensor) -> Tensor:
-    least, most = losses.amin(-1, keepdim=True), losses.amax(-1, keepdim=True)
-    return (losses - least) / (most - least).clamp_min(1e-9)
+def _nearness(rotations: Tensor, others: Tensor) -> Tensor:
+    """Give each pair of rotations 1 where they are equal, less the farther they are apart."""
+    trace = torch.einsum("...ij,rij->...r", rotations, others)  # 1 + 2 cos(angle)
+    return (CONCENTRATION * ((trace - 1) / 2 - 1).clamp_max(0)).exp()
+
+
+def _balanced(logits: Tensor, neighbours: Tensor, balance: float) -> Tensor:
+    """Turn logits into beliefs, less in rotations of a kind that is believed in for many images."""
+    belief = torch.softmax(logits, -1)
+    for _ in range(BALANCING_STEPS):
+        density = (belief.mean(0) @ neighbours * len(neighbours)).clamp_min(1e-3)
+        belief = torch.softmax(logits - balance * density.log(), -1)
+    return belief
+
+
+def _rescaled(overlap: Tensor) -> Tensor:
+    """Bring the overlaps of each image to [-1, 0]."""
+    least, most = overlap.amin(-1, keepdim=True), overlap.amax(-1, keepdim=True)
+    return (overlap - most) / (most - least).clamp_min(1e-9)
+
+
+def _statistics(
+    features: Tensor, belief: Tensor, views: TemplateViews, mirror: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Give the vertices' mean features, the mean of all, and the covariances within and between vertices."""
+    weight, rotation = belief.topk(min(BELIEVED, belief.shape[-1]), -1)
+    cells, channels = features.shape[-1], features.shape[1]
+    count = belief.new_zeros(len(mirror))
+    total, square = belief.new_zeros(len(mirror), channels), belief.new_zeros(channels, channels)
+    for some, share, which in zip(*(torch.split(x, CHUNK) for x in (features, weight, rotation)), strict=True):
+        shown = views.cells[which]
+        part = belief.new_zeros(len(some), cells + 1, len(mirror))
+        part = part.scatter_add_(1, shown, share[..., None].expand(shown.shape))[:, :-1]
+        count += part.sum((0, 1))
+        total += torch.einsum("ncv,ndc->vd", part, some.float())
+        square += torch.einsum("nc,ndc,nec->de", part.sum(-1), some.float(), some.float())
+    count, total, square = count + count[mirror], total + total[mirror], square * 2
+    means = total / count[:, None].clamp_min(1e-6)
+    centre = total.sum(0) / count.sum().clamp_min(1e-6)
+    offset = means - centre
+    between = torch.einsum("v,vd,ve->de", count, offset, offset) / count.sum().clamp_min(1e-6)
+    return means, centre, square / count.sum().clamp_min(1e-6) - torch.outer(centre, centre) - between, between
+
+
+def _discriminants(within: Tensor, between: Tensor, number: int, shrinkage: float) -> Tensor:
+    """Find the directions of most variance between vertices, where that within them is one."""
+    level = (shrinkage * within.diagonal().mean()).clamp_min(1e-8)
+    whitening: Tensor = torch.linalg.inv(
+        torch.linalg.cholesky(within + level * torch.eye(len(within), device=within.device))
+    )
+    directions: Tensor = torch.linalg.eigh(whitening @ between @ whitening.mT).eigenvectors
+    return whitening.mT @ directions[:, -number:]
+
+
+def _agreement(features: Tensor, views: TemplateViews, centre: Tensor, directions: Tensor, means: Tensor) -> Tensor:
+    """Average the cosines of what every rotation shows at the vertices to their means."""
+    cells = features.shape[-1]
+    seen = (views.cells < cells).sum(-1).clamp_min(1)
+    parts = []
+    for some in torch.split(features, CHUNK):
+        unit = normalize((some.mT.float() - centre) @ directions, dim=-1)
+        cosines = pad(unit @ means.mT, (0, 0, 0, 1))
+        parts.append(cosines.gather(1, views.cells.expand(len(some), -1, -1)).sum(-1) / seen)
+    return torch.cat(parts)

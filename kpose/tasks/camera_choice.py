@@ -1,25 +1,28 @@
 """The end of stage 1: choose among the searched cameras by the appearance of the category."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, flip_batch
+from kpose.geometry.rotation import rotation_grid
 from kpose.reconstruction import CameraMultiplex
-from kpose.reconstruction.appearance import (
-    AppearanceChoice,
-    AppearanceView,
-    appearance_view,
-    choose_by_appearance,
-    principal_components,
+from kpose.reconstruction.appearance import PosePosterior, expected_miss, pose_posterior, principal_components
+from kpose.reconstruction.template_views import (
+    Placement,
+    cut_windows,
+    placement_of_mask,
+    silhouette_overlap,
+    view_template,
 )
-from kpose.structures import Batch, Crop, Mesh, Template
+from kpose.structures import Batch, Mesh, Template
 from kpose.templates import bird, coarsen_template
 
 __all__ = ["choose_cameras", "training_views"]
@@ -50,81 +53,148 @@ def choose_cameras(
     *,
     template: Template | None = None,
     num_vertices: int = 160,
+    num_rotations: int = 2000,
     feature_map: int = 0,
-    dimensions: int = 64,
-    rounds: int = 8,
-    temperature: float = 1.0,
-    silhouette_weight: float = 3.0,
+    dimensions: int = 96,
+    rounds: int = 6,
+    temperature: float = 0.35,
+    silhouette_weight: float = 6.0,
+    hubness: float = 0.4,
+    balance: float = 0.6,
     progress: bool = True,
-) -> AppearanceChoice:
-    """Choose among the cameras of every image by appearance, and make the choice the table's losses.
+) -> PosePosterior:
+    """Choose the camera of every image by appearance.
+
+    Believes in rotations, over a grid of all, by what they show of the category and by silhouette. The losses of
+    the cameras become the probability that they miss the true one.
 
     Args:
-        multiplex: Searched cameras with the losses of their silhouettes.
+        multiplex: Searched cameras.
         views: Pictures of the images (see `training_views`), with ``mask``, ``crop``, ``index``, and ``image`` or
-            ``features``.
+            ``features``; what they show is averaged.
         backbone: Where features come from when a batch has none.
         template: Mean shape of the category; the built-in bird when None.
         num_vertices: Vertices of the template that are looked at.
+        num_rotations: Rotations of the grid.
         feature_map: Place of the feature map among the backbone's; stage 3 of a ResNet carries the parts.
         dimensions: Principal components of the features that are kept.
-        rounds: See `choose_by_appearance`.
-        temperature: See `choose_by_appearance`.
-        silhouette_weight: See `choose_by_appearance`.
+        rounds: See `pose_posterior`.
+        temperature: See `pose_posterior`.
+        silhouette_weight: See `pose_posterior`.
+        hubness: See `pose_posterior`.
+        balance: See `pose_posterior`.
         progress: Whether to show a progress bar.
 
     Returns:
-        The choice; its losses are in the table.
+        The belief in the rotations of the grid (see `rotation_grid`); the losses are in the table.
 
     Raises:
         ValueError: If the cameras have not been searched, or there is no view.
     """
+    _check(multiplex, views)
+    shape = coarsen_template(bird() if template is None else template, num_vertices)
+    mesh = Mesh(*(part.to(multiplex.scale.device) for part in (shape.vertices, shape.faces)))
+    seen = view_template(mesh, rotation_grid(num_rotations).to(mesh.vertices))
+    pictures = _pictures(views, multiplex, backbone, feature_map, dimensions, progress=progress)
+    posterior = pose_posterior(
+        pictures.features,
+        silhouette_overlap(pictures.masks, seen),
+        seen,
+        shape.mirror.to(multiplex.index.device),
+        rounds=rounds,
+        temperature=temperature,
+        silhouette_weight=silhouette_weight,
+        hubness=hubness,
+        balance=balance,
+    )
+    rows = torch.arange(multiplex.num_images, device=multiplex.index.device)
+    rotation = multiplex.cameras(rows).rotation
+    multiplex.record(rows, expected_miss(rotation, seen.rotations, posterior.belief))
+    return posterior
+
+
+class _Pictures(NamedTuple):
+    """What the views show of every image, in the table's order."""
+
+    features: Float[Tensor, "N D cells"]
+    masks: Float[Tensor, "N cells"]
+
+
+def _check(multiplex: CameraMultiplex, views: Sequence[Iterable[Batch]]) -> None:
     if not multiplex.seen.all():
         raise ValueError(
             f"choose_cameras needs searched cameras; {int((~multiplex.seen).sum())} of {multiplex.num_images} have "
             "none. Run the camera search first."
         )
-    shape = coarsen_template(bird() if template is None else template, num_vertices)
-    mesh = Mesh(*(part.to(multiplex.scale.device) for part in (shape.vertices, shape.faces)))
-    rows = torch.arange(multiplex.num_images, device=multiplex.index.device)
+    if not views:
+        raise ValueError("choose_cameras needs a view of the images; got none. Give one (see training_views).")
+
+
+def _pictures(
+    views: Sequence[Iterable[Batch]],
+    multiplex: CameraMultiplex,
+    backbone: Backbone,
+    feature_map: int,
+    dimensions: int,
+    *,
+    progress: bool,
+) -> _Pictures:
+    """Bring the objects of all views to the same place, size and side, and average what they show."""
     components: tuple[Tensor, Tensor] | None = None
-    looked: list[AppearanceView] = []
+    features: Tensor | float = 0.0
+    masks: Tensor | float = 0.0
     for view in tqdm(views, "features of the training images", unit="view", disable=not progress):
-        maps, foreground, crop, flipped = _collect(view, multiplex, backbone, feature_map)
+        maps, cover, masked, placement, flipped = _collect(view, multiplex, backbone, feature_map)
         if components is None:
-            components = principal_components(maps, foreground, dimensions)
-        cameras = multiplex.in_crop(multiplex.cameras(rows), rows, crop, flipped)
-        looked.append(appearance_view(mesh, cameras, maps, components))
-    choice = choose_by_appearance(
-        looked,
-        multiplex.cameras(rows).rotation,
-        multiplex.losses,
-        shape.mirror.to(multiplex.index.device),
-        rounds=rounds,
-        temperature=temperature,
-        silhouette_weight=silhouette_weight,
-    )
-    multiplex.record(rows, choice.losses)
-    return choice
+            components = principal_components(maps, cover, dimensions)
+        features += _windows(maps, placement, flipped, components)
+        masks += masked / len(views)
+    assert isinstance(features, Tensor)
+    assert isinstance(masks, Tensor)
+    return _Pictures(features, masks)
+
+
+def _windows(
+    maps: Tensor, placement: Placement, flipped: Tensor, components: tuple[Tensor, Tensor]
+) -> Float[Tensor, "N D cells"]:
+    """Cut unit features out of maps, mirrored back where the picture was mirrored."""
+    mean, basis = components
+    parts = []
+    for some, centre, area, mirrored in zip(
+        *(torch.split(x, 32) for x in (maps, *placement, flipped)), strict=True
+    ):
+        unit = normalize(torch.einsum("nchw,cd->ndhw", some.float() - mean[:, None, None], basis), dim=1)
+        window = cut_windows(unit, Placement(centre, area))
+        parts.append(_turned_back(window, mirrored).flatten(2).half())
+    return torch.cat(parts)
 
 
 def _collect(
     view: Iterable[Batch], multiplex: CameraMultiplex, backbone: Backbone, feature_map: int
-) -> tuple[Tensor, Tensor, Crop, Tensor]:
-    """Run through a view and put its feature maps, masks and crops into the table's order."""
+) -> tuple[Tensor, Tensor, Tensor, Placement, Tensor]:
+    """Run through a view and put its feature maps, masks and their windows into the table's order."""
     device = multiplex.scale.device
     found: list[tuple[Tensor, ...]] = []
     for batch in view:
         features = backbone.features_of(batch)
         maps = features.maps[feature_map].half()  # halves what the whole data set takes in memory
-        cover = interpolate(batch["mask"][:, None].float(), size=maps.shape[-2:], mode="area")[:, 0]
+        mask = batch["mask"][:, None].float()
+        cover = interpolate(mask, size=maps.shape[-2:], mode="area")[:, 0]
         mirrored = batch.get("flipped", torch.zeros(len(maps), dtype=torch.bool))
-        parts = (batch["index"], maps, cover, *batch["crop"], mirrored)
+        placement = placement_of_mask(mask[:, 0])
+        window = _turned_back(cut_windows(mask, placement), mirrored).flatten(1)
+        parts = (batch["index"], maps, cover, window, *placement, mirrored)
         found.append(tuple(part.to(device) for part in parts))
-    index, maps, cover, scale, translation, flipped = (torch.cat(parts) for parts in zip(*found, strict=True))
+    index, *columns = (torch.cat(column) for column in zip(*found, strict=True))
     place = torch.empty_like(multiplex.index)
     place[multiplex.rows(index)] = torch.arange(len(index), device=device)
-    return maps[place], cover[place], Crop(scale[place], translation[place]), flipped[place]
+    maps, cover, window, centre, area, mirrored = (column[place] for column in columns)
+    return maps, cover, window, Placement(centre, area), mirrored
+
+
+def _turned_back(windows: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror the windows of mirror images."""
+    return torch.where(mirrored[:, None, None, None], windows.flip(-1), windows)
 
 
 class _Mirrored:

@@ -17,6 +17,7 @@ from kpose.geometry.rotation import (
     procrustes,
     quaternion_to_matrix,
     random_rotation,
+    rotation_grid,
     viewpoint_to_matrix,
 )
 
@@ -311,3 +312,23 @@ def test_random_rotations_are_uniform_and_follow_the_generator():
     angle = geodesic_distance(torch.eye(3).expand_as(first), first)
     assert abs(angle.mean() - (math.pi / 2 + 2 / math.pi)) < 0.04
     assert first.mean(0).abs().max() < 0.04
+
+
+def test_grids_of_rotations_leave_no_gap():
+    grid = rotation_grid(2000)
+    assert torch.equal(grid, rotation_grid(2000))
+    probes = random_rotation((500,), generator=torch.Generator().manual_seed(0))
+    angles = geodesic_distance(probes[:, None].expand(-1, 2000, 3, 3), grid.expand(500, -1, 3, 3))
+    nearest = torch.rad2deg(angles.amin(-1))
+    assert nearest.mean() < 11
+    assert nearest.max() < 20
+    # Of rotations that are uniform, a share of (angle - sin(angle)) / pi lies within an angle of any rotation.
+    within = (angles < 1).float().mean(-1)
+    expected = (1 - torch.tensor(1.0).sin()) / torch.pi
+    torch.testing.assert_close(within, expected.expand(500), atol=0.01, rtol=0)
+
+
+def test_a_grid_needs_rotations():
+    torch.testing.assert_close(rotation_grid(1).mT @ rotation_grid(1), torch.eye(3)[None])
+    with pytest.raises(ValueError, match="positive number of rotations; got 0"):
+        rotation_grid(0)

@@ -124,7 +124,7 @@ MOMENTS = {
     "stage 1, between batches": (CameraSearch, "training_step", 2),
     "stage 1, a batch later": (CameraSearch, "training_step", 2),
     "after stage 1": (stages, "choose_cameras", 1),
-    "within the choice": (choice, "choose_by_appearance", 1),
+    "within the choice": (choice, "pose_posterior", 1),
     "stage 2, second epoch": (Reconstructor, "training_step", BATCHES + 2),
     "before the cameras of stage 2 are written": (CameraMultiplex, "settle", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),

@@ -2,22 +2,27 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from kpose.geometry.camera import project
-from kpose.geometry.rotation import geodesic_distance, random_rotation, viewpoint_to_matrix
+from kpose.geometry.rotation import geodesic_distance, random_rotation, rotation_grid, viewpoint_to_matrix
 from kpose.reconstruction.appearance import (
-    AppearanceView,
-    appearance_view,
-    choose_by_appearance,
     expected_distance,
+    expected_miss,
+    pose_posterior,
     principal_components,
 )
-from kpose.rendering import vertex_visibility
+from kpose.reconstruction.template_views import (
+    WINDOW_CELLS,
+    cut_windows,
+    placement_of_mask,
+    silhouette_overlap,
+    view_template,
+)
+from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird, coarsen_template
 
-IMAGES, CAMERAS, CELLS = 40, 6, 14
+IMAGES, CELLS = 60, 20
 
 
 @pytest.fixture(scope="module")
@@ -27,60 +32,81 @@ def template():
 
 @pytest.fixture(scope="module")
 def painted(template):
-    """Maps of a category with one feature a vertex, seen by the true camera; the others are at random."""
+    """Pictures of a category with one feature a vertex, and noise: maps, masks and true rotations."""
     generator = torch.Generator().manual_seed(0)
-    azimuth = torch.rand(IMAGES, CAMERAS, generator=generator) * 2 * math.pi
-    rotation = viewpoint_to_matrix(azimuth, azimuth * 0 + 0.1, azimuth * 0)
-    cameras = Camera(torch.full((IMAGES, CAMERAS), 0.75), torch.zeros(IMAGES, CAMERAS, 2), rotation)
-    truth = torch.randint(CAMERAS, (IMAGES,), generator=generator)
+    azimuth, elevation = torch.rand(2, IMAGES, generator=generator)
+    rotation = viewpoint_to_matrix(azimuth * 2 * math.pi, elevation - 0.5, torch.zeros(IMAGES))
+    camera = Camera(torch.full((IMAGES,), 0.75), torch.zeros(IMAGES, 2), rotation)
     own = torch.randn(len(template.vertices), 12, generator=generator)
     own = own + own[template.mirror]
-    maps = torch.randn(IMAGES, 12, CELLS, CELLS, generator=generator) * 0.3
+    maps = torch.randn(IMAGES, 12, CELLS, CELLS, generator=generator) * 0.5
     mesh = Mesh(template.vertices, template.faces)
-    rows = torch.arange(IMAGES)
-    true = Camera(*(part[rows, truth] for part in cameras))
-    seen = vertex_visibility(mesh, true, size=48)
-    places = ((project(template.vertices.expand(IMAGES, -1, -1), true) + 1) / 2 * CELLS).long().clamp(0, CELLS - 1)
+    seen = vertex_visibility(mesh, camera, size=48)
+    places = (
+        ((project(template.vertices.expand(IMAGES, -1, -1), camera) + 1) / 2 * CELLS).long().clamp(0, CELLS - 1)
+    )
     for image in range(IMAGES):
         column, row = places[image, seen[image]].unbind(-1)
         maps[image, :, row, column] += own[seen[image]].mT
-    return maps, cameras, truth
+    return maps, HardRenderer().render(mesh, camera, 64).mask, rotation
 
 
-def view_of(template, maps, cameras):
-    components = principal_components(maps, torch.ones(IMAGES, CELLS, CELLS), 8)
-    return appearance_view(Mesh(template.vertices, template.faces), cameras, maps, components)
+@pytest.fixture(scope="module")
+def compared(template, painted):
+    """Features in windows, overlaps, and the views that they are compared with."""
+    maps, mask, _ = painted
+    placement = placement_of_mask(mask)
+    views = view_template(Mesh(template.vertices, template.faces), rotation_grid(800))
+    overlap = silhouette_overlap(cut_windows(mask[:, None], placement).flatten(1), views)
+    return cut_windows(maps, placement).flatten(2), overlap, views
 
 
-def test_cameras_that_agree_are_believed(template, painted):
-    maps, cameras, truth = painted
-    view = view_of(template, maps, cameras)
-    # Silhouettes know a little: the true camera is among the better half.
-    losses = torch.rand(IMAGES, CAMERAS, generator=torch.Generator().manual_seed(1))
-    losses[torch.arange(IMAGES), truth] *= 0.5
-    by_silhouette = (losses.argmin(-1) == truth).float().mean()
-    choice = choose_by_appearance([view], cameras.rotation, losses, template.mirror, temperature=0.5)
-    assert by_silhouette < 0.6
-    assert (choice.belief.argmax(-1) == truth).float().mean() > 0.9
-    assert (choice.agreement.argmax(-1) == truth).float().mean() > 0.8
-    torch.testing.assert_close(choice.belief.sum(-1), torch.ones(IMAGES))
-    torch.testing.assert_close(choice.means, choice.means[template.mirror])
+def errors(rotation, truth):
+    return geodesic_distance(rotation, truth) * (180 / math.pi)
 
 
-def test_views_show_visible_vertices_where_they_are(template):
-    camera = Camera(torch.full((1, 1), 0.8), torch.zeros(1, 1, 2), random_rotation((1, 1)))
-    ramp = torch.arange(196.0).reshape(1, 1, 14, 14)
-    maps = torch.cat((ramp, ramp.mT), 1)
-    identity = (torch.zeros(2), torch.eye(2))
-    view = appearance_view(Mesh(template.vertices, template.faces), camera, maps, identity)
-    assert view.features.shape == (1, 28 * 28 + 1, 2)
-    assert not view.features[0, -1].any()
-    seen = vertex_visibility(Mesh(template.vertices, template.faces), camera, size=48)[0, 0]
-    cells = view.cells[0, 0].long()
-    assert torch.equal(cells < 28 * 28, seen)
-    points = project(template.vertices, Camera(*(part[0, 0] for part in camera)))[seen]
-    centres = torch.stack((cells[seen] % 28, cells[seen] // 28), -1) * (2 / 28) - 1 + 1 / 28
-    assert (centres - points).abs().max() <= 1 / 28 + 1e-5
+def test_rotations_that_agree_are_believed(template, painted, compared):
+    truth = painted[-1]
+    features, overlap, views = compared
+    by_silhouette = errors(views.rotations[overlap.argmax(-1)], truth)
+    posterior = pose_posterior(features, overlap, views, template.mirror)
+    grid = views.rotations.expand(IMAGES, -1, -1, -1)
+    misses = expected_miss(grid, views.rotations, posterior.belief)
+    by_both = errors(views.rotations[misses.argmin(-1)], truth)
+    by_appearance = errors(views.rotations[posterior.agreement.argmax(-1)], truth)
+    assert by_silhouette.mean() > 40
+    assert by_both.mean() < 20
+    assert (by_both > 60).sum() <= 2
+    assert by_appearance.median() < 25
+    torch.testing.assert_close(posterior.belief.sum(-1), torch.ones(IMAGES))
+    torch.testing.assert_close(posterior.means, posterior.means[template.mirror])
+
+
+def test_a_silhouette_that_is_weighed_more_decides_more(template, compared):
+    features, overlap, views = compared
+    seen = [
+        (pose_posterior(features, overlap, views, template.mirror, silhouette_weight=weight).belief * overlap).sum()
+        for weight in (1.0, 6.0, 40.0)
+    ]
+    assert seen[0] < seen[1] < seen[2]
+
+
+def test_what_suits_every_image_is_discounted(template, compared):
+    features, overlap, views = compared
+    plain, half, whole = (
+        pose_posterior(features, overlap, views, template.mirror, rounds=1, hubness=share).agreement.mean(0)
+        for share in (0.0, 0.5, 1.0)
+    )
+    torch.testing.assert_close(half, plain / 2, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(whole, torch.zeros_like(whole), atol=1e-5, rtol=0)
+
+
+def test_images_that_show_nothing_leave_the_choice_to_silhouettes(template, compared):
+    _, overlap, views = compared
+    empty = torch.zeros(IMAGES, 4, WINDOW_CELLS**2)
+    posterior = pose_posterior(empty, overlap, views, template.mirror, hubness=0.0, balance=0.0)
+    assert torch.equal(posterior.belief.argmax(-1), overlap.argmax(-1))
+    assert posterior.means.isfinite().all()
 
 
 def test_expected_distances_are_those_of_a_sum():
@@ -90,14 +116,46 @@ def test_expected_distances_are_those_of_a_sum():
     pairs = rotations[:, :, None].expand(3, 5, 5, 3, 3)
     angles = geodesic_distance(pairs, pairs.transpose(1, 2))
     expected = (belief[:, None] * (angles / 2).sin().square()).sum(-1)
-    torch.testing.assert_close(expected_distance(rotations, belief), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(expected_distance(rotations, rotations, belief), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_a_crowd_outweighs_a_single_favourite():
+def test_misses_count_what_is_believed_near():
+    generator = torch.Generator().manual_seed(0)
+    rotations, candidates = (
+        random_rotation((30,), generator=generator),
+        random_rotation((20, 4), generator=generator),
+    )
+    belief = torch.softmax(torch.randn(20, 30, generator=generator), -1)
+    angles = geodesic_distance(candidates[:, :, None].expand(20, 4, 30, 3, 3), rotations.expand(20, 4, 30, 3, 3))
+    near = torch.exp(12.5 * (angles.cos() - 1))
+    expected = 1 - (belief[:, None] * near).sum(-1)
+    torch.testing.assert_close(expected_miss(candidates, rotations, belief), expected, atol=1e-5, rtol=0)
+    assert math.isclose(math.exp(12.5 * (math.cos(math.radians(23.1)) - 1)), 1 / math.e, abs_tol=0.01)
+
+
+def test_a_crowd_outweighs_a_single_favourite_in_distance_and_misses():
     angles = torch.tensor([0.0, 3.1, 3.0, 3.2])
-    rotations = viewpoint_to_matrix(angles, 0 * angles, 0 * angles)[None]
-    losses = expected_distance(rotations, torch.tensor([[0.28, 0.24, 0.24, 0.24]]))
-    assert losses.argmin().item() == 1
+    rotations = viewpoint_to_matrix(angles, 0 * angles, 0 * angles)
+    belief = torch.tensor([[0.28, 0.24, 0.24, 0.24]])
+    assert expected_distance(rotations[None], rotations[None], belief).argmin().item() == 1
+    assert expected_miss(rotations[None], rotations, belief).argmin().item() == 1
+
+
+def test_what_lies_between_two_poses_is_near_to_neither():
+    angles = torch.tensor([-0.8, 0.0, 0.9])
+    rotations = viewpoint_to_matrix(angles, 0 * angles, 0 * angles)
+    belief = torch.tensor([[0.5, 0.0, 0.5]])
+    assert expected_distance(rotations[None], rotations[None], belief).argmin().item() == 1
+    assert expected_miss(rotations[None], rotations, belief).argmin().item() != 1
+
+
+def test_balance_takes_from_what_is_believed_everywhere(template, compared):
+    features, overlap, views = compared
+    peaks = [
+        pose_posterior(features, overlap, views, template.mirror, balance=share).belief.mean(0).square().sum()
+        for share in (0.0, 0.5, 1.0)
+    ]
+    assert peaks[0] > peaks[1] > peaks[2]
 
 
 def test_components_are_those_of_the_covered_cells():
@@ -111,11 +169,9 @@ def test_components_are_those_of_the_covered_cells():
     torch.testing.assert_close(variance, torch.eye(3), atol=1e-4, rtol=1e-4)
 
 
-def test_nothing_to_learn_from_is_refused(template):
+def test_nothing_to_learn_from_is_refused(template, compared):
     with pytest.raises(ValueError, match="all masks are empty"):
         principal_components(torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4))
-    view = AppearanceView(normalize(torch.rand(1, 5, 3), dim=-1), torch.zeros(1, 2, 100, dtype=torch.int32))
-    with pytest.raises(ValueError, match="a view and a round"):
-        choose_by_appearance([], torch.eye(3).expand(1, 2, 3, 3), torch.rand(1, 2), template.mirror)
-    with pytest.raises(ValueError, match="a view and a round"):
-        choose_by_appearance([view], torch.eye(3).expand(1, 2, 3, 3), torch.rand(1, 2), template.mirror, rounds=0)
+    features, overlap, views = compared
+    with pytest.raises(ValueError, match="needs a round; got 0"):
+        pose_posterior(features, overlap, views, template.mirror, rounds=0)

@@ -10,12 +10,13 @@ from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule
 from kpose.data.transforms import flip_batch
 from kpose.geometry.camera import box_to_crop
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, rotation_grid
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction.appearance import expected_miss
 from kpose.structures import Camera, FeatureSpec
 from kpose.tasks import choose_cameras, training_views
 
-IMAGES, WRONG = 8, 3
+IMAGES = 24
 
 
 class Colors(Backbone):
@@ -36,7 +37,7 @@ def batch():
 
 @pytest.fixture
 def table(batch):
-    """Two cameras for each image, the true one and the one from behind; a few silhouettes prefer the latter."""
+    """Two cameras for each image, the true one and the one from behind, which the silhouettes prefer."""
     made = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
     rows = made.rows(batch["index"])
     made.refer(rows, batch["crop"])
@@ -47,22 +48,24 @@ def table(batch):
         true.translation[:, None].expand(-1, 2, 2),
         torch.stack((true.rotation, true.rotation @ half_turn), 1),
     )
-    losses = torch.tensor([0.4, 0.6]).repeat(IMAGES, 1)
-    losses[:WRONG] = losses[:WRONG].flip(-1)
-    made.replace(rows, cameras, losses)
+    made.replace(rows, cameras, torch.tensor([0.6, 0.4]).repeat(IMAGES, 1))
     return made
 
 
-SETTINGS = {"num_vertices": 100, "dimensions": 3, "rounds": 5, "progress": False, "silhouette_weight": 0.5}
+SETTINGS = {"num_vertices": 100, "num_rotations": 500, "dimensions": 3, "progress": False}
 
 
-def test_what_the_category_looks_like_corrects_silhouettes(batch, table):
-    images = DataLoader(Birds(batch), batch_size=3)
-    assert (table.losses.argmin(-1) == 0).sum() == IMAGES - WRONG
-    choice = choose_cameras(table, [images], Colors(), **SETTINGS)
-    assert (table.losses.argmin(-1) == 0).all()
-    assert torch.equal(table.losses, choice.losses)
-    torch.testing.assert_close(choice.belief.sum(-1), torch.ones(IMAGES))
+def errors(table, batch):
+    """Angles between the chosen cameras and the true ones, in degrees."""
+    return torch.rad2deg(geodesic_distance(table.best().rotation, batch["camera"].rotation))
+
+
+def test_the_chosen_camera_is_near_the_true_one(batch, table):
+    assert errors(table, batch).mean() > 150
+    posterior = choose_cameras(table, [DataLoader(Birds(batch), batch_size=3)], Colors(), **SETTINGS)
+    assert errors(table, batch).mean() < 30
+    grid = rotation_grid(500)
+    torch.testing.assert_close(table.losses, expected_miss(table.rotation, grid, posterior.belief))
 
 
 def test_the_order_of_the_images_does_not_matter(batch, table):
@@ -88,9 +91,8 @@ def test_mirror_images_say_the_same(batch, table):
         assert "camera" not in image
     first = choose_cameras(table, [plain], Colors(), **SETTINGS)
     second = choose_cameras(other, [mirrored], Colors(), **SETTINGS)
-    # Equal but for vertices on the border of two cells.
-    assert (first.agreement - second.agreement).abs().mean() < 0.02
-    assert torch.equal(table.losses.argmin(-1), other.losses.argmin(-1))
+    torch.testing.assert_close(first.agreement, second.agreement, atol=1e-3, rtol=0)
+    torch.testing.assert_close(table.losses, other.losses, atol=1e-2, rtol=0)
 
 
 class Augmented(Data):
@@ -122,15 +124,15 @@ def test_views_of_cached_features_are_mapped_from_their_crops(batch, table, tmp_
         assert not any("image" in one for one in given)
         assert torch.cat([one["index"] for one in given]).tolist() == batch["index"].tolist()
     choose_cameras(table, views, backbone, **SETTINGS)
-    assert (table.losses.argmin(-1) == 0).all()
+    assert errors(table, batch).mean() < 30
 
 
 def test_cameras_have_to_be_searched(batch):
     table = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
-    with pytest.raises(ValueError, match=r"searched cameras; 8 of 8 have none\. Run the camera search"):
+    with pytest.raises(ValueError, match=r"searched cameras; 24 of 24 have none\. Run the camera search"):
         choose_cameras(table, training_views(Data(count=IMAGES)), Colors(), **SETTINGS)
 
 
 def test_a_view_is_needed(table):
-    with pytest.raises(ValueError, match="needs a view"):
+    with pytest.raises(ValueError, match="needs a view of the images"):
         choose_cameras(table, [], Colors(), **SETTINGS)

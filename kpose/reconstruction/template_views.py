@@ -1,0 +1,136 @@
+"""A template seen from everywhere, and pictures brought to the same place and size, to be compared with it.
+
+What a silhouette looks like up to place and size does not depend on the picture. So the template is drawn once for
+every rotation, and every picture is cut out such that its object has the same centre and area: comparing all
+pictures with all rotations is then a product of matrices, with nothing to render or to optimise for a picture.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from kpose.geometry.camera import project
+from kpose.rendering import HardRenderer, vertex_visibility
+from kpose.structures import Camera, Mesh
+
+__all__ = [
+    "WINDOW_CELLS",
+    "Placement",
+    "TemplateViews",
+    "cut_windows",
+    "placement_of_mask",
+    "silhouette_overlap",
+    "view_template",
+]
+
+WINDOW_CELLS = 32
+WINDOW_REACH = 1.6  # of the window from the object's centre, in roots of its area: an ellipse of 7:1 just fits
+DRAWN_SIZE = 64
+VISIBILITY_SIZE = 48
+
+
+class Placement(NamedTuple):
+    """Where in a picture an object is, and how large."""
+
+    centre: Float[Tensor, "*batch 2"]
+    """Mean position of what it covers, in normalised image coordinates."""
+    area: Float[Tensor, "*batch"]
+    """What it covers, in squared normalised image units: 4 is all of the picture."""
+
+
+class TemplateViews(NamedTuple):
+    """A template seen under each of many rotations, in windows like those of pictures."""
+
+    rotations: Float[Tensor, "R 3 3"]
+    """The rotations."""
+    silhouettes: Float[Tensor, "R cells"]
+    """Share of each of the window's cells that the object covers."""
+    cells: Int[Tensor, "R V"]
+    """Cell that shows the vertex, one past the last for vertices that are not seen."""
+
+
+def placement_of_mask(mask: Float[Tensor, "*batch H W"]) -> Placement:
+    """Measure where masks are.
+
+    Args:
+        mask: Masks in [0, 1].
+
+    Returns:
+        Centre and area. An empty mask lies in the middle and has almost no area.
+
+    Example:
+        >>> mask = torch.zeros(4, 4)
+        >>> mask[:2, :2] = 1
+        >>> placement_of_mask(mask)
+        Placement(centre=tensor([-0.5000, -0.5000]), area=tensor(1.))
+    """
+    height, width = mask.shape[-2:]
+    total = mask.sum((-1, -2)).clamp_min(1e-6)
+    column, row = (
+        torch.arange(1, 2 * side, 2, device=mask.device, dtype=mask.dtype) / side - 1 for side in (width, height)
+    )
+    centre = torch.stack(((mask.sum(-2) * column).sum(-1), (mask.sum(-1) * row).sum(-1)), -1) / total[..., None]
+    return Placement(centre, total * (4 / (height * width)))
+
+
+def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[Tensor, "N C side side"]:
+    """Cut out of maps the square around the object whose side is in proportion to the root of the object's area.
+
+    Args:
+        maps: Masks or features of pictures.
+        placement: Where in them the object is.
+
+    Returns:
+        Maps of `WINDOW_CELLS` cells a side, zero outside the picture.
+    """
+    side = torch.arange(1, 2 * WINDOW_CELLS, 2, device=maps.device, dtype=maps.dtype) / WINDOW_CELLS - 1
+    offset = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1) * WINDOW_REACH
+    where = placement.centre[:, None, None] + placement.area.sqrt()[:, None, None, None] * offset
+    return grid_sample(maps, where, align_corners=False)
+
+
+def view_template(mesh: Mesh, rotations: Float[Tensor, "R 3 3"]) -> TemplateViews:
+    """Draw a template under many rotations.
+
+    Args:
+        mesh: The template; coarse ones of one or two hundred vertices serve well.
+        rotations: The rotations.
+
+    Returns:
+        The views.
+    """
+    scale = 0.95 / mesh.vertices.norm(dim=-1).amax()  # shows the whole object, however it is turned
+    silhouettes, cells = [], []
+    for some in torch.split(rotations, 256):
+        camera = Camera(scale.expand(len(some)), some.new_zeros(len(some), 2), some)
+        mask = HardRenderer().render(mesh, camera, DRAWN_SIZE).mask
+        placement = placement_of_mask(mask)
+        silhouettes.append(cut_windows(mask[:, None], placement).flatten(1))
+        seen = vertex_visibility(mesh, camera, size=VISIBILITY_SIZE)
+        points = project(mesh.vertices.expand(len(some), -1, -1), camera)
+        cells.append(_cells((points - placement.centre[:, None]) / placement.area.sqrt()[:, None, None], seen))
+    return TemplateViews(rotations, torch.cat(silhouettes), torch.cat(cells))
+
+
+def silhouette_overlap(windows: Float[Tensor, "N cells"], views: TemplateViews) -> Float[Tensor, "N R"]:
+    """Compare masks with the silhouettes of a template: intersection over union.
+
+    Args:
+        windows: Masks cut out by `cut_windows`, each in a row.
+        views: The template from many sides.
+
+    Returns:
+        Overlaps in [0, 1].
+    """
+    shared = windows @ views.silhouettes.mT
+    return shared / (windows.sum(-1)[:, None] + views.silhouettes.sum(-1) - shared).clamp_min(1e-6)
+
+
+def _cells(points: Float[Tensor, "R V 2"], seen: Bool[Tensor, "R V"]) -> Int[Tensor, "R V"]:
+    """Number the window's cells that points lie in."""
+    column, row = ((points / WINDOW_REACH + 1) / 2 * WINDOW_CELLS).floor().long().unbind(-1)
+    inside = seen & (column >= 0) & (column < WINDOW_CELLS) & (row >= 0) & (row < WINDOW_CELLS)
+    return torch.where(inside, row * WINDOW_CELLS + column, WINDOW_CELLS**2)
