@@ -57,7 +57,7 @@ def pipeline(out, cache, **changes):
         "backbone": BACKBONE,
         "heads": {"quaternion": QUATERNION},
         "search": SearchSettings((SearchLevel(16, 3, 0.1, 4e-4),), ViewpointGrid(4, 1), 100, batch_size=BATCH),
-        "choice": ChoiceSettings(num_vertices=100, rounds=2),
+        "choice": ChoiceSettings(num_vertices=100, num_rotations=200, rounds=2),
         "pose": PoseSettings(epochs=1, batch_size=BATCH),
         "accelerator": "cpu",
         **changes,

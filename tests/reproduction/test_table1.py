@@ -28,7 +28,7 @@ def write_config(path, cache, **changes):
             "num_vertices": 100,
             "batch_size": 8,
         },
-        "choice": {"num_vertices": 100, "rounds": 1},
+        "choice": {"num_vertices": 100, "num_rotations": 200, "rounds": 1},
         "pose": {"epochs": 1, "batch_size": 8},
         "accelerator": "cpu",
         **changes,
