@@ -30,8 +30,8 @@ def count_votes(
         data: Data module of the images.
         cameras: File of their cameras.
         checkpoints: For each fold a head that was trained on the other ones (see `kpose.data.FoldDataModule`).
-        weight: Share of the votes in the new losses, in [0, 1]; the rest are the cameras' own, which have to be
-            expected distances like the votes.
+        weight: Share of the votes in the new losses, in [0, 1]; the rest are the cameras' own, which lie
+            in [0, 1] like the votes.
         silhouettes: Whether the cameras' losses are those of silhouettes, which are turned into expected distances.
 
     Returns:
