@@ -10,14 +10,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import affine_grid, grid_sample
 
 from kpose.geometry.camera import project
+from kpose.geometry.heatmap import heatmap_mean
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh
 
 __all__ = [
     "WINDOW_CELLS",
+    "WINDOW_REACH",
     "Placement",
     "TemplateViews",
     "cut_windows",
@@ -67,13 +69,11 @@ def placement_of_mask(mask: Float[Tensor, "*batch H W"]) -> Placement:
         >>> placement_of_mask(mask)
         Placement(centre=tensor([-0.5000, -0.5000]), area=tensor(1.))
     """
-    height, width = mask.shape[-2:]
-    total = mask.sum((-1, -2)).clamp_min(1e-6)
-    column, row = (
-        torch.arange(1, 2 * side, 2, device=mask.device, dtype=mask.dtype) / side - 1 for side in (width, height)
-    )
-    centre = torch.stack(((mask.sum(-2) * column).sum(-1), (mask.sum(-1) * row).sum(-1)), -1) / total[..., None]
-    return Placement(centre, total * (4 / (height * width)))
+    cells = mask.shape[-2] * mask.shape[-1]
+    covered = mask.sum((-1, -2))[..., None, None]
+    share = torch.where(covered > 0, mask / covered.clamp_min(1e-6), 1 / cells)
+    centre = heatmap_mean(share[..., None, :, :])[..., 0, :]
+    return Placement(centre, covered[..., 0, 0].clamp_min(1e-6) * (4 / cells))
 
 
 def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[Tensor, "N C side side"]:
@@ -86,9 +86,9 @@ def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[T
     Returns:
         Maps of `WINDOW_CELLS` cells a side, zero outside the picture.
     """
-    side = torch.arange(1, 2 * WINDOW_CELLS, 2, device=maps.device, dtype=maps.dtype) / WINDOW_CELLS - 1
-    offset = torch.stack(torch.meshgrid(side, side, indexing="xy"), -1) * WINDOW_REACH
-    where = placement.centre[:, None, None] + placement.area.sqrt()[:, None, None, None] * offset
+    reach = WINDOW_REACH * placement.area.sqrt()[:, None, None]
+    window = torch.cat((reach * torch.eye(2, device=maps.device), placement.centre[..., None]), -1)
+    where = affine_grid(window, [len(maps), 1, WINDOW_CELLS, WINDOW_CELLS], align_corners=False)
     return grid_sample(maps, where, align_corners=False)
 
 
