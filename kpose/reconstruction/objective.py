@@ -13,6 +13,7 @@ from kpose.losses import (
     distance_transform,
     silhouette_loss,
 )
+from kpose.metrics import mask_iou
 from kpose.reconstruction.camera_choice import camera_weights
 from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Camera, Mesh, ShapePrediction, Template
@@ -39,6 +40,8 @@ class Comparison(NamedTuple):
     """Where the hard silhouettes are."""
     mask_loss: Float[Tensor, "batch P"]
     """Loss of each silhouette."""
+    overlap_loss: Float[Tensor, "batch P"]
+    """One minus the soft intersection over union of each silhouette and the mask."""
     appearance_loss: Float[Tensor, "batch P"]
     """Distance of each picture to the photo."""
     score: Float[Tensor, "batch P"]
@@ -67,7 +70,9 @@ class MultiplexObjective(nn.Module):
         renderer: What renders; `fast_renderer` when None. Leave back faces in: with the front faces alone, a soft
             silhouette has thin cracks where faces meet, up to a quarter deep.
         temperature: Of the cameras' weights (see `camera_weights`).
-        mask_weight: Weight of the silhouettes.
+        mask_weight: Weight of the silhouettes (see `silhouette_loss`).
+        overlap_weight: Weight of one minus their soft intersection over union (see `mask_iou`). Under cameras that
+            are uncertain, `silhouette_loss` shrinks shapes to what the object surely covers; this does not.
         appearance_weight: Weight of the appearance.
         deformation_weight: Weight of the deformation's size.
         laplacian_weight: Weight of the graph Laplacian.
@@ -87,6 +92,7 @@ class MultiplexObjective(nn.Module):
         renderer: Renderer | None = None,
         temperature: float = 0.05,
         mask_weight: float = 10.0,
+        overlap_weight: float = 0.0,
         appearance_weight: float = 1.0,
         deformation_weight: float = 1.0,
         laplacian_weight: float = 0.5,
@@ -100,6 +106,7 @@ class MultiplexObjective(nn.Module):
         )
         self.temperature = temperature
         self.mask_weight = mask_weight
+        self.overlap_weight = overlap_weight
         self.appearance_weight = appearance_weight
         self.deformation_weight = deformation_weight
         self.laplacian_weight = laplacian_weight
@@ -133,6 +140,7 @@ class MultiplexObjective(nn.Module):
         silhouettes, pictures = rendering.mask.clone(), rendering.rgb.clone()
         inside = mask.to(silhouettes)
         mask_loss = silhouette_loss(silhouettes, inside[:, None], distance_transform(mask)[:, None])
+        overlap_loss = 1 - mask_iou(silhouettes, inside[:, None].expand_as(silhouettes))
         appearance_loss = self.distance(pictures, image, inside).float()
         score = (_rescale(mask_loss.detach()) + _rescale(appearance_loss.detach())) / 2
         return Comparison(
@@ -144,6 +152,7 @@ class MultiplexObjective(nn.Module):
             pictures=pictures,
             covered=rendering.face_index >= 0,
             mask_loss=mask_loss,
+            overlap_loss=overlap_loss,
             appearance_loss=appearance_loss,
             score=score,
             weights=camera_weights(score, self.temperature),
@@ -156,9 +165,9 @@ class MultiplexObjective(nn.Module):
             comparison: What `forward` gave.
 
         Returns:
-            Weighted sum of silhouette and appearance.
+            Weighted sum of silhouette, overlap and appearance.
         """
-        return self.mask_weight * comparison.mask_loss + self.appearance_weight * comparison.appearance_loss
+        return torch.stack(list(self._explained(comparison).values())).sum(0)
 
     def terms(self, comparison: Comparison) -> dict[str, Float[Tensor, ""]]:
         """Give the terms of the network's loss, weighted.
@@ -169,12 +178,18 @@ class MultiplexObjective(nn.Module):
         Returns:
             Scalars by name; the loss is their sum.
         """
-        weights = comparison.weights
-        return {
-            "mask": self.mask_weight * (weights * comparison.mask_loss).sum(-1).mean(),
-            "appearance": self.appearance_weight * (weights * comparison.appearance_loss).sum(-1).mean(),
-            **self._regularizers(comparison.reconstruction),
+        shares = {
+            name: (comparison.weights * loss).sum(-1).mean() for name, loss in self._explained(comparison).items()
         }
+        return {**shares, **self._regularizers(comparison.reconstruction)}
+
+    def _explained(self, comparison: Comparison) -> dict[str, Float[Tensor, "batch P"]]:
+        """Weigh what each camera leaves unexplained."""
+        losses = {
+            "mask": self.mask_weight * comparison.mask_loss,
+            "appearance": self.appearance_weight * comparison.appearance_loss,
+        }
+        return losses | ({"overlap": self.overlap_weight * comparison.overlap_loss} if self.overlap_weight else {})
 
     def _regularizers(self, reconstruction: ShapePrediction) -> dict[str, Tensor]:
         deformation = deformation_loss(reconstruction.deformation, squared=self.paper_terms).mean()

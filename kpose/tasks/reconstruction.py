@@ -78,6 +78,7 @@ class Reconstructor(Task):
         camera_gain: Factor of the cameras' angular residuals (see `CameraMultiplex.cameras`).
         temperature: Of the cameras' weights (see `camera_weights`).
         mask_weight: Weight of the silhouettes.
+        overlap_weight: Weight of their overlap with the masks (see `MultiplexObjective`).
         appearance_weight: Weight of the appearance.
         deformation_weight: Weight of the deformation's size.
         laplacian_weight: Weight of the graph Laplacian.
@@ -124,6 +125,7 @@ class Reconstructor(Task):
         camera_gain: float = 1.0,
         temperature: float = 0.05,
         mask_weight: float = 10.0,
+        overlap_weight: float = 0.0,
         appearance_weight: float = 1.0,
         deformation_weight: float = 1.0,
         laplacian_weight: float = 0.5,
@@ -154,6 +156,7 @@ class Reconstructor(Task):
             renderer=renderer,
             temperature=temperature,
             mask_weight=mask_weight,
+            overlap_weight=overlap_weight,
             appearance_weight=appearance_weight,
             deformation_weight=deformation_weight,
             laplacian_weight=laplacian_weight,

@@ -49,6 +49,7 @@ class ShapeAdaptation(PoseEstimator):
             the learning rate.
         renderer: What renders; see `MultiplexObjective`.
         mask_weight: Weight of the silhouettes.
+        overlap_weight: Weight of their overlap with the masks (see `MultiplexObjective`).
         appearance_weight: Weight of the appearance.
         deformation_weight: Weight of the deformation's size.
         laplacian_weight: Weight of the graph Laplacian.
@@ -84,6 +85,7 @@ class ShapeAdaptation(PoseEstimator):
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         renderer: Renderer | None = None,
         mask_weight: float = 10.0,
+        overlap_weight: float = 0.0,
         appearance_weight: float = 1.0,
         deformation_weight: float = 1.0,
         laplacian_weight: float = 0.5,
@@ -108,6 +110,7 @@ class ShapeAdaptation(PoseEstimator):
             PixelDistance() if distance is None else distance,
             renderer=renderer,
             mask_weight=mask_weight,
+            overlap_weight=overlap_weight,
             appearance_weight=appearance_weight,
             deformation_weight=deformation_weight,
             laplacian_weight=laplacian_weight,

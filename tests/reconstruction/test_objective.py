@@ -48,6 +48,12 @@ def pick(batch, images):
     return found
 
 
+def missed_overlap(comparison, image, camera):
+    """One minus the soft intersection over union, written out once more."""
+    rendered, mask = comparison.silhouettes[image, camera], comparison.mask[image].float()
+    return 1 - torch.minimum(rendered, mask).sum() / torch.maximum(rendered, mask).sum()
+
+
 def total_of(scene, comparison):
     """The network's loss, written out once more."""
     n, p = comparison.mask_loss.shape
@@ -55,6 +61,7 @@ def total_of(scene, comparison):
     for image in range(n):
         for camera in range(p):
             both = 10 * comparison.mask_loss[image, camera] + comparison.appearance_loss[image, camera]
+            both = both + scene.objective.overlap_weight * missed_overlap(comparison, image, camera)
             total = total + comparison.weights[image, camera].item() * both / n
     deformation = comparison.reconstruction.deformation
     total = total + deformation.norm(dim=-1).mean()
@@ -67,13 +74,18 @@ def total_of(scene, comparison):
     return total + 0.5 * (dense @ vertices).norm(dim=-1).mean()
 
 
-@pytest.mark.parametrize(("distance", "max_pairs"), [("pixels", 1 << 22), ("features", 40000)])
-def test_both_gradients_equal_those_of_either_loss_alone(distance, max_pairs):
-    scene = Scene(distance, renderer=CompositeRenderer(sigma=1e-3, max_pairs=max_pairs))
+@pytest.mark.parametrize(
+    ("distance", "max_pairs", "overlap_weight"),
+    [("pixels", 1 << 22, 0.0), ("features", 40000, 0.0), ("pixels", 1 << 22, 2.0)],
+)
+def test_both_gradients_equal_those_of_either_loss_alone(distance, max_pairs, overlap_weight):
+    renderer = CompositeRenderer(sigma=1e-3, max_pairs=max_pairs)
+    scene = Scene(distance, renderer=renderer, overlap_weight=overlap_weight)
     residuals, comparison = scene.compare()
     expected = torch.autograd.grad(total_of(scene, comparison), scene.parameters())
     residuals, comparison = scene.compare()
-    camera_loss = (10 * comparison.mask_loss + comparison.appearance_loss).sum()
+    camera_loss = 10 * comparison.mask_loss + comparison.appearance_loss
+    camera_loss = (camera_loss + overlap_weight * comparison.overlap_loss).sum()
     (expected_camera,) = torch.autograd.grad(camera_loss, residuals)
 
     residuals, comparison = scene.compare()
@@ -96,11 +108,13 @@ def test_the_gradient_of_a_camera_does_not_depend_on_its_batch():
         assert torch.allclose(together[image], alone[0], rtol=1e-3, atol=1e-6)
 
 
-def test_terms_sum_to_the_total():
-    scene = Scene()
+@pytest.mark.parametrize("overlap_weight", [0.0, 2.0])
+def test_terms_sum_to_the_total(overlap_weight):
+    scene = Scene(overlap_weight=overlap_weight)
     _, comparison = scene.compare()
     terms = scene.objective.terms(comparison)
-    assert set(terms) == {"mask", "appearance", "deformation", "laplacian"}
+    assert set(terms) - {"overlap"} == {"mask", "appearance", "deformation", "laplacian"}
+    assert ("overlap" in terms) == (overlap_weight > 0)
     assert torch.allclose(torch.stack(list(terms.values())).sum(), total_of(scene, comparison), rtol=1e-4)
 
 
