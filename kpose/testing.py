@@ -140,6 +140,11 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec], PoseHead]
         with torch.autocast("cpu", torch.bfloat16):
             half = head(features)
         _expect_camera(half, 3, "under bfloat16 autocast")
+    prediction = head(features)
+    camera = head.camera_of(prediction)
+    close = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(camera, prediction.camera, strict=True))
+    _expect(close, "a `camera_of` that gives the predicted camera")
+    _expect(camera.scale.requires_grad and camera.translation.requires_grad, "a `camera_of` with gradients")
 
 
 def _equal(first: Camera, second: Camera) -> bool:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from kpose.structures import Batch, Features, PosePrediction, Template
+from kpose.structures import Batch, Camera, Features, PosePrediction, Template
 
 __all__ = ["PoseHead"]
 
@@ -51,3 +51,15 @@ class PoseHead(nn.Module, ABC, Generic[PredictionT]):
         Returns:
             Named scalars, already weighted; the task adds and logs them.
         """
+
+    def camera_of(self, prediction: PredictionT) -> Camera:
+        """Give the camera of a prediction in such a way that it can be differentiated.
+
+        Args:
+            prediction: What `forward` gave.
+
+        Returns:
+            The same camera as ``prediction.camera``. A head whose `forward` cuts the gradients of its camera gives
+            them here.
+        """
+        return prediction.camera

@@ -200,6 +200,15 @@ class KeypointHead(PoseHead[KeypointPrediction]):
             losses |= {f"fallback_{name}": term for name, term in terms.items()}
         return losses
 
+    def camera_of(self, prediction: KeypointPrediction) -> Camera:
+        """Solve for the cameras once more, with gradients through the solver to the maps."""
+        with torch.autocast(prediction.heatmaps.device.type, enabled=False):
+            keypoints, _ = self.loss.peaks(prediction.heatmaps)
+            fallback = None if prediction.regression is None else prediction.regression.camera
+            points, confidence = prediction.points.float(), prediction.confidence
+            solution, _ = self.solver(keypoints, points, confidence, fallback)
+        return solution.camera
+
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
         """Tell which keypoints are in sight, by the label texture or the z-buffer, as ``label_weights`` says.
 

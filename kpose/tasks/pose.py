@@ -236,7 +236,9 @@ class PoseEstimator(Task):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Build the optimizer over everything that is trained, and its schedule over the whole run."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        return self._with_schedule(self.optimizer(p for p in self.parameters() if p.requires_grad))
+
+    def _with_schedule(self, optimizer: Optimizer) -> Any:  # noqa: ANN401
         if self.lr_scheduler is None:
             return optimizer
         schedule = self.lr_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))

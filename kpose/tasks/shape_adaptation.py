@@ -32,19 +32,23 @@ class ShapeAdaptation(PoseEstimator):
     """Train shape and texture of a trained pose network on images and masks, seen by the network's own cameras.
 
     Stage 2 learns shapes under cameras that were fitted to each image, and such cameras make up for what a shape
-    lacks; those of a head do not. Here the head and the backbone stay as they are, and the reconstructor learns by
-    the losses of stage 2 what the head's cameras leave unexplained. No camera is needed, nor is one read.
+    lacks; those of a head do not. Here the backbone stays as it is, and the reconstructor learns by the losses of
+    stage 2 what the head's cameras leave unexplained; the head, if asked, learns where objects are and how large.
+    No camera is needed, nor is one read.
 
     A head of keypoints solves for the camera of the shape as it is at the time.
 
     Args:
         backbone: Where the features come from, frozen.
-        head: Builds the head, frozen.
+        head: Builds the head.
         start: Checkpoint of the `PoseEstimator` whose weights the network takes before training.
         reconstructor: Builds the network that is trained.
         template: File of the category's mean shape; see `PoseEstimator`.
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
-        optimizer: Builds the optimizer of the reconstructor from its parameters.
+        head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
+            it is. No gradient goes to rotations: silhouettes would turn objects to wherever they fit.
+        optimizer: Builds the optimizer from the parameters that are trained; those of the head are a group with a
+            learning rate of its own.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run; None keeps
             the learning rate.
         renderer: What renders; see `MultiplexObjective`.
@@ -81,6 +85,7 @@ class ShapeAdaptation(PoseEstimator):
         reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
         template: Path | None = None,
         distance: AppearanceDistance | None = None,
+        head_lr: float = 0.0,
         optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         renderer: Renderer | None = None,
@@ -103,8 +108,14 @@ class ShapeAdaptation(PoseEstimator):
         )
         if render_size is not None and render_size < 1:
             raise ValueError(f"ShapeAdaptation needs a positive render_size; got {render_size}. Raise it.")
+        if head_lr < 0:
+            raise ValueError(
+                f"ShapeAdaptation needs a head_lr of at least 0; got {head_lr}. Give 0 to keep the head."
+            )
         self.network.requires_grad_(False).eval()
         self.reconstructor.requires_grad_(True)
+        self.network.head.requires_grad_(head_lr > 0)
+        self.head_lr = head_lr
         self.objective = MultiplexObjective(
             self.network.template,
             PixelDistance() if distance is None else distance,
@@ -170,9 +181,9 @@ class ShapeAdaptation(PoseEstimator):
                 f"module that gives {missing}."
             )
         features = self.network.backbone.features_of(batch)
-        with torch.no_grad():
-            camera = self.network.pose(features).camera
-        shapes = self.reconstructor(Features(tuple(map(self.feature_dropout, features.maps))))
+        thinned = Features(tuple(map(self.feature_dropout, features.maps)))
+        camera = self._cameras(features, thinned)
+        shapes = self.reconstructor(thinned)
         one = Camera(*(part[:, None] for part in camera))
         pictures = compared_pictures(batch, self.render_size)
         terms = self.objective.terms(self.objective(shapes, self.reconstructor.mesh(shapes), one, *pictures))
@@ -181,3 +192,19 @@ class ShapeAdaptation(PoseEstimator):
         self.log("train/loss", loss, batch_size=size, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=size)
         return {"loss": loss}
+
+    def _cameras(self, features: Features, thinned: Features) -> Camera:
+        """Predict the cameras that the shapes are seen by."""
+        if self.head_lr == 0:
+            with torch.no_grad():
+                return self.network.pose(features).camera
+        head = self.network.head
+        camera: Camera = head.camera_of(head(thinned, self.network.shapes(features)))
+        return camera._replace(rotation=camera.rotation.detach())
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """Build the optimizer over the reconstructor, and the head where it is trained, and its schedule."""
+        groups: list[dict[str, Any]] = [{"params": list(self.reconstructor.parameters())}]
+        if self.head_lr > 0:
+            groups.append({"params": list(self.network.head.parameters()), "lr": self.head_lr})
+        return self._with_schedule(self.optimizer(groups))

@@ -16,6 +16,9 @@ from kpose.tasks import PoseEstimator, ShapeAdaptation
 pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:You defined a `validation_step`")]
 
 
+FEW_KEYPOINTS = partial(KeypointHead, num_keypoints=8, width=8)
+
+
 class Unlabelled(Data):
     """Birds without cameras, to learn from and to score."""
 
@@ -66,6 +69,25 @@ class Told(PoseHead):
         raise AssertionError("stage 4 trains no head")
 
 
+class Turned(PoseHead):
+    """Give the cameras of the four birds too large, by a rotation and a size that can be learned."""
+
+    supervision = frozenset({"camera"})
+
+    def __init__(self, spec):
+        super().__init__()
+        self.camera = birds()["camera"]
+        self.turn = torch.nn.Parameter(self.camera.rotation.clone())
+        self.size = torch.nn.Parameter(1.25 * self.camera.scale)
+
+    def forward(self, features, vertices=None):
+        rotation = self.turn / self.turn.norm(dim=-1, keepdim=True)
+        return PosePrediction(self.camera._replace(rotation=rotation, scale=self.size))
+
+    def losses(self, prediction, batch):
+        raise AssertionError("stage 4 asks for no labels")
+
+
 def test_shapes_come_to_fit_under_the_cameras_of_the_head(tmp_path):
     slowly = partial(torch.optim.Adam, lr=1e-3)
     model = task(Told, optimizer=slowly, appearance_weight=0.0, render_size=None)
@@ -75,13 +97,22 @@ def test_shapes_come_to_fit_under_the_cameras_of_the_head(tmp_path):
     assert overlap(model) > before + 0.1
 
 
-@pytest.mark.parametrize("head", [QuaternionHead, partial(KeypointHead, num_keypoints=8, width=8)])
-def test_head_and_backbone_stay_as_they_are(head, tmp_path):
-    model = task(head)
+@pytest.mark.parametrize(("head_lr", "parts"), [(0.0, {"reconstructor"}), (1e-3, {"reconstructor", "head"})])
+@pytest.mark.parametrize("head", [QuaternionHead, FEW_KEYPOINTS])
+def test_nothing_else_is_trained_than_was_asked_for(head, head_lr, parts, tmp_path):
+    model = task(head, head_lr=head_lr)
     start = {name: value.clone() for name, value in tensors(model.network).items()}
-    trainer(tmp_path).fit(model, Data(batch_size=4))
+    trainer(tmp_path).fit(model, without(Data(batch_size=4), "camera"))
     changed = {k.split(".")[0] for k, v in tensors(model.network).items() if not torch.equal(v, start[k])}
-    assert changed == {"reconstructor"}
+    assert changed == parts
+
+
+def test_no_gradient_goes_to_rotations(tmp_path):
+    model = task(Turned, head_lr=1e-2)
+    turn, size = model.network.head.turn.detach().clone(), model.network.head.size.detach().clone()
+    trainer(tmp_path, max_epochs=3).fit(model, without(Data(batch_size=4), "camera"))
+    assert torch.equal(model.network.head.turn, turn)
+    assert (model.network.head.size < size).all()
 
 
 def test_it_starts_with_the_weights_of_a_trained_head(tmp_path):
@@ -122,6 +153,8 @@ def test_the_reconstructor_alone_sees_thinned_features(tmp_path):
 
 
 def test_what_is_missing_is_told(tmp_path):
+    with pytest.raises(ValueError, match="head_lr of at least 0; got -1"):
+        task(head_lr=-1.0)
     model = task()
     with pytest.raises(KeyError, match=r"needs batch entries \['image', 'mask'\].*gives \['mask'\]"):
         model.training_step(Batch(image=torch.zeros(1, 3, 32, 32)), 0)
