@@ -206,8 +206,8 @@ class KeypointHead(PoseHead[KeypointPrediction]):
             keypoints, _ = self.loss.peaks(prediction.heatmaps)
             fallback = None if prediction.regression is None else prediction.regression.camera
             points, confidence = prediction.points.float(), prediction.confidence
-            solution, _ = self.solver(keypoints, points, confidence, fallback)
-        return solution.camera
+            camera: Camera = self.solver(keypoints, points, confidence, fallback)[0].camera
+        return camera
 
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
         """Tell which keypoints are in sight, by the label texture or the z-buffer, as ``label_weights`` says.
