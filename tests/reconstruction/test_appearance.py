@@ -101,6 +101,31 @@ def test_what_suits_every_image_is_discounted(template, compared):
     torch.testing.assert_close(whole, torch.zeros_like(whole), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("shrinkage", "same"), [(1e-7, True), (10.0, False)])
+def test_units_of_the_features_do_not_count_unless_shrunk(template, compared, shrinkage, same):
+    features, overlap, views = compared
+    units = torch.logspace(-1, 1, features.shape[1])[:, None]
+    plain, scaled = (
+        pose_posterior(
+            given, overlap, views, template.mirror, rounds=1, discriminants=features.shape[1], shrinkage=shrinkage
+        ).agreement
+        for given in (features, features * units)
+    )
+    assert torch.allclose(plain, scaled, atol=1e-3) == same
+
+
+@pytest.mark.parametrize(("discriminants", "least", "most"), [(12, 0, 20), (1, 30, 180)])
+def test_loud_noise_is_left_out_and_too_few_directions_tell_too_little(
+    template, painted, compared, discriminants, least, most
+):
+    features, overlap, views = compared
+    noise = 30 * torch.randn(IMAGES, 8, features.shape[-1], generator=torch.Generator().manual_seed(1))
+    heard = torch.cat((features, noise), 1)
+    posterior = pose_posterior(heard, overlap, views, template.mirror, discriminants=discriminants, shrinkage=1e-4)
+    misses = expected_miss(views.rotations.expand(IMAGES, -1, -1, -1), views.rotations, posterior.belief)
+    assert least < errors(views.rotations[misses.argmin(-1)], painted[-1]).mean() < most
+
+
 def test_images_that_show_nothing_leave_the_choice_to_silhouettes(template, compared):
     _, overlap, views = compared
     empty = torch.zeros(IMAGES, 4, WINDOW_CELLS**2)
