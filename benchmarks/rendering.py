@@ -148,12 +148,12 @@ def main() -> None:
         rows[8] = (rows[8][0], BATCH, lambda size: picture(compiled, textured, camera, size))
     if peer is not None:
         rows[2] = (rows[2][0], BATCH, lambda size: silhouette(peer, bare, camera, size))
-    print(f"{'ms an image, forward + backward, one thread':<46}" + "".join(f"{size:>7} px" for size in SIZES))
+    print(f"{'ms an image, forward + backward, one thread':<46}" + "".join(f"{size:>11} px" for size in SIZES))
     times: list[list[float]] = []
     for name, images, make in rows:
         times.append([math.nan if make is None else milliseconds(make(size), images) for size in SIZES])
         cells = ("not installed" if math.isnan(value) else f"{value:.2f}" for value in times[-1])
-        print(f"{name:<46}" + "".join(f"{cell:>10}" for cell in cells), flush=True)
+        print(f"{name:<46}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
     ratio = times[2][0] / times[0][0]
     result = {
         "soft_ms_64": round(times[0][0], 3),
