@@ -11,9 +11,9 @@ from kpose.losses import (
     GraphLaplacianLoss,
     deformation_loss,
     distance_transform,
+    overlap_loss,
     silhouette_loss,
 )
-from kpose.metrics import mask_iou
 from kpose.reconstruction.camera_choice import camera_weights
 from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Camera, Mesh, ShapePrediction, Template
@@ -71,8 +71,8 @@ class MultiplexObjective(nn.Module):
             silhouette has thin cracks where faces meet, up to a quarter deep.
         temperature: Of the cameras' weights (see `camera_weights`).
         mask_weight: Weight of the silhouettes (see `silhouette_loss`).
-        overlap_weight: Weight of one minus their soft intersection over union (see `mask_iou`). Under cameras that
-            are uncertain, `silhouette_loss` shrinks shapes to what the object surely covers; this does not.
+        overlap_weight: Weight of one minus their soft intersection over union (see `overlap_loss`): under
+            uncertain cameras `silhouette_loss` shrinks shapes to what the object surely covers.
         appearance_weight: Weight of the appearance.
         deformation_weight: Weight of the deformation's size.
         laplacian_weight: Weight of the graph Laplacian.
@@ -140,7 +140,7 @@ class MultiplexObjective(nn.Module):
         silhouettes, pictures = rendering.mask.clone(), rendering.rgb.clone()
         inside = mask.to(silhouettes)
         mask_loss = silhouette_loss(silhouettes, inside[:, None], distance_transform(mask)[:, None])
-        overlap_loss = 1 - mask_iou(silhouettes, inside[:, None].expand_as(silhouettes))
+        missed_overlap = overlap_loss(silhouettes, inside[:, None])
         appearance_loss = self.distance(pictures, image, inside).float()
         score = (_rescale(mask_loss.detach()) + _rescale(appearance_loss.detach())) / 2
         return Comparison(
@@ -152,7 +152,7 @@ class MultiplexObjective(nn.Module):
             pictures=pictures,
             covered=rendering.face_index >= 0,
             mask_loss=mask_loss,
-            overlap_loss=overlap_loss,
+            overlap_loss=missed_overlap,
             appearance_loss=appearance_loss,
             score=score,
             weights=camera_weights(score, self.temperature),
