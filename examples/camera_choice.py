@@ -14,7 +14,6 @@ and not computed again; ``choice.md`` has the table.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule
 from kpose.files import write_text
-from kpose.geometry.rotation import geodesic_distance, procrustes
+from kpose.geometry.rotation import procrustes
+from kpose.metrics import angular_error
 from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch
 from kpose.tasks import choose_cameras
@@ -67,7 +67,7 @@ class Regression:
         """Give the angles of what is learned from the rotations of all views, in degrees."""
         flat = rotations.flatten(1)
         learned = procrustes((self.smoother @ (flat - flat.mean(0)) + flat.mean(0)).view(-1, 3, 3))
-        return geodesic_distance(learned, true_rotations(self.batches)) * (180 / math.pi)
+        return angular_error(learned, true_rotations(self.batches))
 
 
 def _gram(batches: list[Batch], place: int) -> Tensor:
@@ -88,7 +88,7 @@ def true_rotations(batches: list[Batch]) -> Tensor:
 def judge(multiplex: CameraMultiplex, regression: Regression) -> dict[str, float]:
     """Score the best cameras of a table."""
     rotations = torch.cat([multiplex.labels(batch).rotation for batch in regression.batches])
-    angles = geodesic_distance(rotations, true_rotations(regression.batches)) * (180 / math.pi)
+    angles = angular_error(rotations, true_rotations(regression.batches))
     return {
         "mean_deg": float(angles.mean()),
         "median_deg": float(angles.median()),
@@ -101,9 +101,10 @@ def markdown(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Write the table."""
     lines = ["| choice | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
     for name, row in rows.items():
-        lines.append(
-            f"| {name} | " + " | ".join(f"{row[c]:.{2 if c == 'opposite' else 1}f}" for c in COLUMNS) + " |"
+        cells = (
+            f"{row[column]:.{2 if column == 'opposite' else 1}f}" if column in row else "" for column in COLUMNS
         )
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -145,9 +146,8 @@ def main(
                 choose_cameras(multiplex, served.view_dataloaders("train"), backbone, **settings)
             write_text(path, json.dumps(judge(multiplex, regression), indent=2))
         rows[name] = json.loads(path.read_text())
-    rows["the true cameras"] = {
-        **dict.fromkeys(COLUMNS, 0.0), "learned_deg": float(regression.angles(true_rotations(batches)).mean())
-    }  # fmt: skip
+    learned = regression.angles(true_rotations(batches)).mean()
+    rows["the true cameras"] = {"learned_deg": float(learned)}
     write_text(out / "choice.md", markdown(rows))
     print(markdown(rows))
 

@@ -51,9 +51,9 @@ def check_pose_head(
 
     Rotations are in SO(3); losses are finite scalars; every parameter gets a finite gradient; the batch has what
     ``supervision`` names; batches of one and of three work; evaluation is deterministic; the state dict restores
-    the head; bfloat16 autocast works. A `RotationHead` is asked in addition for a ``to_rotation`` with right
-    gradients, finite at zero, at its start and at collinear columns, and for a start from which every small turn
-    can be reached.
+    the head; bfloat16 autocast works; ``camera_of`` gives the predicted camera, with gradients. A `RotationHead` is
+    asked in addition for a ``to_rotation`` with right gradients, finite at zero, at its start and at collinear
+    columns, and for a start from which every small turn can be reached.
 
     Args:
         factory: Builds the head from a `FeatureSpec`, as the task does; a head class is such a callable.

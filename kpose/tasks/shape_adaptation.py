@@ -46,7 +46,9 @@ class ShapeAdaptation(PoseEstimator):
         template: File of the category's mean shape; see `PoseEstimator`.
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
         head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
-            it is. No gradient goes to rotations: silhouettes would turn objects to wherever they fit.
+            it is. No gradient goes to rotations: silhouettes would turn objects to wherever they fit. Parts of a
+            head that placement does not depend on get none either, which several processes have to be told
+            (Lightning's strategy ``ddp_find_unused_parameters_true``).
         optimizer: Builds the optimizer from the parameters that are trained; those of the head are a group with a
             learning rate of its own.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run; None keeps
