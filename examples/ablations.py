@@ -83,6 +83,7 @@ def main(
     learning_rate: float = 2e-3,
     weight_decay: float = 0.05,
     feature_dropout: float = 0.0,
+    backbone_lr: float | None = None,
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> None:
     """Train and score the variants and write the table.
@@ -99,6 +100,7 @@ def main(
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         feature_dropout: Share of feature channels that training leaves out.
+        backbone_lr: Peak for a backbone that is trained along; ``learning_rate`` when None.
         precision: Lightning's.
 
     Raises:
@@ -110,14 +112,16 @@ def main(
     task_of = partial(
         PoseEstimator,
         optimizer=partial(AdamW, lr=learning_rate, weight_decay=weight_decay),
-        lr_scheduler=partial(_one_cycle, learning_rate),
+        lr_scheduler=_one_cycle,
         feature_dropout=feature_dropout,
+        backbone_lr=backbone_lr,
     )
+    trained = "" if backbone.frozen else f", backbone trained along at {backbone_lr or learning_rate:g}"
     dropped = f", {feature_dropout:.0%} of the feature channels dropped" if feature_dropout else ""
     cached = f", {views} cached views" if views else ""
     notes = [
         f"{type(data).__name__}, {type(backbone).__name__}. Each row: {epochs} epochs, AdamW, one cycle to "
-        f"{learning_rate:g}, weight decay {weight_decay:g}{dropped}{cached}, precision {precision}."
+        f"{learning_rate:g}{trained}, weight decay {weight_decay:g}{dropped}{cached}, precision {precision}."
     ]
     start = {name: value.clone() for name, value in backbone.state_dict().items()}
     served = CachedFeaturesDataModule(data, backbone, folder=out / "features", views=views) if views else data
@@ -180,8 +184,9 @@ def write_results(out: Path, variants: Sequence[str], notes: Sequence[str]) -> N
     write_text(out / "ablations.md", ablations_markdown(figures))
 
 
-def _one_cycle(peak: float, optimizer: torch.optim.Optimizer, steps: int) -> Any:  # noqa: ANN401 - private to torch
-    return OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
+def _one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> Any:  # noqa: ANN401 - private to torch
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=0.1)
 
 
 if __name__ == "__main__":

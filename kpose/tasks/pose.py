@@ -57,12 +57,15 @@ class PoseEstimator(Task):
             place of the batch's ``camera``, which then is only compared with. None takes the batch's.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps a
             head on frozen features from learning few images by heart.
+        backbone_lr: Learning rate of a backbone that is trained along; pretrained ones want a tenth of a head's or
+            less. The optimizer's own when None.
 
     Attributes:
         network: What predicts: backbone, head and reconstructor.
 
     Raises:
-        ValueError: If ``reconstruction`` is given without ``reconstructor``.
+        ValueError: If ``reconstruction`` is given without ``reconstructor``, or ``backbone_lr`` for a frozen
+            backbone.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -84,9 +87,15 @@ class PoseEstimator(Task):
         reconstruction: Path | None = None,
         cameras: Path | None = None,
         feature_dropout: float = 0.0,
+        backbone_lr: float | None = None,
     ) -> None:
         super().__init__()
         self.record_hyperparameters()
+        if backbone_lr is not None and backbone.frozen:
+            raise ValueError(
+                f"PoseEstimator needs a backbone that is trained for backbone_lr={backbone_lr}; got a frozen one. "
+                "Leave backbone_lr out, or build the backbone with frozen=False."
+            )
         if reconstruction is not None and reconstructor is None:
             raise ValueError(
                 f"PoseEstimator needs a reconstructor for the weights of {reconstruction}; got none. Give the one "
@@ -97,6 +106,7 @@ class PoseEstimator(Task):
         self.feature_dropout = nn.Dropout2d(feature_dropout)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.backbone_lr = backbone_lr
         self.camera_file = cameras
         self._labels: Callable[[Batch], Camera] | None = None
         self.renderer = HardRenderer()
@@ -236,7 +246,13 @@ class PoseEstimator(Task):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Build the optimizer over everything that is trained, and its schedule over the whole run."""
-        return self._with_schedule(self.optimizer(p for p in self.parameters() if p.requires_grad))
+        trained = [p for p in self.parameters() if p.requires_grad]
+        if self.backbone_lr is None:
+            return self._with_schedule(self.optimizer(trained))
+        backbone = list(self.network.backbone.parameters())
+        others = set(trained).difference(backbone)
+        groups = [{"params": [p for p in trained if p in others]}, {"params": backbone, "lr": self.backbone_lr}]
+        return self._with_schedule(self.optimizer(groups))
 
     def _with_schedule(self, optimizer: Optimizer) -> Any:  # noqa: ANN401
         if self.lr_scheduler is None:

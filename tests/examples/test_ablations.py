@@ -57,7 +57,7 @@ def test_variants_are_trained_once_for_each_seed(tmp_path):
 
 
 def test_the_default_reading_is_what_the_head_does(tmp_path):
-    groups = run(tmp_path, *HEADS, "--seeds=[0]")["groups"]
+    groups = run(tmp_path, *HEADS, "--seeds=[0]", "--backbone_lr=1e-4")["groups"]
     (readings,) = (rows for title, rows in groups.items() if title != "trained")
     read = readings["best half by confidence, weighted (default)"]["0"]
     for name, value in read.items():

@@ -134,6 +134,20 @@ def test_frozen_backbone_is_not_trained(tmp_path):
     assert trained == {id(p) for p in model.network.head.parameters()}
 
 
+def test_a_backbone_learns_at_its_own_rate(tmp_path):
+    model = task(lr_scheduler=None, optimizer=partial(torch.optim.AdamW, lr=1e-2), backbone_lr=1e-4)
+    run = trainer(tmp_path)
+    run.fit(model, loader(), loader(2))
+    rates = {p: group["lr"] for group in run.optimizers[0].param_groups for p in group["params"]}
+    own = dict.fromkeys(model.network.backbone.parameters(), 1e-4)
+    assert rates == own | dict.fromkeys(model.network.head.parameters(), 1e-2)
+
+
+def test_a_frozen_backbone_has_no_rate():
+    with pytest.raises(ValueError, match=r"got a frozen one.*frozen=False"):
+        PoseEstimator(TinyBackbone(width=8).freeze(), head=QuaternionHead, backbone_lr=1e-4)
+
+
 def test_schedule_spans_the_whole_run(tmp_path):
     run = trainer(tmp_path, max_epochs=2)
     run.fit(task(), loader(), loader(2))
