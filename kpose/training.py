@@ -23,6 +23,8 @@ __all__ = ["main", "run_lightning"]
 
 DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all commands."
 NOT_NONE = "Expected a <class 'NoneType'>"
+WORKER = re.compile(r"Caught \w+ in DataLoader worker process .*\n\w+: (.+)\s*\Z", re.DOTALL)
+SOURCES = re.compile(r'^ +File "(.+)", line \d+', re.MULTILINE)
 REFUSALS = re.compile(rf"^\s*- (?!{NOT_NONE})(.+)$", re.MULTILINE)
 
 
@@ -76,10 +78,11 @@ def main(args: Sequence[str] | None) -> int:
     """
     try:
         run_lightning(args)
-    except (OSError, ValueError, MisconfigurationException) as error:
-        if not _explains_itself(error):
+    except (OSError, ValueError, KeyError, RuntimeError, MisconfigurationException) as error:
+        reason = _reason(error)
+        if reason is None:
             raise
-        sys.stderr.write(f"kpose: {one_line(error)}\n")
+        sys.stderr.write(f"kpose: {reason}\n")
         return 1
     return 0
 
@@ -111,11 +114,22 @@ def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> Lig
     )
 
 
-def _explains_itself(error: BaseException) -> bool:
-    """Tell an error about settings and files from one of code, which may be the user's and needs its traceback."""
-    if isinstance(error, MisconfigurationException | RefusedSettings):
-        return True
-    return _comes_from(error, Path(kpose.data.__file__).parent)
+def _reason(error: BaseException) -> str | None:
+    """Give the line that an error about settings and files says; one of code, perhaps the user's, gives none."""
+    text = str(error)
+    if text.startswith("SaveConfigCallback expected"):
+        return (
+            f"An earlier run has left its {text.split()[2]}. Move it away, or give another "
+            "--trainer.default_root_dir, or a logger, which gives each run a folder of its own."
+        )
+    if isinstance(error, KeyError) and "needs batch entries" in text:
+        return str(error.args[0])  # the text of a KeyError is quoted
+    data = Path(kpose.data.__file__).parent
+    if caught := WORKER.match(text):
+        raised_in = Path(SOURCES.findall(text)[-1])
+        return " ".join(caught[1].split()) if raised_in.is_relative_to(data) else None
+    explained = isinstance(error, MisconfigurationException | RefusedSettings) or _comes_from(error, data)
+    return one_line(error) if explained else None
 
 
 def _comes_from(error: BaseException, package: Path) -> bool:

@@ -1,6 +1,7 @@
 """The command line as users call it, on a handful of synthetic birds."""
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import write_fake_cub
 
 import kpose
 from kpose.cli import LIGHTNINGS, OWN, main
@@ -136,6 +138,54 @@ def test_settings_and_files_that_cannot_be_used_are_one_line(more, line, argumen
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("kpose: ")
     assert line in last
+
+
+@pytest.fixture
+def photographs(arguments, tmp_path):
+    """Give a folder in CUB's layout, and the arguments that train on it."""
+    root = tmp_path / "cub"
+    write_fake_cub(root)
+    own = [text for text in arguments("quaternion") if "--data" not in text]
+    return root, [
+        *own,
+        "--data=CUBDataModule",
+        f"--data.root={root}",
+        "--data.image_size=64",
+        "--data.batch_size=4",
+    ]
+
+
+def refusal(capsys, *args):
+    with pytest.raises(SystemExit) as caught:
+        main(list(args))
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("kpose: ")
+    return last
+
+
+def test_photographs_without_cameras_are_told_where_they_come_from(photographs, capsys):
+    root, given = photographs
+    (root / "sfm" / "cameras.csv").unlink()
+    assert re.search(r"needs batch entries.*camera.*python -m kpose.data.sfm", refusal(capsys, "fit", *given))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_a_photo_that_cannot_be_read_is_named(content, workers, photographs, capsys):
+    root, given = photographs
+    photos = sorted((root / "images").rglob("*.jpg"))
+    for photo in photos:
+        photo.unlink() if content is None else photo.write_bytes(content)
+    line = refusal(capsys, "fit", *given, f"--data.num_workers={workers}")
+    assert any(str(photo) in line for photo in photos)
+    assert "File " not in line
+
+
+def test_a_second_run_without_logger_is_told_what_the_first_has_left(arguments, capsys):
+    given = arguments("quaternion", "--trainer.logger=false", "--trainer.max_epochs=1")
+    main(["fit", *given])
+    assert re.search(r"earlier run.*config\.yaml.*default_root_dir", refusal(capsys, "fit", *given))
 
 
 def test_a_configuration_before_the_command_is_read(capsys):

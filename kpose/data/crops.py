@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from kpose.cropping import crop_image
+from kpose.messages import one_line
 
 __all__ = ["CropCache", "crop_pair", "load_crop"]
 
@@ -34,15 +35,30 @@ def load_crop(
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the mask's size is not the photo's.
+        ValueError: If a file cannot be decoded, or the mask's size is not the photo's.
     """
-    with Image.open(image) as photo, Image.open(mask) as silhouette:
-        if photo.size != silhouette.size:
-            raise ValueError(
-                f"load_crop needs a mask of the photo's size {photo.size}; got {silhouette.size} in {mask}. "
-                "Replace the mask."
-            )
-        return crop_pair(photo, silhouette, box, size, fill)
+    photo, silhouette = _decode(image), _decode(mask)
+    if photo.size != silhouette.size:
+        raise ValueError(
+            f"load_crop needs a mask of the photo's size {photo.size}; got {silhouette.size} in {mask}. "
+            "Replace the mask."
+        )
+    return crop_pair(photo, silhouette, box, size, fill)
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"Crops need {path}; there is no such file. Get the data again, or put the file back."
+        ) from None
+    except PermissionError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever their parsers do
+        raise ValueError(f"{path} cannot be decoded ({one_line(error)}). Get the file again.") from error
 
 
 def crop_pair(

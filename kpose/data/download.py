@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from kpose.messages import one_line
+
 __all__ = ["CUB_ARCHIVES", "Archive", "download_archive", "download_cub", "extract_archive", "main"]
 
 _CHUNK = 1 << 20
@@ -205,8 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         root = download_cub(options.folder, keep=options.keep)
-    except (ConnectionError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{one_line(error)}\n")
     _log.info("CUB-200-2011 is at %s. Cameras: python -m kpose.data.sfm %s", root, root)
 
 

@@ -63,16 +63,19 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.error("--whole-frame excludes --box, --mask and --segmenter; leave it out")
     check_predictor_options(parser, options)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
+    failures: list[tuple[Path, str]] = []
     try:
-        photos = [photo for path in options.photos for photo in _photos(path)]
+        photos = [photo for path in options.photos for photo in _photos(path, failures)]
         jobs = _jobs(photos, options)
         pending = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
         predictor = load_predictor(options, _segmenter(options)) if pending else None
-        options.out.mkdir(parents=True, exist_ok=True)
+        if jobs:
+            options.out.mkdir(parents=True, exist_ok=True)
     except ERRORS as error:
         _say(one_line(error))
         return 1
-    failures: list[tuple[Path, str]] = []
+    if not jobs:
+        return 1
     code = 0
     try:
         if predictor is not None:
@@ -99,8 +102,11 @@ class _Job(NamedTuple):
     made_from: str
 
 
-def _photos(path: Path) -> list[Path]:
-    """List the photos of a folder, without what an earlier call has put there; a file is given back."""
+def _photos(path: Path, failures: list[tuple[Path, str]]) -> list[Path]:
+    """List the photos of a folder, without what an earlier call has put there; a file is given back.
+
+    A folder that has none is noted among the failures.
+    """
     if not path.is_dir():
         return [path]
     found = sorted(
@@ -109,7 +115,8 @@ def _photos(path: Path) -> list[Path]:
         if entry.suffix.lower() in PHOTO_SUFFIXES and not entry.name.startswith(".") and not made_by_kpose(entry)
     )
     if not found:
-        raise ValueError(f"A folder needs photos; {path} has none. Name another, or the files themselves.")
+        failures.append((path, f"A folder needs photos; {path} has none. Name another, or the files themselves."))
+        _say(failures[-1][1])
     return found
 
 

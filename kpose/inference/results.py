@@ -167,7 +167,7 @@ def made_by_kpose(path: Path) -> bool:
                 description = parse_json(file.read(int.from_bytes(head[12:16], "little")))
                 return bool(description["asset"]["generator"] == MARK)
             return head.startswith(SCRIPT_MARK.encode()) or f"<!-- {MARK} -->".encode() in head
-    except (OSError, ValueError, LookupError, TypeError, SyntaxError):
+    except (OSError, ValueError, LookupError, TypeError, SyntaxError, Image.DecompressionBombError):
         return False
 
 

@@ -81,7 +81,7 @@ def solve_pnp(
         the best answers if there is one, and its gradient zero.
 
     Raises:
-        ValueError: If ``threshold`` or ``hypotheses`` is not positive.
+        ValueError: If ``threshold`` or ``hypotheses`` is not positive, or the shapes do not agree.
 
     Source:
         Search: Chum et al., Locally Optimized RANSAC, DAGM 2003, with the likelihood of Torr & Zisserman, MLESAC,
@@ -97,6 +97,7 @@ def solve_pnp(
         raise ValueError(f"solve_pnp needs a positive threshold; got {threshold}. Give None for least squares.")
     if hypotheses < 1:
         raise ValueError(f"solve_pnp needs at least one hypothesis; got {hypotheses}.")
+    _check_shapes(points_2d, points_3d, weights)
     with torch.autocast(points_2d.device.type, enabled=False):
         batch, count = points_2d.shape[:-2], points_2d.shape[-2]
         weights = torch.ones_like(points_2d[..., 0]) if weights is None else weights
@@ -112,6 +113,20 @@ def solve_pnp(
             inliers[:, :count].reshape(*batch, count),
             covariance.reshape(*batch, 6, 6),
             valid.reshape(batch),
+        )
+
+
+def _check_shapes(points_2d: Tensor, points_3d: Tensor, weights: Tensor | None) -> None:
+    expected = (*points_2d.shape[:-1], 2)
+    if points_2d.ndim < 2 or points_2d.shape != expected or points_3d.shape != (*expected[:-1], 3):
+        raise ValueError(
+            "solve_pnp needs points_2d (..., N, 2) and points_3d (..., N, 3) with the same leading dimensions; got "
+            f"{tuple(points_2d.shape)} and {tuple(points_3d.shape)}. One object for many images: expand it."
+        )
+    if weights is not None and weights.shape != expected[:-1]:
+        raise ValueError(
+            f"solve_pnp needs a weight for each point, {tuple(expected[:-1])}; got {tuple(weights.shape)}. Reshape "
+            "them."
         )
 
 

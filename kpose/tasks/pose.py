@@ -187,7 +187,8 @@ class PoseEstimator(Task):
         if missing and not unlabelled:
             raise KeyError(
                 f"{type(head).__name__} needs batch entries {sorted(head.supervision)}; this batch has "
-                f"{sorted(batch)}. Take a data module that gives {missing}."
+                f"{sorted(batch)}. Take a data module that gives {missing}; cameras of photographs come from their "
+                "part annotations (python -m kpose.data.sfm) or, without labels, from kpose pipeline."
             )
         prediction, vertices = self._predict(batch)
         if missing:

@@ -126,6 +126,23 @@ def test_what_is_no_file_in_a_folder_is_one_line_each(
     assert "Predicted 1 of 4 photos" in last
 
 
+def test_a_folder_may_hold_what_is_too_large_and_another_nothing(
+    checkpoints: dict[str, Path], photo: Path, huge_png: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, empty = tmp_path / "photos", tmp_path / "empty"
+    folder.mkdir()
+    empty.mkdir()
+    photo.rename(folder / photo.name)
+    (folder / "huge.png").write_bytes(huge_png)
+    assert call(checkpoints["quaternion"], tmp_path / "out", empty, folder) == 1
+    nothing, huge, *_, last = capsys.readouterr().err.strip().splitlines()
+    assert re.search("empty has none", nothing)
+    assert re.search("huge.png", huge)
+    assert "Predicted 1 of 2 photos" in last
+    assert call(checkpoints["quaternion"], tmp_path / "nowhere", empty) == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_every_kind_of_file_in_one_call(
     checkpoints: dict[str, Path], huge_png: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -379,3 +380,21 @@ def test_settings_are_checked():
         solve_pnp(image, points, threshold=0.0)
     with pytest.raises(ValueError, match="at least one hypothesis; got 0"):
         solve_pnp(image, points, hypotheses=0)
+
+
+@pytest.mark.parametrize(
+    ("image", "points", "weights"),
+    [
+        ((2, 6, 2), (6, 2, 3), None),
+        ((2, 6, 2), (6, 3), None),
+        ((2, 6, 2), (2, 5, 3), None),
+        ((2, 6, 3), (2, 6, 3), None),
+        ((6,), (6, 3), None),
+        ((2, 6, 2), (2, 6, 3), (6, 2)),
+        ((2, 6, 2), (2, 6, 3), (12,)),
+    ],
+)
+def test_shapes_are_checked(image, points, weights):
+    unchecked = inspect.unwrap(solve_pnp)  # as users run it, without the check of annotations
+    with pytest.raises(ValueError, match=r"solve_pnp needs .*got"):
+        unchecked(torch.rand(image), torch.rand(points), None if weights is None else torch.rand(weights))
