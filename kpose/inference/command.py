@@ -130,7 +130,7 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
         "segmenter": (options.segmenter, options.label),
     }
     jobs = []
-    for photo, name in zip(photos, output_names(photos), strict=True):
+    for photo, name in zip(photos, output_names(photos, options.out), strict=True):
         # What cannot be read is said when its turn comes.
         made_from = settings_of(photo, settings) if photo.is_file() else ""
         jobs.append(_Job(photo, PhotoResult(options.out, name), made_from))

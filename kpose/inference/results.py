@@ -69,10 +69,10 @@ class PhotoResult(NamedTuple):
             made_from: Fingerprint of what the result depends on.
 
         Returns:
-            Whether there is nothing left to do.
+            Whether there is nothing left to do: not where a file is missing, or other than it was written.
         """
         record = read_record(self.record) or {}
-        return record.get("made_from") == made_from and all(path.exists() for path in self.files)
+        return record.get("made_from") == made_from and all(_is_unchanged(path, record) for path in self.files)
 
     def check(self, photo: Path, inputs: set[Path], *, overwrite: bool) -> None:
         """Refuse to replace what kpose did not make from this photo.
@@ -195,14 +195,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and {"kpose", "photo", "camera"} <= record.keys() else None
 
 
-def output_names(photos: Sequence[Path]) -> list[str]:
+def output_names(photos: Sequence[Path], folder: Path | None = None) -> list[str]:
     """Choose a file name, without extension, for the results of each photo.
 
     The photo's own name, with characters that a file system might refuse replaced; photos of the same name are
-    numbered in their order, so that no two share a name on any file system.
+    numbered in their order, so that no two share a name on any file system. A photo that has its result in the
+    folder keeps the name of that, whatever photos have come since.
 
     Args:
         photos: Photo files.
+        folder: Where earlier calls have left their results.
 
     Returns:
         Names, in the same order.
@@ -211,14 +213,22 @@ def output_names(photos: Sequence[Path]) -> list[str]:
         >>> output_names([Path("a/robin.jpg"), Path("b/robin.png"), Path("wren?.jpg")])
         ['robin', 'robin-2', 'wren_']
     """
-    taken = {"index", "three", "viewer"}  # of the page
+    before = {} if folder is None else _earlier_names(folder)
+    kept = [before.get(real_path(photo)) for photo in photos]
+    taken = {"index", "three", "viewer", *(name.casefold() for name in kept if name)}  # the first ones of the page
     names = []
-    for photo in photos:
+    for photo, own in zip(photos, kept, strict=True):
         stem = safe_name(photo.stem)
-        name, number = stem, 1
-        while name.casefold() in taken:
+        name, number = own or stem, 1
+        while own is None and name.casefold() in taken:
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _earlier_names(folder: Path) -> dict[Path, str]:
+    """Read which photos have a result in a folder, and under which name."""
+    records = {path.stem: read_record(path) or {} for path in sorted(folder.glob("*.json"))}
+    return {real_path(record["photo"]): name for name, record in records.items() if "photo" in record}

@@ -27,7 +27,7 @@ from kpose.messages import one_line
 from kpose.video.association import AssociationTracker
 from kpose.video.disk import DiskTracker, read_mask_folder
 from kpose.video.drawing import draw_objects, side_by_side
-from kpose.video.frames import Frame, open_frames
+from kpose.video.frames import Frame, count_frames, open_frames
 from kpose.video.lwl import LWLTracker
 from kpose.video.predictor import FrameReconstructions, VideoPredictor
 from kpose.video.sam2 import Sam2Tracker
@@ -38,9 +38,18 @@ from kpose.visualization.video_file import VideoWriter
 
 __all__ = ["main"]
 
+INTERRUPTED = 130  # as shells say it
 FAULTS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, AssertionError)  # the last: no CUDA
 
 MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?\.(glb|mtl|obj|ply|png)")
+
+
+class _Run(NamedTuple):
+    """What a run came to."""
+
+    frames: int
+    reconstructions: int
+    interrupted: bool
 
 
 class _Outputs(NamedTuple):
@@ -61,7 +70,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments after ``kpose video``; those of the process when None.
 
     Returns:
-        0 if the whole video was read, 1 if a part of it could not be or nothing can be done; one line says why.
+        0 if the whole video was read, or a camera until it was interrupted; 1 if a part of a video could not be
+        read or nothing can be done, and 130 if a video was interrupted; one line says why.
 
     Raises:
         SystemExit: If the arguments are wrong (code 2), or ask for help.
@@ -77,18 +87,31 @@ def main(args: Sequence[str] | None = None) -> int:
         smoothing = None if options.smooth is None else TemporalSmoothing(options.smooth)
         video = VideoPredictor(predictor, _tracker(options), smoothing=smoothing)
         started = time.perf_counter()
-        count, seen = _run(video, frames, outputs, options)
+        run = _run(video, frames, outputs, options)
     except FAULTS as error:
         line = one_line(error)
         _say(line if options.video in line else f"{options.video}: {line}")
         return 1
-    rate = count / max(time.perf_counter() - started, 1e-9)
-    for fault in faults:
-        _say(fault)
-    if count == 0:
-        return 1
-    _say(f"{count} frames at {rate:.1f} a second, {seen} reconstructions; the results are in {options.out}.")
-    return 1 if faults else 0
+    rate = run.frames / max(time.perf_counter() - started, 1e-9)
+    cut = run.interrupted and options.video.split(":")[0] != "camera"  # which is stopped like this
+    for line in (*faults, *(["Interrupted; the results end there."] if cut else [])):
+        _say(line)
+    if run.frames:
+        _tell(run, rate, options)
+    if cut:
+        return INTERRUPTED
+    return 1 if faults or not run.frames else 0
+
+
+def _tell(run: _Run, rate: float, options: argparse.Namespace) -> None:
+    if not run.reconstructions:
+        _say("No object was found; give its --box or --mask.")
+    elif not (options.box or options.mask or options.masks or options.segmenter):
+        _say("What stands out in the first frame was taken for the object; where it is not, give its --box.")
+    _say(
+        f"{run.frames} frames at {rate:.1f} a second, {run.reconstructions} reconstructions; the results are in "
+        f"{options.out}."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -187,16 +210,16 @@ def _until_fault(frames: Iterator[Frame], faults: list[str], count: int | None) 
         faults.append(one_line(error))
 
 
-def _run(
-    video: VideoPredictor, frames: Iterable[Frame], outputs: _Outputs, options: argparse.Namespace
-) -> tuple[int, int]:
-    """Reconstruct and write frame by frame; give the number of frames and of reconstructions."""
+def _run(video: VideoPredictor, frames: Iterable[Frame], outputs: _Outputs, options: argparse.Namespace) -> _Run:
+    """Reconstruct and write frame by frame."""
     count = seen = 0
+    interrupted = True
     meshes: set[Path] = set()
     tracks: TrackFiles | None = None
     writer: VideoWriter | None = None
+    total = min(filter(None, (options.frames, count_frames(options.video))), default=None)
     with ExitStack() as stack, suppress(KeyboardInterrupt):  # how a camera is stopped
-        for found in tqdm(video(frames), desc="video", unit="frame", disable=None):
+        for found in tqdm(video(frames), desc="video", unit="frame", total=total, disable=None):
             if tracks is None:  # of a video without a frame, nothing is left behind
                 tracks = stack.enter_context(TrackFiles(outputs.table, outputs.record, str(options.video)))
             tracks.add(found)
@@ -210,9 +233,10 @@ def _run(
                 meshes.update(_write_meshes(found, outputs.meshes, options.meshes))
             count += 1
             seen += sum(thing.reconstruction is not None for thing in found.objects)
+        interrupted = False
     if options.meshes is not None and outputs.meshes.is_dir():
         _remove_meshes(outputs.meshes, kept=meshes)
-    return count, seen
+    return _Run(count, seen, interrupted)
 
 
 def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from kpose.visualization.video_file import import_av
 if TYPE_CHECKING:
     import av
 
-__all__ = ["Frame", "number_frames", "open_frames", "read_camera", "read_folder", "read_video"]
+__all__ = ["Frame", "count_frames", "number_frames", "open_frames", "read_camera", "read_folder", "read_video"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,31 @@ def open_frames(source: str | Path, *, frame_rate: float = 25.0) -> Iterator[Fra
     return read_video(path)
 
 
+def count_frames(source: str | Path) -> int | None:
+    """Tell how many frames a source has, without decoding them.
+
+    Args:
+        source: What `open_frames` takes.
+
+    Returns:
+        Number of pictures of a folder, or of frames that a video file announces; None where nothing says so.
+
+    Example:
+        >>> count_frames("camera") is None
+        True
+    """
+    path = Path(source)
+    if path.is_dir():
+        return len(_pictures(path))
+    if not path.is_file():
+        return None
+    try:
+        with _open(import_av(), path) as container:
+            return _announced_frames(container.streams.video[0]) or None
+    except (ValueError, LookupError, ModuleNotFoundError):
+        return None  # reading it will say why
+
+
 def number_frames(pictures: Iterable[Frame | Picture], *, frame_rate: float = 25.0) -> Iterator[Frame]:
     """Give numbers and times to pictures that have none.
 
@@ -93,7 +119,7 @@ def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
     Raises:
         ValueError: If there are no pictures; or at the end, if some could not be read.
     """
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=_natural)
+    paths = sorted(_pictures(folder), key=_natural)
     if not paths:
         raise ValueError(f"A folder of frames needs pictures; {folder} has none. Name another.")
     faults = []
@@ -106,6 +132,10 @@ def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
         yield Frame(index, index / frame_rate, image)
     if faults:
         raise ValueError(f"{len(faults)} of {len(paths)} frames of {folder} cannot be read. The first: {faults[0]}")
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
@@ -121,7 +151,8 @@ def read_video(path: Path) -> Iterator[Frame]:
         path: File of any kind that FFmpeg reads.
 
     Yields:
-        Frames, turned upright as the file says. What is damaged is left out, and decoding goes on behind it.
+        Frames, turned upright as the file says. What is damaged is left out, and decoding goes on behind it; the
+        number of a frame that is lost is not given to another.
 
     Raises:
         ModuleNotFoundError: If PyAV is not installed.
@@ -136,27 +167,32 @@ def read_video(path: Path) -> Iterator[Frame]:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise ValueError(f"{path} holds video of a kind that FFmpeg does not know here. Convert it.")
-        stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over in silence
-        announced, damaged, index, end = stream.frames, 0, 0, 0.0
+        # Else damage is painted over in silence; a slice that fails in a thread of its own is, in any case.
+        stream.codec_context.options = {"err_detect": "explode"}
+        stream.thread_type = "NONE"
+        announced, read, lost, end = _announced_frames(stream), 0, 0, 0.0
         for frame in _decode(av, container, stream):
             if frame is None or frame.is_corrupt:
-                damaged += 1
+                lost += 1
                 continue
+            number = read + lost
             start = stream.start_time or 0
             known = frame.pts is not None and stream.time_base is not None
             time = (
-                float((frame.pts - start) * stream.time_base) if known else index / float(stream.average_rate or 25)
+                float((frame.pts - start) * stream.time_base)
+                if known
+                else number / float(stream.average_rate or 25)
             )
             end = time + _frame_seconds(stream, frame)
-            yield Frame(index, max(time, 0.0), _upright(frame))
-            index += 1
+            yield Frame(number, max(time, 0.0), _upright(frame))
+            read += 1
         seconds = _announced_seconds(av, container, stream)
-    if damaged or index < announced:
-        missing = f"{index} of {announced}" if announced else str(index)
+    if lost or read < announced:
+        missing = f"{read} of {announced}" if announced else str(read)
         raise ValueError(f"{path} is damaged or cut short: {missing} frames could be read. Fetch it again.")
-    if index == 0:
+    if read == 0:
         raise ValueError(f"{path} holds no frame that can be read. Name another file.")
-    if seconds - end > max(LEAST_LOSS, 2 * end / index):
+    if seconds - end > max(LEAST_LOSS, 2 * end / read):
         raise ValueError(f"{path} is cut short: it ends after {end:.2f} of {seconds:.2f} seconds. Fetch it again.")
 
 
@@ -199,6 +235,15 @@ def _frame_seconds(stream: Any, frame: "av.VideoFrame") -> float:  # noqa: ANN40
     if getattr(frame, "duration", None) and stream.time_base is not None:
         return float(frame.duration * stream.time_base)
     return 1 / float(stream.average_rate) if stream.average_rate else 0.0
+
+
+def _announced_frames(stream: Any) -> int:  # noqa: ANN401
+    """Give how many frames the video says that it shows, 0 if it does not."""
+    if not (stream.frames and stream.duration and stream.time_base and stream.average_rate):
+        return int(stream.frames)
+    # The frames before the beginning of a video that was cut without encoding it anew are counted, and not shown.
+    shown = stream.duration * stream.time_base * stream.average_rate
+    return int(stream.frames) if shown > stream.frames - 0.5 else math.floor(shown)
 
 
 def _announced_seconds(av: ModuleType, container: Any, stream: Any) -> float:  # noqa: ANN401

@@ -218,6 +218,30 @@ def test_a_folder_of_photos(
     assert "has none" in capsys.readouterr().err
 
 
+def test_a_photo_keeps_its_name_when_others_come(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    picture(seed=0).save(photos / "robin.jpg")
+    assert call(checkpoints["quaternion"], out, photos) == 0
+    first = stamps(out)
+    picture(seed=1).save(photos / "robin.jpeg")  # comes before the other
+    assert call(checkpoints["quaternion"], out, photos) == 0
+    assert first.items() <= stamps(out).items()
+    assert json.loads((out / "robin-2.json").read_text())["photo"] == str(photos / "robin.jpeg")
+
+
+def test_a_result_that_was_emptied_is_reported(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call(checkpoints["quaternion"], out, photo) == 0
+    (out / "robin.glb").write_bytes(b"")
+    assert call(checkpoints["quaternion"], out, photo) == 1
+    assert "robin.glb exists" in capsys.readouterr().err
+    assert call(checkpoints["quaternion"], out, photo, "--overwrite") == 0
+    assert (out / "robin.glb").stat().st_size > 0
+
+
 def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.stem.startswith("robin")}
 

@@ -78,12 +78,12 @@ def video_file(tmp_path: Path) -> Callable[..., Path]:
     """Write a video of the bird."""
     av = pytest.importorskip("av", reason="PyAV is not installed")
 
-    def write(name: str = "bird.mp4", count: int = 12) -> Path:
+    def write(name: str = "bird.mp4", count: int = 12, codec: str = "mpeg4") -> Path:
         path = tmp_path / name
         with av.open(
             str(path), "w", options={"movflags": "faststart"} if name.endswith("mp4") else {}
         ) as container:
-            stream = container.add_stream("mpeg4", rate=10, options={"g": "4"})
+            stream = container.add_stream(codec, rate=10, options={"g": "4"})
             stream.width, stream.height = SIZE
             stream.pix_fmt = "yuv420p"
             for number in range(count):

@@ -174,6 +174,36 @@ def test_a_failure_in_the_middle_leaves_nothing(
     assert list(out.iterdir()) == []
 
 
+def test_an_interrupted_video_says_so(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out, step = write_folder(tmp_path / "frames"), tmp_path / "out", VideoPredictor.step
+
+    def interrupt(self, state, frame):
+        if frame.number == 3:
+            raise KeyboardInterrupt
+        return step(self, state, frame)
+
+    monkeypatch.setattr(VideoPredictor, "step", interrupt)
+    assert call(checkpoint, out, folder, "--no-overlay") == 130
+    interrupted, stands_out, last = capsys.readouterr().err.strip().splitlines()[-3:]
+    assert "Interrupted" in interrupted
+    assert "give its --box" in stands_out
+    assert last.startswith("3 frames at")
+    assert len(json.loads((out / "frames_cameras.json").read_text())["frames"]) == 3
+
+
+def test_a_video_that_shows_nothing_says_so(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(2):
+        Image.new("RGB", SIZE, (90, 120, 90)).save(folder / f"{number}.png")
+    assert call(checkpoint, tmp_path / "out", folder, "--no-overlay") == 0
+    assert "No object was found" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kpose.video import Frame, open_frames, read_camera, read_folder, read_video
-from kpose.video.frames import number_frames
+from kpose.video.frames import count_frames, number_frames
 
 
 def read_all(frames: object) -> tuple[list[Frame], str]:
@@ -67,7 +67,57 @@ def test_a_damaged_video_goes_on_behind_the_damage(video_file: Callable[..., Pat
     frames, fault = read_all(read_video(path))
     assert 12 < len(frames) < 24
     assert frames[-1].time_s == pytest.approx(2.3)
+    assert frames[-1].number == 23
     assert "damaged" in fault
+
+
+def test_damage_of_h264_is_not_painted_over(video_file: Callable[..., Path]) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this PyAV has no libx264")
+    path = video_file(count=24, codec="libx264")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(
+        whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 200]) + whole[middle + 200 :]
+    )
+    frames, fault = read_all(read_video(path))
+    assert 12 < len(frames) < 24
+    assert "damaged" in fault
+
+
+def test_frames_that_a_cut_hides_are_not_missed(video_file: Callable[..., Path], tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(video_file(count=20))) as source, av.open(str(cut), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size:  # the last one is empty
+                packet.pts -= int(0.55 / stream.time_base)
+                packet.dts -= int(0.55 / stream.time_base)
+                packet.stream = copy
+                target.mux(packet)
+    with av.open(str(cut)) as container:
+        assert container.streams.video[0].frames == 20
+    frames, fault = read_all(read_video(cut))
+    assert fault == ""
+    assert [frame.number for frame in frames] == list(range(14))
+
+
+@pytest.mark.parametrize("name", ["bird.mp4", "bird.mkv"])
+def test_frames_are_counted_where_the_source_counts_them(
+    name: str, video_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert count_frames(video_file(name)) == (12 if name == "bird.mp4" else None)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (9, 9)).save(folder / f"{number}.png")
+    assert count_frames(folder) == 3
+    assert count_frames("camera") is None
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    assert count_frames(tmp_path / "no.mp4") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\x00\x00\x00\x20ftypisom" + bytes(40)])
