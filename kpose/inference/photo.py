@@ -23,8 +23,8 @@ __all__ = ["Picture", "cut_square", "load_mask", "load_photo", "mask_box", "phot
 
 logger = logging.getLogger(__name__)
 
-Picture = str | PathLike[str] | Image.Image | Tensor
-"""What can be given as a photo or mask: a file, Pillow's picture, or a tensor."""
+Picture = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
+"""What can be given as a photo or mask: a file, Pillow's picture, a tensor, or an array."""
 
 PADDING = 0.05  # as the crops of training
 WHITE = (255, 255, 255)
@@ -42,7 +42,7 @@ def load_photo(photo: Picture) -> Image.Image:
     frame is taken; the orientation that a camera notes in EXIF is applied.
 
     Args:
-        photo: File, Pillow's picture, or RGB tensor ``(3, H, W)`` in [0, 1].
+        photo: File, Pillow's picture, RGB tensor ``(3, H, W)`` in [0, 1], or RGB array ``(H, W, 3)`` from 0 to 255.
 
     Returns:
         Picture of mode ``RGB``.
@@ -63,6 +63,13 @@ def load_photo(photo: Picture) -> Image.Image:
                 f"{tuple(photo.shape)}. Convert it."
             )
         picture = to_pillow(photo)
+    elif isinstance(photo, np.ndarray):
+        if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+            raise ValueError(
+                f"A photo as an array needs uint8 (H, W, 3), red first (OpenCV puts blue there); got {photo.dtype} "
+                f"{photo.shape}. Convert it."
+            )
+        picture = Image.fromarray(photo)
     else:
         picture = _read(photo, "photo")
     if min(picture.size) < SMALLEST_SIDE:
@@ -80,7 +87,7 @@ def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
     0 and 1, of 0 and 255, of 16 bits, soft ones and those with a palette all work.
 
     Args:
-        mask: File, Pillow's picture, or tensor ``(H, W)``.
+        mask: File, Pillow's picture, or tensor or array ``(H, W)``.
         size: Height and width of the photo, in pixels.
 
     Returns:
@@ -94,10 +101,10 @@ def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
         >>> load_mask(torch.eye(9), (9, 9)).getpixel((4, 4))
         255
     """
-    if isinstance(mask, Tensor):
+    if isinstance(mask, Tensor | np.ndarray):
         if mask.ndim != 2:
-            raise ValueError(f"A mask needs to be a tensor (H, W); got {tuple(mask.shape)}. Take one channel.")
-        values = np.nan_to_num(mask.detach().cpu().float().numpy())
+            raise ValueError(f"A mask needs to be of shape (H, W); got {tuple(mask.shape)}. Take one channel.")
+        values = np.nan_to_num(torch.as_tensor(mask).detach().cpu().float().numpy())
     else:
         values = _brightness(_read(mask, "mask"))
     if values.shape != size:

@@ -6,6 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
@@ -214,7 +215,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         whole frame, and the reconstruction's ``located_by`` says so.
 
         Args:
-            images: One photo or several: files, Pillow's pictures or RGB tensors ``(3, H, W)`` in [0, 1].
+            images: One photo or several: files, Pillow's pictures, RGB tensors ``(3, H, W)`` in [0, 1], or RGB
+                arrays ``(H, W, 3)`` from 0 to 255.
             box: ``(left, top, right, bottom)`` in pixels of the upright photo; several for several photos.
             mask: Mask of the photo's size; several for several photos.
 
@@ -339,7 +341,9 @@ def _entries(images: Any, box: Any, mask: Any) -> list[tuple[Any, Any, Any]]:  #
 
 
 def _is_picture(value: object) -> bool:
-    return isinstance(value, str | PathLike | Image.Image) or (isinstance(value, Tensor) and value.ndim < 4)
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim < 4
+    return isinstance(value, str | PathLike | Image.Image)
 
 
 def _is_box(value: Any) -> bool:  # noqa: ANN401

@@ -191,6 +191,16 @@ def test_random_damage_never_raises_anything_else(form: str, tmp_path: Path) -> 
             assert load_photo(path).mode == "RGB"
 
 
+def test_arrays_are_photos_and_masks() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(load_photo(pixels)), pixels)
+    mask = pixels[..., 0] > 99
+    assert np.array_equal(np.asarray(load_mask(mask, (12, 20))) > 0, mask)
+    for wrong in (pixels[..., 0], pixels / 255, np.moveaxis(pixels, 2, 0)):
+        with pytest.raises(ValueError, match=r"needs uint8 \(H, W, 3\).*got"):
+            load_photo(wrong)
+
+
 def test_tensors_and_pictures_are_photos() -> None:
     assert load_photo(torch.zeros(3, 10, 20)).size == (20, 10)
     assert load_photo(Image.new("CMYK", (20, 10))).mode == "RGB"
@@ -240,7 +250,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load_mask(Image.new("L", (40, 24)), (24, 40))
     with pytest.raises(ValueError, match="has none"):
         load_mask(torch.full((24, 40), torch.nan), (24, 40))
-    with pytest.raises(ValueError, match=r"tensor \(H, W\)"):
+    with pytest.raises(ValueError, match=r"shape \(H, W\)"):
         load_mask(torch.zeros(1, 24, 40), (24, 40))
 
 

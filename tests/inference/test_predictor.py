@@ -3,6 +3,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -199,3 +200,11 @@ def test_sizes_must_be_positive(predictor: Predictor) -> None:
 
 def test_the_task_gives_what_the_head_predicts(predictor: Predictor) -> None:
     assert isinstance(predictor.network(torch.rand(1, 3, 64, 64)), KeypointPrediction)
+
+
+def test_an_array_is_one_photo(predictor: Predictor) -> None:
+    picture = to_pillow(noise())
+    [expected] = predictor(picture, mask=torch.eye(90, 120))
+    [found] = predictor(np.asarray(picture), mask=np.eye(90, 120))
+    assert torch.equal(found.camera.rotation, expected.camera.rotation)
+    assert len(predictor([np.asarray(picture)] * 2)) == 2
