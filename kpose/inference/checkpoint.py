@@ -50,6 +50,11 @@ def load_checkpoint(
             classes that are not trusted; one line says which.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"A checkpoint is a file; {path} is a folder. Name the .ckpt in it; Predictor.from_pretrained reads "
+            "folders of save_pretrained."
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}. Train one by `kpose fit`.")
     try:

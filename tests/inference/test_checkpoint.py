@@ -36,6 +36,7 @@ def refusal(path: Path, kind: type[Exception] = ValueError, **options: Any) -> s
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "There is no checkpoint" in refusal(tmp_path / "missing.ckpt", FileNotFoundError)
+    assert "is a folder" in refusal(tmp_path)
     path = tmp_path / "x.ckpt"
     path.write_text("weights")
     assert "is damaged, cut short or no checkpoint" in refusal(path)
