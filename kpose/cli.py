@@ -1,9 +1,11 @@
 """The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's), and commands of our own."""
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import kpose
 
@@ -19,6 +21,7 @@ OWN = {
     "video": "kpose.video.command",
 }
 
+WRITERS = ("predict", "template", "video")  # the others leave signals to Lightning or Gradio
 LIGHTNINGS = ("fit", "validate", "test")
 EXPLAINED = ("-h", "--help", "--version")
 USAGE = """usage: kpose COMMAND ..., with one of the commands
@@ -58,6 +61,8 @@ def main(args: Sequence[str] | None = None) -> None:
     code: int
     command = arguments[0] if arguments else None
     if command in OWN:
+        if args is None and command in WRITERS:
+            signal.signal(signal.SIGTERM, _end)
         code = importlib.import_module(OWN[command]).main(arguments[1:])
     elif command is None or command in EXPLAINED or not (command in LIGHTNINGS or command.startswith("-")):
         code = _explain(command)
@@ -66,6 +71,11 @@ def main(args: Sequence[str] | None = None) -> None:
         code = importlib.import_module("kpose.training").main(None if args is None else arguments)
     if code:
         sys.exit(code)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End as an interruption does, so that no half-written file stays behind."""
+    sys.exit(128 + number)
 
 
 def _explain(command: str | None) -> int:

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,6 +194,30 @@ def test_an_interrupted_video_says_so(
     assert "give its --box" in stands_out
     assert last.startswith("3 frames at")
     assert len(json.loads((out / "frames_cameras.json").read_text())["frames"]) == 3
+
+
+def test_a_video_that_is_terminated_leaves_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out, step = write_folder(tmp_path / "frames"), tmp_path / "out", VideoPredictor.step
+
+    def terminate(self, state, frame):
+        if frame.number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, state, frame)
+
+    monkeypatch.setattr(VideoPredictor, "step", terminate)
+    monkeypatch.setattr(
+        sys, "argv", ["kpose", "video", str(folder), "--checkpoint", str(checkpoint), "--out", str(out), *BOX]
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            kpose()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+    assert list(out.iterdir()) == []
 
 
 def test_a_video_that_shows_nothing_says_so(
