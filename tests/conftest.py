@@ -7,6 +7,8 @@ import pytest
 
 # Set before any library is imported: a test that would download, open a window or log in fails instead.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Models that a contributor has fetched would find other birds than the tests expect.
+os.environ["HF_HUB_CACHE"] = str(Path(__file__).with_name("no_models"))
 os.environ["WANDB_MODE"] = "offline"
 os.environ["MPLBACKEND"] = "Agg"
 

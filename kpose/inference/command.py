@@ -17,13 +17,14 @@ from kpose.inference.options import (
     load_predictor,
     load_segmenter,
     output_folder,
+    segmenter_name,
 )
 from kpose.inference.page import write_page
 from kpose.inference.photo import load_photo
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
-from kpose.inference.segmentation import SaliencySegmenter, Segmenter
+from kpose.inference.segmentation import SaliencySegmenter
 from kpose.messages import one_line
 
 __all__ = ["main"]
@@ -68,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
         photos = [photo for path in options.photos for photo in _photos(path, failures)]
         jobs = _jobs(photos, options)
         pending = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
-        predictor = load_predictor(options, _segmenter(options)) if pending else None
+        predictor = _load(options) if pending else None
         if jobs:
             options.out.mkdir(parents=True, exist_ok=True)
     except ERRORS as error:
@@ -127,7 +128,7 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
         "box": options.box,
         "mask": file_digest(options.mask) if options.mask is not None and options.mask.is_file() else "",
         "whole_frame": options.whole_frame,
-        "segmenter": (options.segmenter, options.label),
+        "segmenter": (None if _is_located(options) else segmenter_name(options), options.label),
     }
     jobs = []
     for photo, name in zip(photos, output_names(photos, options.out), strict=True):
@@ -137,10 +138,12 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
     return jobs
 
 
-def _segmenter(options: argparse.Namespace) -> Segmenter | None:
-    if options.whole_frame or options.box is not None or options.mask is not None:
-        return None
-    return load_segmenter(options)
+def _load(options: argparse.Namespace) -> Predictor:
+    return load_predictor(options, None if _is_located(options) else load_segmenter(options))
+
+
+def _is_located(options: argparse.Namespace) -> bool:
+    return options.whole_frame or options.box is not None or options.mask is not None
 
 
 def _predict(
@@ -199,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mask", type=Path, metavar="FILE", help="mask of the object, in place of a box")
     parser.add_argument(
         "--whole-frame", action="store_true",
-        help="take the whole frame for the object, in place of what stands out against the border",
+        help="take the whole frame for the object, and look for nothing",
     )  # fmt: skip
     parser.add_argument(
         "--overwrite", action="store_true", help="make all results anew, and replace files of others"

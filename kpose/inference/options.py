@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from kpose.inference.predictor import Predictor
-from kpose.inference.segmentation import SaliencySegmenter, Segmenter, TransformersSegmenter
+from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, TransformersSegmenter
 
 __all__ = [
     "add_predictor_options",
@@ -15,6 +15,7 @@ __all__ = [
     "load_predictor",
     "load_segmenter",
     "output_folder",
+    "segmenter_name",
 ]
 
 
@@ -42,7 +43,7 @@ def add_predictor_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--segmenter", metavar="MODEL",
         help="find the object by a segmentation model of transformers, a folder or a name on the Hugging Face Hub, "
-        "in place of what stands out",
+        "in place of the one that is found on this machine, or of what stands out",
     )  # fmt: skip
     parser.add_argument(
         "--label", metavar="WORD", help="what the model of --segmenter calls the object (default: bird)"
@@ -125,7 +126,7 @@ def checkpoint_files(options: argparse.Namespace) -> list[Path]:
 
 
 def load_segmenter(options: argparse.Namespace) -> Segmenter:
-    """Load what finds the object: the model that was named, or else what stands out.
+    """Load what finds the object: the model that was named, or else the best that this machine has.
 
     Args:
         options: What the command's parser has read.
@@ -138,5 +139,18 @@ def load_segmenter(options: argparse.Namespace) -> Segmenter:
         ValueError: If it is no segmentation model, or does not know the label.
     """
     if options.segmenter is None:
-        return SaliencySegmenter()
+        return AutomaticSegmenter(device=options.device)
     return TransformersSegmenter(options.segmenter, label=options.label or "bird", device=options.device)
+
+
+def segmenter_name(options: argparse.Namespace) -> str | None:
+    """Name the model that finds the object, without loading it.
+
+    Args:
+        options: What the command's parser has read.
+
+    Returns:
+        The model that was named, or else the one that this machine has; None if there is neither.
+    """
+    named: str | None = options.segmenter
+    return named or AutomaticSegmenter().model_name

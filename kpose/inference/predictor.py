@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from kpose.heads import KeypointPrediction
 from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
 from kpose.inference.reconstruction import Reconstruction
-from kpose.inference.segmentation import SaliencySegmenter, Segmenter, find_box
+from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
 from kpose.network import PoseNetwork
 from kpose.structures import Camera, Crop, Mesh, PosePrediction, ShapePrediction
 
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 Box = Sequence[int | float] | Tensor
 
 LARGEST_CROP = 4096  # pixels; a file that asks for more asks for the machine's memory
-SALIENCY = SaliencySegmenter()  # needs no weights, holds no state, and may be shared
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -68,8 +67,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             into evaluation.
         image_size: Side of the crops that it was trained on, in pixels.
         device: Where the network runs.
-        segmenter: What finds the object in a photo that comes without box and mask: what stands out against the
-            border of the photo, when not given. With None the whole frame is taken.
+        segmenter: What finds the object in a photo that comes without box and mask; an `AutomaticSegmenter` on the
+            same device if ``automatic``. With None the whole frame is taken.
         batch_size: How many photos the network sees at a time.
 
     Attributes:
@@ -94,7 +93,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         *,
         image_size: int,
         device: str | torch.device = "cpu",
-        segmenter: Segmenter | None = SALIENCY,
+        segmenter: Segmenter | Literal["automatic"] | None = "automatic",
         batch_size: int = 32,
     ) -> None:
         found = network if isinstance(network, PoseNetwork) else getattr(network, "network", None)
@@ -107,7 +106,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         self.network = found.to(device).eval()
         self.image_size = image_size
         self.device = torch.device(device)
-        self.segmenter = segmenter
+        self.segmenter = AutomaticSegmenter(device=device) if segmenter == "automatic" else segmenter
         self.batch_size = batch_size
         self._blueprint: Blueprint | None = None
 
@@ -118,7 +117,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         *,
         device: str | torch.device = "cpu",
         image_size: int | None = None,
-        segmenter: Segmenter | None = SALIENCY,
+        segmenter: Segmenter | Literal["automatic"] | None = "automatic",
         batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
     ) -> "Predictor":
@@ -159,7 +158,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         *,
         device: str | torch.device = "cpu",
         image_size: int | None = None,
-        segmenter: Segmenter | None = SALIENCY,
+        segmenter: Segmenter | Literal["automatic"] | None = "automatic",
         batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
         **download: Any,  # noqa: ANN401
@@ -242,9 +241,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         located_by = "frame" if box is None else "box"
         if mask is not None:
             box, located_by = mask_box(load_mask(mask, size)), "mask"
-        elif box is None and self.segmenter is not None:
-            box = find_box(photo, self.segmenter)
-            located_by = "frame" if box is None else type(self.segmenter).__name__
+        elif box is None and self.segmenter is not None and (found := find_object(photo, self.segmenter)):
+            box, located_by = found.box, type(found.found_by).__name__
         if box is None:
             name = image if isinstance(image, str | PathLike) else "a photo"
             logger.info("There is neither box nor mask for %s, and none was found: its whole frame is taken.", name)

@@ -1,7 +1,8 @@
 """Following objects by joining what is found in every frame to where they were in the last one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,7 +10,7 @@ from kornia.contrib import connected_components
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from kpose.inference.segmentation import Segmenter
+from kpose.inference.segmentation import Segment, Segmenter
 from kpose.metrics import mask_iou
 from kpose.video.color import color_histogram, color_share, color_similarity, find_shift
 from kpose.video.frames import Frame
@@ -26,6 +27,7 @@ LEAST_SIMILARITY = 0.5
 REDISCOVERY_SIMILARITY = 0.75
 MEMORY = 0.95  # how slowly the usual colours and area of an object change
 BLUR = 0.12  # how uncertain its outline is from frame to frame, as a share of its size
+LEAST_SCORE = 0.5  # of a segment that is nothing known
 CERTAINTY = 0.02  # of what the last frame says, at least this much is left open
 
 
@@ -40,11 +42,19 @@ class _Thing:
     hidden: bool = False
 
 
+class _Newcomer(NamedTuple):
+    """A segment that is none of the objects, and the number of frames in which it has been seen in a row."""
+
+    mask: Tensor
+    frames: int
+
+
 @dataclass(frozen=True)
 class _State:
     things: Mapping[int, _Thing]
     image: Tensor | None = None
     size: tuple[int, int] | None = None
+    newcomers: Sequence[_Newcomer] = ()
 
 
 class AssociationTracker(Tracker[_State]):
@@ -56,13 +66,19 @@ class AssociationTracker(Tracker[_State]):
     hidden; it is then looked for in the whole frame by colours and size, among the segments too, until it is back.
     Colours and size are those of the first frame, and change slowly.
 
+    Without targets, all segments of the first frame in which there are some become objects, the likeliest one
+    object 1. Of a segmenter that recognizes the kind of objects (`Segmenter.recognizes`), a segment that is none of
+    them and comes later is a new object once it has been there for some frames. Its number is the next one; no
+    number is given twice. A bird that comes back with other colours or another size than it left with is new too.
+
     Args:
-        targets: Box or mask of each object in the first frame, by identity. Without any, the likeliest segment of
-            the first frame in which there is one becomes object 1.
+        targets: Box or mask of each object in the first frame, by identity; nothing else is followed then.
         segmenter: What finds objects; None for colours alone.
+        newcomer_frames: Frames in a row in which a segment must be there to become a new object.
+        most_objects: Number of objects at which no new one is taken, seen and hidden ones together.
 
     Raises:
-        ValueError: If there are neither targets nor a segmenter.
+        ValueError: If there are neither targets nor a segmenter, or one of the numbers is below 1.
 
     Example:
         >>> from PIL import Image
@@ -76,11 +92,25 @@ class AssociationTracker(Tracker[_State]):
         (4.0, 2.0, 9.0, 7.0)
     """
 
-    def __init__(self, targets: Mapping[int, Target] | None = None, *, segmenter: Segmenter | None = None) -> None:
+    def __init__(
+        self,
+        targets: Mapping[int, Target] | None = None,
+        *,
+        segmenter: Segmenter | None = None,
+        newcomer_frames: int = 3,
+        most_objects: int = 16,
+    ) -> None:
         if not targets and segmenter is None:
             raise ValueError("AssociationTracker needs targets in the first frame, or a segmenter; got neither.")
+        if newcomer_frames < 1 or most_objects < 1:
+            raise ValueError(
+                "AssociationTracker needs newcomer_frames and most_objects of at least 1; got "
+                f"{newcomer_frames} and {most_objects}."
+            )
         self.targets = dict(targets or {})
         self.segmenter = segmenter
+        self.newcomer_frames = newcomer_frames
+        self.most_objects = most_objects
 
     def start(self) -> _State:
         """Give the state before the first frame: no object is known."""
@@ -94,25 +124,53 @@ class AssociationTracker(Tracker[_State]):
         picture = frame.image.copy()
         picture.thumbnail((SIDE, SIDE))
         image = from_pillow(picture)
-        segments = (
-            [] if self.segmenter is None else [segment.mask > 0.5 for segment in self.segmenter.segment(image)]
-        )
-        if state.image is None or not state.things:
-            things = self._begin(image, size, segments)
+        segments = [] if self.segmenter is None else self.segmenter.segment(image)
+        newcomers: Sequence[_Newcomer] = ()
+        if state.image is not None and state.things:
+            things = _follow(state.image, image, state.things, [segment.mask > 0.5 for segment in segments])
+            things, newcomers = self._welcome(image, things, state.newcomers, segments)
+        elif self.targets:
+            things = self._begin(image, size)
         else:
-            things = _follow(state.image, image, state.things, segments)
-        return [_track(identity, thing, size) for identity, thing in sorted(things.items())], _State(
-            things, image, size
-        )
+            found = _others(segments, [])[: self.most_objects]
+            things = {identity: _meet(image, mask) for identity, mask in enumerate(found, start=1)}
+        tracks = [_track(identity, thing, size) for identity, thing in sorted(things.items())]
+        return tracks, _State(things, image, size, newcomers)
 
-    def _begin(self, image: Tensor, size: tuple[int, int], segments: list[Tensor]) -> dict[int, _Thing]:
-        if not self.targets:
-            return {1: _meet(image, segments[0])} if segments and segments[0].any() else {}
+    def _begin(self, image: Tensor, size: tuple[int, int]) -> dict[int, _Thing]:
         found = {}
         for identity, target in self.targets.items():
             mask = _shrink(mask_of_target(target, size), image.shape[1:])
             found[identity] = _meet(image, mask if isinstance(target, Tensor) else _inside_box(image, mask))
         return found
+
+    def _welcome(
+        self, image: Tensor, things: dict[int, _Thing], waiting: Sequence[_Newcomer], segments: Sequence[Segment]
+    ) -> tuple[dict[int, _Thing], list[_Newcomer]]:
+        """Make objects of the segments that are none of them and have been there for some frames."""
+        newcomers: list[_Newcomer] = []
+        if self.targets or self.segmenter is None or len(things) >= self.most_objects:
+            return things, newcomers
+        recognized = [segment for segment in segments if (segment.found_by or self.segmenter).recognizes]
+        for mask in _others(recognized, [thing.mask for thing in things.values() if not thing.hidden]):
+            frames = 1 + max((entry.frames for entry in waiting if (entry.mask & mask).any()), default=0)
+            if frames < self.newcomer_frames:
+                newcomers.append(_Newcomer(mask, frames))
+            elif len(things) < self.most_objects:
+                things = {**things, max(things) + 1: _meet(image, mask)}
+        return things, newcomers
+
+
+def _others(segments: Sequence[Segment], known: Sequence[Tensor]) -> list[Tensor]:
+    """Give the masks of likely segments that are neither known nor, for the most part, one another."""
+    taken, found = list(known), list[Tensor]()
+    for segment in segments:
+        mask = segment.mask > 0.5
+        covered = max((float((mask & other).sum() / mask.sum().clamp_min(1)) for other in taken), default=0.0)
+        if segment.score >= LEAST_SCORE and mask.any() and covered < 0.5:
+            taken.append(mask)
+            found.append(mask)
+    return found
 
 
 def _meet(image: Tensor, mask: Bool[Tensor, "h w"]) -> _Thing:

@@ -22,6 +22,7 @@ from kpose.inference.options import (
     load_predictor,
     load_segmenter,
     output_folder,
+    segmenter_name,
 )
 from kpose.messages import one_line
 from kpose.video.association import AssociationTracker
@@ -107,7 +108,9 @@ def _tell(run: _Run, rate: float, options: argparse.Namespace) -> None:
     if not run.reconstructions:
         _say("No object was found; give its --box or --mask.")
     elif not (options.box or options.mask or options.masks or options.segmenter):
-        _say("What stands out in the first frame was taken for the object; where it is not, give its --box.")
+        model = segmenter_name(options)
+        by = "by what stands out" if model is None else f"by {model}, and by what stands out where it found none"
+        _say(f"Objects were looked for {by}; where they are not, give a --box for each.")
     _say(
         f"{run.frames} frames at {rate:.1f} a second, {run.reconstructions} reconstructions; the results are in "
         f"{options.out}."
@@ -126,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=output_folder, metavar="DIR", help="folder for the results")
     targets = parser.add_argument_group(
         "what to follow",
-        "What stands out in the first frame, if not said. Boxes are numbered from 1 in their order.",
+        "What is found, if not said. Boxes are numbered from 1 in their order.",
     )
     targets.add_argument(
         "--box", nargs=4, type=float, action="append", default=[], metavar=("X0", "Y0", "X1", "Y1"),

@@ -12,8 +12,9 @@ from kpose.inference.options import (
     check_predictor_options,
     load_predictor,
     load_segmenter,
+    segmenter_name,
 )
-from kpose.inference.segmentation import SaliencySegmenter
+from kpose.inference.segmentation import AutomaticSegmenter
 
 
 def read(*arguments: str | Path) -> argparse.Namespace:
@@ -45,9 +46,13 @@ def test_classes_of_ones_own_are_loaded_where_they_are_trusted(own: Path) -> Non
     assert predictor.segmenter is None
 
 
-def test_what_stands_out_is_found_unless_a_model_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_the_best_of_this_machine_looks_unless_a_model_is_named(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
     options = read("--checkpoint", checkpoints["keypoint"])
-    assert isinstance(load_segmenter(options), SaliencySegmenter)
+    assert isinstance(load_segmenter(options), AutomaticSegmenter)
+    assert segmenter_name(options) is None
+    assert segmenter_name(read("--checkpoint", tmp_path, "--segmenter", "a/b")) == "a/b"
     assert isinstance(load_predictor(options, load_segmenter(options)), Predictor)
     with pytest.raises((OSError, ValueError)):
         load_segmenter(read("--checkpoint", checkpoints["keypoint"], "--segmenter", tmp_path))

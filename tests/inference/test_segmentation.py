@@ -1,5 +1,6 @@
 """Segmenters find the object of a picture, and the predictor crops what they find."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,14 @@ import torch
 from torch import Tensor
 
 from kpose.inference import Predictor
-from kpose.inference.segmentation import SaliencySegmenter, Segment, Segmenter, TransformersSegmenter, find_box
+from kpose.inference.segmentation import (
+    AutomaticSegmenter,
+    SaliencySegmenter,
+    Segment,
+    Segmenter,
+    TransformersSegmenter,
+    find_object,
+)
 from kpose.inference.segmentation.saliency import barrier_distance, random_walk
 from kpose.inference.segmentation.transformers import regions
 from kpose.visualization import to_pillow
@@ -41,14 +49,18 @@ def scene(height: int = 90, width: int = 120, *, bright: bool = True) -> Tensor:
 
 
 def test_boxes_are_in_pixels_of_large_photos_too() -> None:
-    assert find_box(to_pillow(scene()), Bright()) == (30, 30, 60, 60)
-    found = find_box(to_pillow(scene(900, 2400)), Bright())
-    assert found == pytest.approx((600, 300, 1200, 600), abs=6)
+    found = find_object(to_pillow(scene()), bright := Bright())
+    assert found == ((30, 30, 60, 60), bright)
+    found = find_object(to_pillow(scene(900, 2400)), bright)
+    assert found is not None
+    assert found.box == pytest.approx((600, 300, 1200, 600), abs=6)
 
 
 def test_a_segment_without_a_pixel_is_passed_over() -> None:
-    assert find_box(to_pillow(scene()), Nowhere()) == (5, 2, 9, 4)
-    assert find_box(to_pillow(scene(bright=False)), Bright()) is None
+    found = find_object(to_pillow(scene()), Nowhere())
+    assert found is not None
+    assert found.box == (5, 2, 9, 4)
+    assert find_object(to_pillow(scene(bright=False)), Bright()) is None
 
 
 def test_the_predictor_says_what_located_the_object(checkpoints: dict[str, Path]) -> None:
@@ -235,3 +247,53 @@ def test_models_that_do_not_segment_are_refused(tmp_path: Path) -> None:
     ResNetConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"needs a segmentation model; .* is a 'resnet'"):
         TransformersSegmenter(tmp_path)
+
+
+MODELS = ("someone/large", "someone/small")
+
+
+@pytest.fixture
+def hub(universal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put the second of two models into a cache like that of the Hub, and half of the first."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in MODELS:
+        repository = tmp_path / f"models--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0123abc")
+        shutil.copytree(universal, repository / "snapshots" / "0123abc")
+    (tmp_path / "models--someone--large" / "snapshots" / "0123abc" / "model.safetensors").unlink()
+    return tmp_path / "models--someone--small" / "snapshots" / "0123abc"
+
+
+def test_a_model_of_the_cache_goes_before_what_stands_out(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = AutomaticSegmenter(models=MODELS)
+    assert segmenter.model_name == "someone/small"
+    bird = Segment(torch.ones(90, 120), 1.0)
+    monkeypatch.setattr(TransformersSegmenter, "segment", lambda self, image: [bird] if image.max() > 0.95 else [])
+    picture = bird_scene(place=(60, 45)).clamp(0, 0.9)
+    [segment] = segmenter.segment(picture)
+    assert isinstance(segment.found_by, SaliencySegmenter)
+    picture[:, 0, 0] = 1
+    [segment] = segmenter.segment(picture)
+    assert isinstance(segment.found_by, TransformersSegmenter)
+    assert segment.mask is bird.mask
+
+
+def test_a_model_that_cannot_be_used_is_said_once(hub: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (hub / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"whole weights; those of .* are damaged"):
+        TransformersSegmenter(hub)
+    segmenter = AutomaticSegmenter(models=MODELS)
+    for _ in range(2):
+        [segment] = segmenter.segment(bird_scene(place=(60, 45)))
+        assert isinstance(segment.found_by, SaliencySegmenter)
+    [record] = caplog.records
+    assert "someone/small is in the cache of the Hub but cannot be used" in record.getMessage()
+
+
+def test_the_predictor_says_which_of_the_automatic_segmenters_it_was(checkpoints: dict[str, Path]) -> None:
+    predictor = Predictor.from_checkpoint(checkpoints["quaternion"])
+    assert isinstance(predictor.segmenter, AutomaticSegmenter)
+    assert predictor.segmenter.model_name is None
+    [found] = predictor(bird_scene(place=(60, 45)))
+    assert found.located_by == "SaliencySegmenter"

@@ -256,3 +256,12 @@ def test_adapters_say_what_is_missing(checkpoint: Path, tmp_path: Path, capsys: 
     assert "pytracking" in capsys.readouterr().err
     assert call(torch.__file__, tmp_path / "out", folder, *BOX) == 1  # type: ignore[arg-type]
     assert "checkpoint" in capsys.readouterr().err
+
+
+def test_what_was_looked_for_is_said(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(2):
+        draw_bird(number).save(folder / f"{number}.png")
+    assert call(checkpoint, tmp_path / "out", folder, "--no-overlay") == 0
+    assert "Objects were looked for by what stands out; where they are not, give a --box" in capsys.readouterr().err

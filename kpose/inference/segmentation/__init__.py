@@ -1,7 +1,16 @@
 """Finding the object in a picture: an interface, and what implements it."""
 
+from kpose.inference.segmentation.automatic import AutomaticSegmenter
 from kpose.inference.segmentation.saliency import SaliencySegmenter
-from kpose.inference.segmentation.segmenter import Segment, Segmenter, find_box
+from kpose.inference.segmentation.segmenter import FoundObject, Segment, Segmenter, find_object
 from kpose.inference.segmentation.transformers import TransformersSegmenter
 
-__all__ = ["SaliencySegmenter", "Segment", "Segmenter", "TransformersSegmenter", "find_box"]
+__all__ = [
+    "AutomaticSegmenter",
+    "FoundObject",
+    "SaliencySegmenter",
+    "Segment",
+    "Segmenter",
+    "TransformersSegmenter",
+    "find_object",
+]

@@ -51,6 +51,8 @@ class SaliencySegmenter(Segmenter):
         [30.0, 20.0, 60.0, 40.0]
     """
 
+    recognizes = False
+
     def __init__(self, *, side: int = 96, threshold: float = 0.3, strength: float = 0.05) -> None:
         if side < 16:
             raise ValueError(f"SaliencySegmenter needs a side of at least 16 pixels; got {side}. Enlarge it.")

@@ -1,7 +1,7 @@
 """The interface of segmenters: a picture in, the objects in it out."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Optional
 
 from jaxtyping import Float
 from PIL import Image
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kpose.visualization import from_pillow
 
-__all__ = ["Segment", "Segmenter", "find_box"]
+__all__ = ["FoundObject", "Segment", "Segmenter", "find_object"]
 
 SIDE = 512  # of what a segmenter sees: a box needs no more
 
@@ -21,6 +21,8 @@ class Segment(NamedTuple):
     """How much each pixel belongs to the object, in [0, 1], of the picture's size."""
     score: float
     """How sure the segmenter is that this is an object of the kind it looks for, in [0, 1]."""
+    found_by: Optional["Segmenter"] = None
+    """What has found it, where a segmenter asks others."""
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -36,6 +38,9 @@ class Segmenter(ABC):
 
     A segmenter holds no state between pictures, so that several threads may share one.
 
+    Attributes:
+        recognizes: Whether what it finds is of a kind that it knows, and not whatever stands out.
+
     Example:
         >>> import torch
         >>> class Bright(Segmenter):
@@ -46,6 +51,8 @@ class Segmenter(ABC):
         >>> Bright().segment(picture)[0].box
         (5.0, 2.0, 8.0, 4.0)
     """
+
+    recognizes: ClassVar[bool] = True
 
     @abstractmethod
     def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
@@ -59,7 +66,16 @@ class Segmenter(ABC):
         """
 
 
-def find_box(photo: Image.Image, segmenter: Segmenter) -> tuple[float, float, float, float] | None:
+class FoundObject(NamedTuple):
+    """The likeliest object of a photo."""
+
+    box: tuple[float, float, float, float]
+    """Box ``(left, top, right, bottom)`` in pixels of the photo."""
+    found_by: Segmenter
+    """What has found it."""
+
+
+def find_object(photo: Image.Image, segmenter: Segmenter) -> FoundObject | None:
     """Find the likeliest object in a photo.
 
     Args:
@@ -67,13 +83,13 @@ def find_box(photo: Image.Image, segmenter: Segmenter) -> tuple[float, float, fl
         segmenter: What finds objects.
 
     Returns:
-        Box ``(left, top, right, bottom)`` in pixels of the photo; None if there is no object.
+        The object and what has found it; None if there is no object.
     """
     small = photo.copy()
     small.thumbnail((SIDE, SIDE))
-    boxes = (segment.box for segment in segmenter.segment(from_pillow(small)))
-    found = next((box for box in boxes if box is not None), None)
-    if found is None:
-        return None
     x, y = photo.width / small.width, photo.height / small.height
-    return found[0] * x, found[1] * y, found[2] * x, found[3] * y
+    for segment in segmenter.segment(from_pillow(small)):
+        if (box := segment.box) is not None:
+            left, top, right, bottom = box
+            return FoundObject((left * x, top * y, right * x, bottom * y), segment.found_by or segmenter)
+    return None

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from kornia.contrib import connected_components
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -29,7 +30,8 @@ class TransformersSegmenter(Segmenter):
         threshold: Least score of an object, in [0, 1].
 
     Raises:
-        ValueError: If transformers knows no segmentation model of this kind, or the model has no such label.
+        ValueError: If transformers knows no segmentation model of this kind, its weights are damaged, or it has no
+            such label.
         OSError: If the model is neither a folder nor known to the hub (or there is no network).
     """
 
@@ -102,7 +104,13 @@ def _load(name: str) -> tuple[Any, Any]:
             "Mask2Former or a SegFormer, for example."
         )
     processor: Any = AutoImageProcessor
-    return found.from_pretrained(name, config=config), processor.from_pretrained(name)
+    try:
+        model = found.from_pretrained(name, config=config)
+    except SafetensorError as error:
+        raise ValueError(
+            f"TransformersSegmenter needs whole weights; those of {name} are damaged ({error}). Fetch them again."
+        ) from error
+    return model, processor.from_pretrained(name)
 
 
 def _first(outputs: Any, *names: str) -> Tensor | None:  # noqa: ANN401
