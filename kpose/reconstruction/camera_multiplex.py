@@ -159,7 +159,10 @@ class CameraMultiplex(nn.Module):
         """
         residuals = self.residual[rows] if residuals is None else residuals
         base = Camera(self.scale[rows], self.translation[rows], self.rotation[rows])
-        return turn_cameras(base, residuals, self.ranges, gain)
+        with torch.autocast(
+            base.scale.device.type, enabled=False
+        ):  # bfloat16 rounds rotations to a third of a degree
+            return turn_cameras(base, residuals, self.ranges, gain)
 
     def in_crop(
         self, cameras: Camera, rows: Int[Tensor, "batch"], crop: Crop, flipped: Bool[Tensor, "batch"] | None = None
@@ -187,7 +190,10 @@ class CameraMultiplex(nn.Module):
         shift = cameras.translation - self.crop_translation[rows][:, None]
         translation = shift * ratio[..., None] + crop.translation[:, None]
         mapped = Camera(cameras.scale * ratio, translation, cameras.rotation)
-        return mapped if flipped is None else where_camera(flipped[:, None], flip_camera(mapped), mapped)
+        if flipped is None:
+            return mapped
+        with torch.autocast(ratio.device.type, enabled=False):
+            return where_camera(flipped[:, None], flip_camera(mapped), mapped)
 
     @torch.no_grad()
     def refer(self, rows: Int[Tensor, "batch"], crop: Crop) -> None:

@@ -144,6 +144,18 @@ def test_cameras_follow_the_crop(flipped):
     torch.testing.assert_close(project(points, mapped), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_autocast_does_not_round_cameras():
+    multiplex, rows = table(), torch.tensor([0, 2])
+    multiplex.residual.normal_()
+    multiplex.refer(rows, Crop(torch.rand(2) + 1, torch.rand(2, 2)))
+    crop, flipped = Crop(torch.rand(2) + 1, torch.rand(2, 2)), torch.tensor([True, False])
+    expected = multiplex.in_crop(multiplex.cameras(rows), rows, crop, flipped)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = multiplex.in_crop(multiplex.cameras(rows), rows, crop, flipped)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_images_without_a_reference_crop_are_refused():
     multiplex = CameraMultiplex(torch.tensor([1]), grid=GRID)
     with pytest.raises(ValueError, match="camera search"):
