@@ -48,6 +48,8 @@ class PeakConfidence(nn.Module):
         pooled = features.mean((-2, -1))[:, None].expand_as(local)
         positive = heatmaps.clamp_min(0).sum((-2, -1))
         around = heights / positive.clamp_min(torch.finfo(positive.dtype).tiny)
-        hidden = self.hidden(torch.cat((local, pooled, heights[..., None], around[..., None]), -1))
+        seen = torch.cat((local, pooled, heights[..., None], around[..., None]), -1)
+        # The head hands over float32 whatever it is trained in, such as bfloat16 throughout.
+        hidden = self.hidden(seen.to(self.weight.dtype))
         logits: Tensor = (hidden * self.weight).sum(-1) + self.bias
-        return logits
+        return logits.to(heights.dtype)

@@ -23,7 +23,7 @@ class PoseSource(IntEnum):
     REGRESSION = 2
     """Regression from the features: among all keypoints too few agreed."""
     NONE = 3
-    """An arbitrary finite camera: too few keypoints agreed, and there was nothing else to fall back on."""
+    """An arbitrary finite camera: too few keypoints agreed, and there was no finite one to fall back on."""
 
 
 class KeypointSolver(nn.Module):
@@ -39,6 +39,9 @@ class KeypointSolver(nn.Module):
         threshold: Rough distance of a good keypoint from its projection, in normalised units; None gives least
             squares (see `kpose.pnp.solve_pnp`).
         hypotheses: Random samples to try in evaluation mode. In training, where no loss reads the camera, 16.
+
+    Raises:
+        ValueError: If a share is not in [0, 1], ``trusted`` is 0, or the threshold or ``hypotheses`` not positive.
 
     Example:
         >>> solver = KeypointSolver()
@@ -57,6 +60,14 @@ class KeypointSolver(nn.Module):
         hypotheses: int = 128,
     ) -> None:
         super().__init__()
+        if not (0 < trusted <= 1 and 0 <= min_inliers <= 1):
+            raise ValueError(
+                f"KeypointSolver needs trusted in (0, 1] and min_inliers in [0, 1]; got {trusted}, {min_inliers}."
+            )
+        if (threshold is not None and not threshold > 0) or hypotheses < 1:
+            raise ValueError(
+                f"KeypointSolver needs a positive threshold and hypotheses; got {threshold} and {hypotheses}."
+            )
         self.trusted = trusted
         self.min_inliers = min_inliers
         self.threshold = threshold
@@ -75,7 +86,7 @@ class KeypointSolver(nn.Module):
             keypoints: Places of the keypoints in the images.
             points: The keypoints on the objects.
             confidence: Trust in each keypoint, which is also its weight.
-            regression: Cameras to fall back on.
+            regression: Cameras to fall back on; one that is not finite is passed over.
 
         Returns:
             Cameras with inliers, covariance and validity, and a `PoseSource` for each. A camera that is not from
@@ -92,8 +103,11 @@ class KeypointSolver(nn.Module):
         source[rows] = PoseSource.MORE_KEYPOINTS
         solution = _put(solution, rows, again)
         failed = self._failed(solution, (share == 1) | failed[:, None])
-        source[failed] = PoseSource.NONE if regression is None else PoseSource.REGRESSION
-        return _give_up(solution, failed, regression), source
+        source[failed] = PoseSource.NONE
+        if regression is not None:
+            sound = torch.stack([part.flatten(1).isfinite().all(-1) for part in _columns(regression)]).all(0)
+            source[failed & sound] = PoseSource.REGRESSION
+        return _give_up(solution, failed, source == PoseSource.REGRESSION, regression), source
 
     def _share(self, confidence: Tensor) -> Tensor:
         """Say how much of each keypoint's weight counts at first."""
@@ -121,10 +135,14 @@ def _put(solution: PnPSolution, rows: Tensor, other: PnPSolution) -> PnPSolution
     )
 
 
-def _give_up(solution: PnPSolution, failed: Tensor, regression: Camera | None) -> PnPSolution:
+def _columns(camera: Camera) -> tuple[Tensor, ...]:
+    return camera.scale[:, None], camera.translation, camera.rotation
+
+
+def _give_up(solution: PnPSolution, failed: Tensor, regressed: Tensor, regression: Camera | None) -> PnPSolution:
     camera = solution.camera
     if regression is not None:
-        camera = Camera(*(_where(failed, new, old) for new, old in zip(regression, camera, strict=True)))
+        camera = Camera(*(_where(regressed, new, old) for new, old in zip(regression, camera, strict=True)))
     eye = torch.eye(6, dtype=solution.covariance.dtype, device=failed.device)
     return PnPSolution(
         camera,

@@ -82,12 +82,16 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         loss: How maps are read and scored; weighted least squares, the paper's, when None.
         deep_weight: Weight of the same loss on the coarser stages' maps; 0 leaves those maps out.
         border: What a border network beside the smooth network is asked for; no such network when None.
+        border_weight: Weight of the focal loss of the border network.
         confidence_weight: Weight of the loss that teaches which peaks to trust, those of keypoints in sight; with 0
             their height tells.
         pose_weight: Weight of the error of the camera that least squares give, with gradients through the solver.
         fallback: Builds the head that regresses a camera for images whose keypoints determine none; None for none.
         solver: How cameras are solved for; a `KeypointSolver` with its defaults when None.
         seed: Seed of the point at which sampling starts.
+
+    Raises:
+        ValueError: If ``sigma`` is not positive, a weight negative, or there are more keypoints than vertices.
     """
 
     supervision = frozenset({"camera"})
@@ -107,6 +111,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         loss: HeatmapLoss | None = None,
         deep_weight: float = 0.5,
         border: BorderTarget | None = None,
+        border_weight: float = 1.0,
         confidence_weight: float = 0.1,
         pose_weight: float = 0.0,
         fallback: Callable[[FeatureSpec], PoseHead] | None = ProcrustesHead,
@@ -114,6 +119,17 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        weights = {
+            "occluded_weight": occluded_weight,
+            "deep_weight": deep_weight,
+            "border_weight": border_weight,
+            "confidence_weight": confidence_weight,
+            "pose_weight": pose_weight,
+        }
+        if not sigma > 0 or not all(weight >= 0 for weight in weights.values()):
+            raise ValueError(
+                f"KeypointHead needs a positive sigma and weights of at least 0; got sigma={sigma} and {weights}."
+            )
         shape = _shape(template)
         generator = torch.Generator().manual_seed(seed)
         indices = farthest_point_sampling(shape.vertices, num_keypoints, generator=generator, mirror=shape.mirror)
@@ -126,6 +142,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         self.confidence_weight = confidence_weight
         self.pose_weight = pose_weight
         self.border = border
+        self.border_weight = border_weight
         self.loss = HeatmapLoss() if loss is None else loss
         border_width = 0 if border is None else max(width // 4, 8)
         self.network = KeypointNetwork(spec, num_keypoints, width, deep=deep_weight > 0, border_width=border_width)
@@ -156,6 +173,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
                 keypoints, heights = self.loss.peaks(heatmaps)
             logits = self._judge(maps.features.detach().float(), heatmaps.detach(), keypoints, heights)
             confidence = heights if logits is None else logits.detach().sigmoid()
+            confidence = torch.where(confidence.isfinite(), confidence, 0.0)
             with torch.no_grad():
                 camera = None if regression is None else regression.camera
                 solution, source = self.solver(keypoints, points.float(), confidence, camera)
@@ -189,7 +207,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
             if coarse:
                 losses["deep"] = self.deep_weight * torch.stack(coarse).mean()
             if self.border is not None:
-                losses["border"] = self._border_loss(prediction, vertices, batch)
+                losses["border"] = self.border_weight * self._border_loss(prediction, vertices, batch)
             if prediction.logits is not None:
                 entropy = nn.functional.binary_cross_entropy_with_logits(prediction.logits, visible.float())
                 losses["confidence"] = self.confidence_weight * entropy

@@ -98,3 +98,36 @@ def test_the_fallback_is_trained_with_the_head():
     assert {"fallback_rotation", "fallback_scale", "fallback_translation"} < losses.keys()
     losses["fallback_rotation"].backward()
     assert head.fallback.output.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+@pytest.mark.parametrize("count", [1, 4, 16])
+def test_features_out_of_all_bounds_give_a_finite_camera(value, count):
+    head = KeypointHead(SPEC, num_keypoints=count, width=8).eval()
+    maps = torch.randn(2, 8, 16, 16), torch.randn(2, 16, 8, 8)
+    expected = head(Features(maps))
+    for part in maps:
+        part[1] = value
+    prediction = head(Features(maps))
+    assert all(part.isfinite().all() for part in prediction.camera)
+    assert prediction.confidence.isfinite().all()
+    if value != 1e30:
+        assert not prediction.valid[1]
+        assert prediction.source[1] == PoseSource.NONE
+    # The sound image of the batch is as if it were alone.
+    torch.testing.assert_close(prediction.camera.rotation[0], expected.camera.rotation[0])
+    assert prediction.source[0] == expected.source[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"trusted": 0.0}, "trusted in"),
+        ({"min_inliers": 2.0}, "min_inliers in"),
+        ({"threshold": 0.0}, "positive threshold"),
+        ({"hypotheses": 0}, "positive threshold and hypotheses"),
+    ],
+)
+def test_settings_of_the_solver_are_checked(settings, line):
+    with pytest.raises(ValueError, match=line):
+        KeypointSolver(**settings)

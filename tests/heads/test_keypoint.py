@@ -182,3 +182,36 @@ def test_half_precision_is_kept_out_of_the_solver():
     with torch.autocast("cpu", torch.bfloat16):
         losses = head.losses(head(features(2)), example_batch(2))
     assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_heads_may_be_of_another_precision_throughout(dtype):
+    head = KeypointHead(SPEC, num_keypoints=8, width=8, border=LabelBorder(), pose_weight=1.0).to(dtype)
+    maps = Features(tuple(part.to(dtype) for part in features(2).maps))
+    prediction = head(maps)
+    losses = head.losses(prediction, example_batch(2))
+    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters() if parameter.grad is not None)
+    assert all(part.isfinite().all() for part in prediction.camera)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"sigma": 0.0}, "positive sigma"),
+        ({"occluded_weight": -1.0}, "weights of at least 0"),
+        ({"pose_weight": -1.0}, "weights of at least 0"),
+    ],
+)
+def test_settings_are_checked(settings, line):
+    with pytest.raises(ValueError, match=line):
+        KeypointHead(SPEC, **settings)
+
+
+def test_the_border_loss_has_its_weight():
+    losses = []
+    for weight in (1.0, 0.25):
+        torch.manual_seed(0)
+        head = KeypointHead(SPEC, num_keypoints=8, width=8, border=LabelBorder(), border_weight=weight).eval()
+        losses.append(head.losses(head(features(2)), example_batch(2))["border"])
+    assert losses[1].item() == pytest.approx(losses[0].item() / 4)
