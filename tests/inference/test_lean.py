@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import kpose
+import kpose.data.data_modules
 from kpose.inference import Predictor
 
 HEAVY = {"pytorch_lightning", "lightning", "torchmetrics", "tensorboard", "transformers"}
@@ -27,7 +28,7 @@ print(json.dumps({"seconds": time.process_time(), "import": imported, "modules":
 COMMAND = """
 import json, sys
 from kpose.cli import main
-main(["predict", *sys.argv[1:]])
+main(sys.argv[1:])
 print(json.dumps(sorted(sys.modules)))
 """
 
@@ -53,8 +54,20 @@ def test_a_first_prediction_imports_no_training_code(checkpoints: dict[str, Path
     assert found["seconds"] < 20
 
 
-def test_the_command_imports_no_training_code(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    Image.new("RGB", (40, 30)).save(tmp_path / "robin.png")
-    modules = run(COMMAND, tmp_path, "--checkpoint", checkpoints["keypoint"], "--out", tmp_path / "out")
+@pytest.mark.parametrize("command", ["predict", "video"])
+def test_a_command_imports_no_training_code(command: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.new("RGB", (40, 30)).save(photos / "robin.png")
+    given = ["--box", "5", "5", "30", "20", "--no-overlay"] if command == "video" else []
+    modules = run(COMMAND, command, photos, "--checkpoint", checkpoints["keypoint"], "--out", out, *given)
     assert not HEAVY & set(modules)
-    assert (tmp_path / "out" / "robin.glb").exists()
+    assert (out / ("photos_cameras.csv" if command == "video" else "robin.glb")).exists()
+
+
+def test_data_modules_come_when_they_are_asked_for() -> None:
+    names = set(kpose.data.data_modules.__all__)
+    assert names < set(kpose.data.__all__)
+    assert names < set(dir(kpose.data))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = kpose.data.Nothing
