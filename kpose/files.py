@@ -16,6 +16,9 @@ __all__ = [
 ]  # fmt: skip
 
 LONGEST_NAME = 100
+DEVICES = re.compile(
+    r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE
+)  # of Windows, whatever the ending
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written
@@ -154,16 +157,20 @@ def safe_name(name: str, default: str = "photo") -> str:
         default: Used where nothing of the name is left.
 
     Returns:
-        At most 100 characters and 200 bytes; others than letters, digits, dot, dash and underscore are replaced.
+        At most 100 characters and 200 bytes; others than letters, digits, dot, dash and underscore, and dots at the
+        end, are replaced, and names of Windows' devices are lengthened.
 
     Example:
-        >>> safe_name("a wren?"), safe_name("...")
-        ('a_wren_', 'photo')
+        >>> safe_name("a wren?"), safe_name("con"), safe_name("...")
+        ('a_wren_', 'con_', 'photo')
     """
     stem = re.sub(r"[^\w.-]", "_", name)[:LONGEST_NAME].lstrip(".-") or default
+    if device := DEVICES.match(stem):
+        stem = f"{device[0]}_{stem[device.end() :]}"[:LONGEST_NAME]
     while len(stem.encode()) > 2 * LONGEST_NAME:
         stem = stem[:-1]
-    return stem
+    kept = stem.rstrip(".")
+    return kept + "_" * (len(stem) - len(kept))
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

@@ -38,6 +38,24 @@ def test_safe_name(name, safe):
     assert safe_name(safe) == safe
 
 
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("CON", "CON_"), ("nul", "nul_"), ("-aux", "aux_"), ("Com1", "Com1_"), ("lpt9.robin", "lpt9_.robin"),
+        ("COM²", "COM²_"), ("con.txt", "con_.txt"), ("con. ", "con_._"), ("robin.", "robin_"), ("a. .", "a.__"),
+        ("prn." + "x" * 99, "prn_." + "x" * 95), ("x" * 99 + "..", "x" * 99 + "_"),
+    ],
+)  # fmt: skip
+def test_names_that_windows_keeps_for_itself(name, safe):
+    assert safe_name(name) == safe
+    assert safe_name(safe) == safe
+
+
+@pytest.mark.parametrize("name", ["contact", "console", "com10", "null", "robin.con", "com", "a..b", "robin_"])
+def test_ordinary_names_stay(name):
+    assert safe_name(name) == name
+
+
 def test_a_safe_name_is_short():
     assert len(safe_name("日" * 300).encode()) <= 200
     assert len(safe_name("x" * 300)) == 100
