@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -289,7 +290,7 @@ def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> R
             "inliers": prediction.inliers[row].cpu(),
             "heatmaps": prediction.heatmaps[row].float().cpu(),
         }
-    return Reconstruction(
+    reconstruction = Reconstruction(
         camera=uncrop_camera(camera, crop),
         crop_camera=camera,
         crop=crop,
@@ -301,6 +302,7 @@ def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> R
         mesh=mesh,
         **keypoints,
     )
+    return reconstruction if reconstruction.is_finite else replace(reconstruction, valid=False)
 
 
 def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
