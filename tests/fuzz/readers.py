@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,26 @@ def _identity_files() -> list[bytes]:
         picture.save(file, "PNG")
         files.append(file.getvalue())
     return files
+
+
+def _identities() -> Make:
+    """Damage masks, half of them with checksums to suit, so that the damage is not noticed at once."""
+    files = _identity_files()
+
+    def make(draw: random.Random) -> bytes:
+        content = damage(draw.choice(files), files, draw)
+        return _with_checksums(content) if draw.random() < 0.5 else content
+
+    return make
+
+
+def _with_checksums(png: bytes) -> bytes:
+    at, mended = 8, png[:8]
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+        mended += png[at:end] + zlib.crc32(png[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return mended + png[at:]
 
 
 def _read_identities(path: Path) -> object:
@@ -426,7 +447,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     return {
         "photo": Reader(load_photo, _pictures(mask=False)),
         "mask": Reader(lambda path: load_mask(path, SIZE[::-1]), _pictures(mask=True)),
-        "identities": Reader(_read_identities, {".png": _damaged(_identity_files())}, errors=(ValueError,)),
+        "identities": Reader(_read_identities, {".png": _identities()}, errors=(ValueError,)),
         "folder": Reader(_check_entry, _pictures(mask=True), errors=()),
         "coco": Reader(_read_coco, {".json": _contents([COCO], _write_json)}),
         "cameras": Reader(_load_cameras, {".safetensors": _cameras()}),
