@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "file_digest", "fingerprint", "fresh_file", "parse_json", "read_json", "real_path", "safe_name", "write_file",
-    "write_text",
+    "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "real_path", "safe_name",
+    "write_file", "write_text",
 ]  # fmt: skip
 
 LONGEST_NAME = 100
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 DEVICES = re.compile(
     r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE
 )  # of Windows, whatever the ending
@@ -86,6 +87,31 @@ def real_path(path: str | Path) -> Path:
         True
     """
     return Path(os.path.realpath(path))
+
+
+def model_source(name: str | os.PathLike[str]) -> str:
+    """Tell a folder that is not there from a name on the Hugging Face Hub, before the Hub is asked.
+
+    Args:
+        name: Folder with a model, or its name on the Hub.
+
+    Returns:
+        The same as text.
+
+    Raises:
+        FileNotFoundError: If it is no folder, and no name that the Hub could know.
+
+    Example:
+        >>> model_source("microsoft/resnet-50")
+        'microsoft/resnet-50'
+        >>> model_source("/nowhere/resnet-50")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no folder /nowhere/resnet-50. Give another, or a name on the Hugging Face Hub.
+    """
+    text = os.fspath(name)
+    if not HUB_NAME.fullmatch(text) and not Path(text).exists():
+        raise FileNotFoundError(f"There is no folder {text}. Give another, or a name on the Hugging Face Hub.")
+    return text
 
 
 def write_file(path: str | Path, save: Callable[[Path], object]) -> None:

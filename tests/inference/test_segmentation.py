@@ -235,3 +235,8 @@ def test_models_that_do_not_segment_are_refused(tmp_path: Path) -> None:
     ResNetConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"needs a segmentation model; .* is a 'resnet'"):
         TransformersSegmenter(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder .*nowhere\."):
+        TransformersSegmenter(tmp_path / "nowhere")
