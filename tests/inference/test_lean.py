@@ -1,6 +1,7 @@
 """Predicting, by command too, imports no training code, and `kpose.Predictor` comes when it is asked for."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,9 @@ def test_the_predictor_is_there_when_it_is_asked_for() -> None:
 
 def run(code: str, *arguments: str | Path) -> Any:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Threads that wait for one another on a busy machine would count as work.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -51,7 +54,7 @@ def test_a_first_prediction_imports_no_training_code(checkpoints: dict[str, Path
     assert not {*HEAVY, "trimesh"} & set(found["modules"])
     # Seconds of work, whatever else the machine does.
     assert found["import"] < 0.3
-    assert found["seconds"] < 20
+    assert found["seconds"] < 10
 
 
 @pytest.mark.parametrize("command", ["predict", "video"])
