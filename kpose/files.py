@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "file_digest", "fingerprint", "fresh_file", "parse_json", "read_json", "real_path", "safe_name", "write_file",
-    "write_text",
+    "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "real_path", "safe_name",
+    "write_file", "write_text",
 ]  # fmt: skip
 
 LONGEST_NAME = 100
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+DEVICES = re.compile(
+    r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE
+)  # of Windows, whatever the ending
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written
@@ -83,6 +87,31 @@ def real_path(path: str | Path) -> Path:
         True
     """
     return Path(os.path.realpath(path))
+
+
+def model_source(name: str | os.PathLike[str]) -> str:
+    """Tell a folder that is not there from a name on the Hugging Face Hub, before the Hub is asked.
+
+    Args:
+        name: Folder with a model, or its name on the Hub.
+
+    Returns:
+        The same as text.
+
+    Raises:
+        FileNotFoundError: If it is no folder, and no name that the Hub could know.
+
+    Example:
+        >>> model_source("microsoft/resnet-50")
+        'microsoft/resnet-50'
+        >>> model_source("/nowhere/resnet-50")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no folder /nowhere/resnet-50. Give another, or a name on the Hugging Face Hub.
+    """
+    text = os.fspath(name)
+    if not HUB_NAME.fullmatch(text) and not Path(text).exists():
+        raise FileNotFoundError(f"There is no folder {text}. Give another, or a name on the Hugging Face Hub.")
+    return text
 
 
 def write_file(path: str | Path, save: Callable[[Path], object]) -> None:
@@ -154,16 +183,20 @@ def safe_name(name: str, default: str = "photo") -> str:
         default: Used where nothing of the name is left.
 
     Returns:
-        At most 100 characters and 200 bytes; others than letters, digits, dot, dash and underscore are replaced.
+        At most 100 characters and 200 bytes; others than letters, digits, dot, dash and underscore, and dots at the
+        end, are replaced, and names of Windows' devices are lengthened.
 
     Example:
-        >>> safe_name("a wren?"), safe_name("...")
-        ('a_wren_', 'photo')
+        >>> safe_name("a wren?"), safe_name("con"), safe_name("...")
+        ('a_wren_', 'con_', 'photo')
     """
     stem = re.sub(r"[^\w.-]", "_", name)[:LONGEST_NAME].lstrip(".-") or default
+    if device := DEVICES.match(stem):
+        stem = f"{device[0]}_{stem[device.end() :]}"[:LONGEST_NAME]
     while len(stem.encode()) > 2 * LONGEST_NAME:
         stem = stem[:-1]
-    return stem
+    kept = stem.rstrip(".")
+    return kept + "_" * (len(stem) - len(kept))
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 # Short class names on the command line resolve among classes that have been imported.
 import kpose.callbacks
-import kpose.data
+import kpose.data.data_modules
 from kpose.configuration_files import BOUNDED_YAML, parsing
 from kpose.messages import one_line
 from kpose.tasks import Task

@@ -1,6 +1,6 @@
 import pytest
 
-from kpose.files import safe_name, write_file, write_text
+from kpose.files import model_source, safe_name, write_file, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -36,6 +36,41 @@ def test_the_file_is_not_there_before_it_is_whole(tmp_path):
 def test_safe_name(name, safe):
     assert safe_name(name) == safe
     assert safe_name(safe) == safe
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("CON", "CON_"), ("nul", "nul_"), ("-aux", "aux_"), ("Com1", "Com1_"), ("lpt9.robin", "lpt9_.robin"),
+        ("COM²", "COM²_"), ("con.txt", "con_.txt"), ("con. ", "con_._"), ("robin.", "robin_"), ("a. .", "a.__"),
+        ("prn." + "x" * 99, "prn_." + "x" * 95), ("x" * 99 + "..", "x" * 99 + "_"),
+    ],
+)  # fmt: skip
+def test_names_that_windows_keeps_for_itself(name, safe):
+    assert safe_name(name) == safe
+    assert safe_name(safe) == safe
+
+
+@pytest.mark.parametrize("name", ["contact", "console", "com10", "null", "robin.con", "com", "a..b", "robin_"])
+def test_ordinary_names_stay(name):
+    assert safe_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["resnet-50", "facebook/sam2.1-hiera-tiny", "_owner/name", "1/2"])
+def test_what_may_be_a_name_on_the_hub_is_left_to_it(name):
+    assert model_source(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["/nowhere", "./nowhere", "../nowhere", "~/nowhere", "a/b/c", "a/", "C:\\nowhere", "a b"]
+)
+def test_what_can_be_no_name_on_the_hub_is_a_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder "):
+        model_source(name)
+    (tmp_path / "a b").mkdir()
+    assert model_source(tmp_path / "a b") == str(tmp_path / "a b")
+    assert model_source("a b") == "a b"
 
 
 def test_a_safe_name_is_short():

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kpose.backbones.base import Backbone
+from kpose.files import model_source
 from kpose.structures import FeatureSpec
 
 __all__ = ["TransformersBackbone"]
@@ -72,7 +73,7 @@ def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool, given: di
 
     def read(**changes: object) -> Any:  # noqa: ANN401
         if given is None:
-            return AutoConfig.from_pretrained(name, **changes)
+            return AutoConfig.from_pretrained(model_source(name), **changes)
         known = {key: value for key, value in given.items() if key not in ("out_features", "out_indices")}
         return CONFIG_MAPPING[given.get("model_type", name)].from_dict(known, **changes)
 

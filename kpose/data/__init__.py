@@ -1,5 +1,8 @@
 """Data sets and data modules that yield `kpose.structures.Batch` entries."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from kpose.data.coco import CocoObject, decode_counts, decode_segmentation, read_coco
 from kpose.data.cub import (
     CUBAnnotations,
@@ -11,16 +14,10 @@ from kpose.data.cub import (
     write_cameras,
     write_mean_parts,
 )
-from kpose.data.cub_datamodule import CUBDataModule
 from kpose.data.davis import read_davis
-from kpose.data.feature_cache import AugmentedData, CachedFeaturesDataModule
 from kpose.data.folder import FolderAnnotations, FolderDataset, read_folder
-from kpose.data.folder_datamodule import FolderDataModule
 from kpose.data.folder_files import FolderEntry, read_mask
-from kpose.data.folds import FoldDataModule, fold_indices
-from kpose.data.photo_datamodule import PhotoDataModule
 from kpose.data.photo_dataset import PhotoDataset
-from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.data.transforms import (
     RandomColor,
     RandomCropJitter,
@@ -31,6 +28,19 @@ from kpose.data.transforms import (
 )
 from kpose.data.video_sequence import VideoSequence
 from kpose.data.youtube_vos import read_youtube_vos
+
+if TYPE_CHECKING:
+    from kpose.data.data_modules import (
+        AugmentedData,
+        CachedFeaturesDataModule,
+        CUBDataModule,
+        FoldDataModule,
+        FolderDataModule,
+        PhotoDataModule,
+        SyntheticBirdsDataModule,
+        SyntheticBirdsDataset,
+        fold_indices,
+    )
 
 __all__ = [
     "AugmentedData",
@@ -70,3 +80,17 @@ __all__ = [
     "write_cameras",
     "write_mean_parts",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the names that are there and those that are still to be imported."""
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # a type checker would believe in any name
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401
+        """Import what needs Lightning when it is asked for: readers are for predicting too."""
+        if name in __all__:
+            return getattr(import_module("kpose.data.data_modules"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -95,7 +95,7 @@ def read_identities(path: Path) -> npt.NDArray[np.uint8]:
         with Image.open(path) as picture:
             values = np.asarray(picture if picture.mode in ("P", "L", "1") else picture.convert("L"))
             painted = picture.mode in ("P", "L")
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # Pillow raises whatever its parsers do, and errors of its own
         raise ValueError(f"The masks {path} cannot be read ({one_line(error)}).") from error
     if not painted or (values.max(initial=0) == VOID and not ((values > 0) & (values < VOID)).any()):
         return (values > 0).astype(np.uint8)

@@ -1,1 +1,1 @@
-"""Pure functions on tensors: rotations, cameras, heatmaps, meshes and point sampling."""
+"""Pure functions on tensors: rotations, cameras, heatmaps, masks, meshes and point sampling."""

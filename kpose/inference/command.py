@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from kpose.files import file_digest, real_path
 from kpose.inference.options import (
+    INTERRUPTED,
     add_predictor_options,
     check_predictor_options,
     checkpoint_files,
@@ -33,8 +34,6 @@ __all__ = ["main"]
 PHOTO_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 # What a photo, a checkpoint or the disk may be to blame for; the assertion is torch's, where there is no CUDA.
 ERRORS = (OSError, ValueError, RuntimeError, MemoryError, AssertionError)
-
-INTERRUPTED = 130  # as shells say it
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Options that the commands which predict share: the checkpoint, where it runs, and what finds the object."""
+"""What the commands that predict share: options for the checkpoint, where it runs, and what finds the object."""
 
 import argparse
 from pathlib import Path
@@ -9,6 +9,7 @@ from kpose.inference.predictor import Predictor
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, TransformersSegmenter
 
 __all__ = [
+    "INTERRUPTED",
     "add_predictor_options",
     "check_predictor_options",
     "checkpoint_files",
@@ -17,6 +18,8 @@ __all__ = [
     "output_folder",
     "segmenter_name",
 ]
+
+INTERRUPTED = 130  # the code that a command ends with, as shells say it
 
 
 def add_predictor_options(parser: argparse.ArgumentParser) -> None:

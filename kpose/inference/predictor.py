@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from os import PathLike, fspath
+from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kpose.blueprint import Blueprint
+from kpose.files import model_source
 from kpose.geometry.camera import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
@@ -179,11 +181,11 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             Predictor.
 
         Raises:
-            FileNotFoundError: If a file of the folder is missing.
+            FileNotFoundError: If there is no such folder, or a file of it is missing.
             ValueError: If a file is damaged, names classes that are not trusted, or does not know the image size;
                 one line says which.
         """
-        folder = fspath(pretrained_model_name_or_path)
+        folder = model_source(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
             folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, "*.safetensors"], **download)
         network, blueprint = load_folder(folder, trusted_modules=trusted_modules)
@@ -287,7 +289,7 @@ def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> R
             "inliers": prediction.inliers[row].cpu(),
             "heatmaps": prediction.heatmaps[row].float().cpu(),
         }
-    return Reconstruction(
+    reconstruction = Reconstruction(
         camera=uncrop_camera(camera, crop),
         crop_camera=camera,
         crop=crop,
@@ -299,6 +301,7 @@ def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> R
         mesh=mesh,
         **keypoints,
     )
+    return reconstruction if reconstruction.is_finite else replace(reconstruction, valid=False)
 
 
 def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:

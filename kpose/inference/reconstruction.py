@@ -50,7 +50,8 @@ class Reconstruction:
     mesh: Mesh
     """Shape of the object, with ``uv``, ``uv_faces`` and ``texture`` where the network predicts appearance."""
     valid: bool = True
-    """Whether the camera can be trusted to come from the photo: false where too few keypoints agreed."""
+    """Whether the camera can be trusted to come from the photo: false where too few keypoints agreed, and where
+    camera or shape are not finite."""
     covariance: Float[Tensor, "6 6"] | None = None
     """Uncertainty of ``camera``, of a head that knows it: covariance of ``(log scale, t_x, t_y, rotation vector)``,
     translations in pixels of the photo, the rotation vector in radians, turning the camera frame."""
@@ -87,6 +88,11 @@ class Reconstruction:
         """Silhouette of the mesh in the photo, 1 where it covers the pixel's centre."""
         height, width = self.size
         return _silhouette(self.mesh, self.camera, max(self.size))[:height, :width]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether camera and vertices are finite numbers, which those of a damaged network may not be."""
+        return all(bool(part.isfinite().all()) for part in (*self.camera, self.mesh.vertices))
 
     @property
     def rotation_deviation_deg(self) -> float | None:

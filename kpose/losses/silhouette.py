@@ -69,7 +69,7 @@ def overlap_loss(
     """Say how much of two silhouettes does not overlap: one minus their soft intersection over union.
 
     Under uncertain cameras the optimum of `silhouette_loss` is what the object surely covers; that of this one is
-    larger. `kpose.metrics.mask_iou` is the score; it comes with torchmetrics, which predicting does without.
+    larger. `kpose.metrics.mask_iou` is the score.
 
     Args:
         rendered: Rendered silhouettes in [0, 1].

@@ -1,55 +1,13 @@
-"""Intersection over union of silhouettes, soft and hard."""
+"""Mean intersection over union of silhouettes, soft and hard."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from kpose.geometry.mask import mask_iou
+
 __all__ = ["MaskIoU", "mask_iou"]
-
-
-def mask_iou(
-    mask: Float[Tensor, "*batch H W"] | Bool[Tensor, "*batch H W"],
-    target_mask: Float[Tensor, "*batch H W"] | Bool[Tensor, "*batch H W"],
-    *,
-    soft: bool = True,
-) -> Float[Tensor, "*batch"]:
-    """Measure the intersection over union of two silhouettes for each image.
-
-    Args:
-        mask: Silhouettes in [0, 1].
-        target_mask: True silhouettes in [0, 1], of the same size and the same crop.
-        soft: Keep fractional pixels, ``sum(g m) / sum(g + m - g m)``; otherwise a pixel belongs to the object
-            where it is above 0.5.
-
-    Returns:
-        Values in [0, 1], differentiable when soft. Two empty masks agree: 1. One empty mask: 0. NaN pixels give
-        NaN when soft and count as background when hard.
-
-    Raises:
-        ValueError: If the two differ in shape.
-
-    Source:
-        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released benchmark), which takes the mean of
-        the soft value over images.
-
-    Example:
-        >>> mask_iou(torch.tensor([[1.0, 0.5]]), torch.tensor([[True, False]]))
-        tensor(0.6667)
-    """
-    if mask.shape != target_mask.shape:
-        raise ValueError(
-            f"mask_iou needs two masks of the same shape; got {tuple(mask.shape)} and {tuple(target_mask.shape)}. "
-            "Render at the size of the annotated mask."
-        )
-    dtype = torch.promote_types(torch.promote_types(mask.dtype, target_mask.dtype), torch.float32)
-    first, second = mask.to(dtype), target_mask.to(dtype)
-    if not soft:
-        first, second = (first > 0.5).to(dtype), (second > 0.5).to(dtype)
-    overlap = (first * second).sum((-2, -1))
-    union = (first + second - first * second).sum((-2, -1))
-    empty = union == 0
-    return torch.where(empty, 1.0, overlap / torch.where(empty, 1.0, union))
 
 
 class MaskIoU(Metric):

@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
 
-import kpose.data
+import kpose.data.data_modules
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose.backbones import Backbone
 from kpose.configuration_files import BOUNDED_YAML, instantiate, parsing

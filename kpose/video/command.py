@@ -16,6 +16,7 @@ from tqdm import tqdm
 from kpose.data.video_sequence import read_identities
 from kpose.files import fresh_file, real_path, safe_name
 from kpose.inference.options import (
+    INTERRUPTED,
     add_predictor_options,
     check_predictor_options,
     checkpoint_files,
@@ -39,7 +40,6 @@ from kpose.visualization.video_file import VideoWriter
 
 __all__ = ["main"]
 
-INTERRUPTED = 130  # as shells say it
 FAULTS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, AssertionError)  # the last: no CUDA
 
 MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?\.(glb|mtl|obj|ply|png)")

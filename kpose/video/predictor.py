@@ -126,7 +126,7 @@ class VideoPredictor:
         objects = []
         for track in tracks:
             reconstruction, problem = made.get(track.identity), boxes[track.identity]
-            if reconstruction is not None and not _is_finite(reconstruction):
+            if reconstruction is not None and not reconstruction.is_finite:
                 reconstruction, problem = None, "failed"
             if reconstruction is not None and self.smoothing is not None:
                 last = smoothed.get(track.identity)
@@ -145,8 +145,3 @@ def _cut(box: Box | None, frame: Frame) -> Box | str:
     if right <= left or bottom <= top:
         return "outside"
     return "small" if min(right - left, bottom - top) < SMALLEST_SIDE else (left, top, right, bottom)
-
-
-def _is_finite(reconstruction: Reconstruction) -> bool:
-    parts = (*reconstruction.camera, reconstruction.mesh.vertices)
-    return all(bool(part.isfinite().all()) for part in parts)

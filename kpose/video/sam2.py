@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kpose.files import model_source
 from kpose.video.frames import Frame
 from kpose.video.tracker import Target, Track, Tracker, mask_of_target
 
@@ -65,6 +66,7 @@ class Sam2Tracker(Tracker[_Session]):
                 not installed.
             OSError: If there is no such model.
         """
+        name = model_source(name)
         try:
             from transformers import Sam2VideoModel, Sam2VideoProcessor
 

@@ -59,3 +59,10 @@ def test_real_resnet50(backbone_folder):
     assert backbone.spec.channels == (256, 512, 1024, 2048)
     assert backbone.spec.strides == (4, 8, 16, 32)
     assert backbone(torch.rand(1, 3, 64, 64)).maps[3].std() > 0
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "./nowhere", "no/folder/here"])
+def test_a_folder_that_is_not_there_is_named(name):
+    with pytest.raises(FileNotFoundError, match=f"^There is no folder {name}"):
+        TransformersBackbone(name)
+    assert TransformersBackbone(name, pretrained=False, config={"model_type": "resnet"})  # it is not looked up

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from kpose.data import VideoSequence, read_davis, read_youtube_vos
+from kpose.data.video_sequence import read_identities
 
 SIZE = (16, 12)
 Identities = dict[int, tuple[int, int, int, int]]
@@ -189,3 +190,10 @@ def test_real_sequences(davis_root: Path) -> None:
     assert isinstance(sequences["blackswan"], VideoSequence)
     assert len(sequences["blackswan"]) == 50
     assert sequences["blackswan"].masks(0)[1].float().mean() > 0.01
+
+
+def test_masks_of_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("P", (9, 9)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # twice as many are taken for an attack on the memory
+    with pytest.raises(ValueError, match=r"large\.png cannot be read .*exceeds limit"):
+        read_identities(tmp_path / "large.png")

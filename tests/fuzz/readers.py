@@ -4,13 +4,13 @@ import io
 import itertools
 import json
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import trimesh
 import yaml
@@ -24,6 +24,7 @@ from kpose.blueprint import draw_blueprint
 from kpose.data.coco import read_coco
 from kpose.data.cub import read_cub
 from kpose.data.folder_files import FolderEntry
+from kpose.data.video_sequence import read_identities
 from kpose.data.youtube_vos import read_youtube_vos
 from kpose.inference import Predictor
 from kpose.inference.checkpoint import CONFIG_FILE
@@ -112,6 +113,51 @@ def _picture_options(form: str) -> list[dict[str, Any]]:
 
 def _pictures(*, mask: bool) -> dict[str, Make]:
     return {ending: _damaged(_picture_files(form, mask=mask)) for form, ending in FORMS.items()}
+
+
+def _identity_files() -> list[bytes]:
+    """Write masks of a video as DAVIS, YouTube-VOS and other programs do."""
+    values = np.zeros(SIZE[::-1], dtype=np.uint8)
+    values[4:15, 5:12], values[4:15, 12:20], values[0] = 1, 2, 255
+    painted = Image.fromarray(values)
+    painted.putpalette([part for k in range(256) for part in (k, 255 - k, 7 * k % 256)])
+    masked = Image.fromarray(np.where(values > 0, np.uint8(255), np.uint8(0)))
+    pictures = [painted, Image.fromarray(values), Image.fromarray(values.astype(np.uint16) * 257)]
+    pictures += [masked.convert(mode) for mode in ("L", "1", "RGB", "RGBA", "LA")]
+    files = []
+    for picture in pictures:
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def _identities() -> Make:
+    """Damage masks, half of them with checksums to suit, so that the damage is not noticed at once."""
+    files = _identity_files()
+
+    def make(draw: random.Random) -> bytes:
+        content = damage(draw.choice(files), files, draw)
+        return _with_checksums(content) if draw.random() < 0.5 else content
+
+    return make
+
+
+def _with_checksums(png: bytes) -> bytes:
+    at, mended = 8, png[:8]
+    while at + 12 <= len(png):
+        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
+        mended += png[at:end] + zlib.crc32(png[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return mended + png[at:]
+
+
+def _read_identities(path: Path) -> object:
+    identities = read_identities(path)
+    assert identities.dtype == np.uint8
+    assert identities.ndim == 2
+    assert identities.max(initial=0) < 255
+    return identities
 
 
 def _check_entry(path: Path) -> object:
@@ -343,19 +389,30 @@ YOUTUBE_VOS = {
 # ---- videos
 
 
-def _videos(folder: Path) -> dict[str, Make]:
-    av = pytest.importorskip("av", reason="PyAV is not installed")
+VIDEOS = ((".mp4", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mjpeg"), (".gif", "gif"))
+H264 = ((".mp4", "libx264"), (".mkv", "libx264"), (".avi", "libx264"))
+
+
+def _videos(folder: Path, kinds: tuple[tuple[str, str], ...]) -> dict[str, Make]:
+    """Give nothing for what the installed PyAV, if there is one, cannot write."""
+    try:
+        import av
+    except ImportError:
+        return {}
     made = {}
-    for ending, codec in ((".mp4", "mpeg4"), (".mkv", "mpeg4"), (".avi", "mjpeg"), (".gif", "gif")):
-        with av.open(str(folder / f"good{ending}"), "w") as container:
-            stream = container.add_stream(codec, rate=10)
+    for ending, codec in kinds:
+        if codec not in av.codecs_available:
+            continue
+        path = folder / f"{codec}{ending}"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=10, options={"g": "3"} if codec == "libx264" else {})
             stream.width, stream.height = SIZE
             stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
             for number in range(6):
                 picture = Image.new("RGB", SIZE, (40 * number, 99, 200))
                 container.mux(stream.encode(av.VideoFrame.from_image(picture)))
             container.mux(stream.encode(None))
-        made[ending] = _damaged([(folder / f"good{ending}").read_bytes()])
+        made[ending] = _damaged([path.read_bytes()])
     return made
 
 
@@ -390,6 +447,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     return {
         "photo": Reader(load_photo, _pictures(mask=False)),
         "mask": Reader(lambda path: load_mask(path, SIZE[::-1]), _pictures(mask=True)),
+        "identities": Reader(_read_identities, {".png": _identities()}, errors=(ValueError,)),
         "folder": Reader(_check_entry, _pictures(mask=True), errors=()),
         "coco": Reader(_read_coco, {".json": _contents([COCO], _write_json)}),
         "cameras": Reader(_load_cameras, {".safetensors": _cameras()}),
@@ -400,7 +458,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         ),
         "network": Reader(read_network, {".json": network}),
         "youtube_vos": Reader(_read_youtube_vos, {".json": _contents([YOUTUBE_VOS], _write_json)}),
-        "video": Reader(_read_video, _videos(folder)),
+        "video": Reader(_read_video, _videos(folder, VIDEOS)),
+        "h264": Reader(_read_video, _videos(folder, H264)),
         "configuration": Reader(
             _read_configuration, {".yaml": _contents(_configurations(), _write_yaml)}, errors=(ArgumentError,)
         ),

@@ -14,8 +14,8 @@ from fuzz.readers import readers
 COUNT = int(os.environ.get("KPOSE_FUZZ", "40"))
 LONGEST_S = 20.0  # of a shared machine; without damage, a few milliseconds
 NAMES = (
-    "photo", "mask", "folder", "coco", "cameras", "template", "cub", "checkpoint", "network", "youtube_vos",
-    "video", "configuration",
+    "photo", "mask", "identities", "folder", "coco", "cameras", "template", "cub", "checkpoint", "network",
+    "youtube_vos", "video", "h264", "configuration",
 )  # fmt: skip
 
 
@@ -24,6 +24,8 @@ NAMES = (
 def test_damaged_files_give_a_result_or_a_documented_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "good").mkdir()
     reader = readers(tmp_path / "good")[name]
+    if not reader.make:
+        pytest.skip("PyAV, or the encoder that would write good files, is not installed")
     folder = tmp_path / "damaged"
     folder.mkdir()
     results = 0

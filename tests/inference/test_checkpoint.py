@@ -255,3 +255,8 @@ def test_a_network_built_in_python_cannot_be_saved(
 ) -> None:
     with pytest.raises(ValueError, match="needs the classes that its network was made of"):
         Predictor(tiny_task("quaternion"), image_size=64).save_pretrained(tmp_path / "folder")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder .*nowhere\."):
+        Predictor.from_pretrained(tmp_path / "nowhere")

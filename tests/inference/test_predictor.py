@@ -46,6 +46,20 @@ def test_a_checkpoint_gives_the_task_that_was_saved(
             torch.testing.assert_close(ours, theirs[0])
 
 
+@pytest.mark.parametrize("head", ["keypoint", "quaternion"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_valid(
+    head: str, value: float, tiny_task: Callable[[str], PoseEstimator]
+) -> None:
+    task = tiny_task(head)
+    with torch.no_grad():
+        for weights in task.network.head.parameters():
+            weights.fill_(value)
+    [found] = Predictor(task, image_size=64, segmenter=None)(noise())
+    assert not found.is_finite
+    assert not found.valid
+
+
 def test_cameras_of_photo_and_crop_agree(predictor: Predictor) -> None:
     [found] = predictor(noise(), box=(20, 10, 80, 70))
     points = torch.randn(10, 3)

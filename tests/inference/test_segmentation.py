@@ -297,3 +297,8 @@ def test_the_predictor_says_which_of_the_automatic_segmenters_it_was(checkpoints
     assert predictor.segmenter.model_name is None
     [found] = predictor(bird_scene(place=(60, 45)))
     assert found.located_by == "SaliencySegmenter"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder .*nowhere\."):
+        TransformersSegmenter(tmp_path / "nowhere")

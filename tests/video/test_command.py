@@ -18,6 +18,7 @@ from kpose.inference import Predictor
 from kpose.video import AssociationTracker, VideoPredictor, read_video
 from kpose.video.command import main
 
+Arrange = Callable[[Callable[[], object]], None]
 BOX = ["--box", *map(str, bird_box(0))]
 
 
@@ -162,32 +163,45 @@ def test_meshes_of_an_earlier_run_go_when_they_are_replaced(checkpoint: Path, tm
     assert sorted(path.name for path in meshes.iterdir()) == ["000000_1.glb", "mine.glb"]
 
 
+@pytest.fixture
+def at_the_fourth_frame(monkeypatch: pytest.MonkeyPatch) -> Arrange:
+    """Let something happen before the fourth frame is reconstructed."""
+    step = VideoPredictor.step
+
+    def arrange(happen: Callable[[], object]) -> None:
+        def stepped(self, state, frame):
+            if frame.number == 3:
+                happen()
+            return step(self, state, frame)
+
+        monkeypatch.setattr(VideoPredictor, "step", stepped)
+
+    return arrange
+
+
 def test_a_failure_in_the_middle_leaves_nothing(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, at_the_fourth_frame: Arrange
 ) -> None:
-    folder, out, step = write_folder(tmp_path / "frames"), tmp_path / "out", VideoPredictor.step
+    def fail() -> None:
+        raise RuntimeError("out of memory")
 
-    def fail(self, state, frame):
-        if frame.number == 3:
-            raise RuntimeError("out of memory")
-        return step(self, state, frame)
-
-    monkeypatch.setattr(VideoPredictor, "step", fail)
+    at_the_fourth_frame(fail)
+    folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
     assert call(checkpoint, out, folder, *BOX, "--no-overlay") == 1
     assert list(out.iterdir()) == []
 
 
 def test_an_interrupted_video_says_so(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    tmp_path: Path,
+    at_the_fourth_frame: Arrange,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, out, step = write_folder(tmp_path / "frames"), tmp_path / "out", VideoPredictor.step
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
-    def interrupt(self, state, frame):
-        if frame.number == 3:
-            raise KeyboardInterrupt
-        return step(self, state, frame)
-
-    monkeypatch.setattr(VideoPredictor, "step", interrupt)
+    at_the_fourth_frame(interrupt)
+    folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
     assert call(checkpoint, out, folder, "--no-overlay") == 130
     interrupted, stands_out, last = capsys.readouterr().err.strip().splitlines()[-3:]
     assert "Interrupted" in interrupted
@@ -197,16 +211,13 @@ def test_an_interrupted_video_says_so(
 
 
 def test_a_video_that_is_terminated_leaves_nothing(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    tmp_path: Path,
+    at_the_fourth_frame: Arrange,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, out, step = write_folder(tmp_path / "frames"), tmp_path / "out", VideoPredictor.step
-
-    def terminate(self, state, frame):
-        if frame.number == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, state, frame)
-
-    monkeypatch.setattr(VideoPredictor, "step", terminate)
+    at_the_fourth_frame(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
     monkeypatch.setattr(
         sys, "argv", ["kpose", "video", str(folder), "--checkpoint", str(checkpoint), "--out", str(out), *BOX]
     )

@@ -86,3 +86,8 @@ def test_frames_of_another_size_are_refused() -> None:
     _, state = tracker.step(tracker.start(), Frame(0, 0.0, Image.new("RGB", (64, 48))))
     with pytest.raises(ValueError, match="one size"):
         tracker.step(state, Frame(1, 0.0, Image.new("RGB", (48, 64))))
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder /nowhere\."):
+        Sam2Tracker.from_pretrained("/nowhere", TARGETS)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from kpose.files import model_source
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.visualization import to_pillow
 
@@ -91,7 +92,7 @@ def _load(name: str) -> tuple[Any, Any]:
         MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
     )
 
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(model_source(name))
     mappings = (
         MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
         MODEL_FOR_INSTANCE_SEGMENTATION_MAPPING,
