@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kpose.blueprint import Blueprint
 from kpose.files import model_source
 from kpose.geometry.camera import box_to_crop, uncrop_camera, undo_crop
-from kpose.heads import KeypointPrediction
+from kpose.heads import KeypointPrediction, PoseSource
 from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
 from kpose.inference.reconstruction import Reconstruction
@@ -283,6 +283,7 @@ def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> R
     if isinstance(prediction, KeypointPrediction):
         keypoints = {
             "valid": bool(prediction.valid[row]),
+            "pose_from": PoseSource(int(prediction.source[row])).name.lower(),
             "covariance": _in_pixels(prediction.covariance[row].float().cpu(), crop),
             "keypoints": undo_crop(prediction.keypoints[row].float().cpu(), crop),
             "confidence": prediction.confidence[row].float().cpu(),

@@ -23,9 +23,9 @@ def reconstruction_record(reconstruction: Reconstruction) -> dict[str, Any]:
 
     Returns:
         What `json.dumps` takes: version, size of the photo, the box that was used and where it comes from, the
-        square that was cut out, whether the camera is valid, the camera of the photo and of the crop, that of the
-        photo for other libraries, its covariance, and keypoints with confidence and inliers; None for what the head
-        does not give.
+        square that was cut out, whether the camera is valid and what it comes from, the camera of the photo and of
+        the crop, that of the photo for other libraries, its covariance, and keypoints with confidence and inliers;
+        None for what the head does not give.
 
     Raises:
         ValueError: If the camera or a keypoint is not finite.
@@ -42,6 +42,7 @@ def reconstruction_record(reconstruction: Reconstruction) -> dict[str, Any]:
         "located_by": reconstruction.located_by,
         "square": list(reconstruction.square),
         "valid": reconstruction.valid,
+        "pose_from": reconstruction.pose_from,
         "camera": {
             "pixels": camera_record(reconstruction.camera),
             "crop": camera_record(reconstruction.crop_camera),

@@ -137,20 +137,23 @@ def birds(count, num_keypoints, resolution=128):
     return block, shape.vertices.expand(count, -1, -1), example_batch(count)["camera"]
 
 
-def test_label_texture_and_z_buffer_agree_away_from_silhouettes_and_part_borders():
-    block, vertices, camera = birds(32, 48)
+# Fewer keypoints, larger parts: their borders are coarser.
+@pytest.mark.parametrize(("num_keypoints", "distance"), [(8, 2), (16, 2), (48, 1)])
+def test_label_texture_and_z_buffer_agree_away_from_silhouettes_and_part_borders(num_keypoints, distance):
+    block, vertices, camera = birds(64, num_keypoints)
     weights, visible = block.weights(vertices, camera), block.visibility(vertices, camera)
     labels = block.label_map(vertices, camera)
     # Away from them is where the pixel of the projection and its neighbours all show one part.
-    padded = torch.nn.functional.pad(labels.float()[:, None], (1, 1, 1, 1), mode="replicate")
-    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(-2)[:, 0]
+    side = 2 * distance + 1
+    padded = torch.nn.functional.pad(labels.float()[:, None], (distance,) * 4, mode="replicate")
+    around = padded.unfold(2, side, 1).unfold(3, side, 1).flatten(-2)[:, 0]
     calm = around.amax(-1) == around.amin(-1)
     column, row = ((block.project(vertices, camera) + 1) / 2 * 128).long().clamp(0, 127).unbind(-1)
-    away = calm[torch.arange(32)[:, None], row, column]
+    away = calm[torch.arange(64)[:, None], row, column]
     agreement = (weights == visible)[away].float().mean()
-    assert away.sum() > 300
+    assert away.sum() > 100
     assert agreement >= 0.99
-    assert 0.85 < (weights == visible).float().mean() < 1
+    assert 0.7 < (weights == visible).float().mean() < 1
 
 
 def test_targets_are_equation_4():

@@ -9,9 +9,10 @@ import torch
 
 from kpose.backbones import TinyBackbone
 from kpose.geometry.camera import apply_crop, project
-from kpose.heads import KeypointPrediction, QuaternionHead
+from kpose.heads import KeypointPrediction, KeypointSolver, QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square
+from kpose.inference.record import reconstruction_record
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer
@@ -56,7 +57,7 @@ def test_what_is_not_finite_is_not_valid(
         for weights in task.network.head.parameters():
             weights.fill_(value)
     [found] = Predictor(task, image_size=64, segmenter=None)(noise())
-    assert not found.is_finite
+    assert found.is_finite == (head == "keypoint")  # which gives an arbitrary camera then
     assert not found.valid
 
 
@@ -102,6 +103,21 @@ def test_a_reconstruction_is_one_line(predictor: Predictor) -> None:
     [found] = predictor(torch.rand(3, 40, 40))
     assert repr(found).startswith("Reconstruction(a Tensor, located_by=")
     assert len(repr(found)) < 200
+
+
+def test_what_the_camera_comes_from_is_told(tiny_task: Callable[[str], PoseEstimator]) -> None:
+    task = tiny_task("keypoint")
+    task.network.head.solver = KeypointSolver(min_inliers=1.0)
+    [found] = Predictor(task, image_size=64, segmenter=None)(noise())
+    assert found.pose_from == "regression"
+    assert not found.valid
+    assert reconstruction_record(found)["pose_from"] == "regression"
+    task.network.head.solver = KeypointSolver(min_inliers=0.0)
+    [found] = Predictor(task, image_size=64, segmenter=None)(noise())
+    assert found.pose_from == "keypoints"
+    [found] = Predictor(tiny_task("quaternion"), image_size=64, segmenter=None)(noise())
+    assert found.pose_from == "regression"
+    assert found.valid
 
 
 def test_a_head_without_keypoints_has_none(checkpoints: dict[str, Path]) -> None:
