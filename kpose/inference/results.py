@@ -23,7 +23,7 @@ from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.record import json_text, reconstruction_record
 from kpose.visualization import to_pillow
 
-__all__ = ["PhotoResult", "made_by_kpose", "output_names", "read_record", "settings_of"]
+__all__ = ["PhotoResult", "made_by_kpose", "output_names", "read_record", "settings_of", "write_picture"]
 
 MARK = "kpose"
 SCRIPT_MARK = f"// {MARK}\n"
@@ -115,15 +115,25 @@ class PhotoResult(NamedTuple):
         record = {"photo": str(photo), "made_from": made_from, **reconstruction_record(reconstruction)}
         plain = parse_json(json_text(record))  # before anything is written: a pose may not be finite
         self.record.unlink(missing_ok=True)  # else, after an interruption, it would tell of files that are replaced
-        picture = to_pillow(reconstruction.overlay())
-        note = PngImagePlugin.PngInfo()
-        note.add_text("Software", MARK)
-        write_file(self.overlay, lambda fresh: picture.save(fresh, "PNG", pnginfo=note))
+        write_picture(self.overlay, to_pillow(reconstruction.overlay()))
         save_mesh(reconstruction.mesh, self.mesh, overwrite=True)
         model = base64.b64encode(self.mesh.read_bytes()).decode()
         write_text(self.script, f'{SCRIPT_MARK}showMesh("{model}");\n')
         plain["files"] = {path.name: file_digest(path) for path in self.files}
         write_text(self.record, json_text({**plain, "digest": fingerprint(plain)}))
+
+
+def write_picture(path: Path, picture: Image.Image, *, optimize: bool = False) -> None:
+    """Write a picture with kpose's mark, whole or not at all.
+
+    Args:
+        path: PNG file; an older one is replaced.
+        picture: Content.
+        optimize: Whether to take more time for a smaller file.
+    """
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Software", MARK)
+    write_file(path, lambda fresh: picture.save(fresh, "PNG", pnginfo=note, optimize=optimize))
 
 
 def settings_of(photo: Path, options: Mapping[str, Any]) -> str:

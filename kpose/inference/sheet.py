@@ -1,0 +1,158 @@
+"""Sheets of what was predicted: a row of pictures for each photo, to look at."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from kpose.files import real_path
+from kpose.geometry.camera import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.inference.photo import cut_square
+from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.results import made_by_kpose
+from kpose.visualization import (
+    color_by_photo,
+    draw_keypoints,
+    from_pillow,
+    heatmap_image,
+    image_grid,
+    overlay_mesh,
+    turned_views,
+)
+
+__all__ = ["check_sheet", "prediction_sheet", "sheet_of_rows", "sheet_row"]
+
+VIEWS = ("as seen", "from the right", "from above")
+ORANGE = (255, 128, 38)
+
+
+def prediction_sheet(
+    reconstructions: Sequence[Reconstruction], names: Sequence[str] | None = None, *, size: int = 192
+) -> Float[Tensor, "3 H W"]:
+    """Draw a row of pictures for each photo: see `sheet_row`.
+
+    Args:
+        reconstructions: What the photos gave.
+        names: Captions of the photos; their numbers from 1 when not given.
+        size: Side of each picture, in pixels.
+
+    Returns:
+        Sheet, with captions.
+
+    Raises:
+        ValueError: If there is no photo, or there are not as many names.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.heads import QuaternionHead
+        >>> from kpose.inference import Predictor
+        >>> from kpose.network import PoseNetwork
+        >>> predictor = Predictor(PoseNetwork(TinyBackbone(width=8), QuaternionHead), image_size=64)
+        >>> prediction_sheet(predictor(torch.rand(3, 90, 120)), size=64).shape  # five pictures in a row
+        torch.Size([3, 94, 380])
+    """
+    names = [str(number + 1) for number in range(len(reconstructions))] if names is None else names
+    return sheet_of_rows([sheet_row(one, size) for one in reconstructions], names)
+
+
+def sheet_row(reconstruction: Reconstruction, size: int = 192) -> dict[str, Float[Tensor, "3 _ _"]]:
+    """Draw what one photo gave.
+
+    The photo is whole, with a frame around what the network saw where that is less; the keypoints, on their
+    heatmaps, and the overlay show what it saw. The mesh is turned from the camera's view; one without a texture
+    has the colours of the photo, as `kpose.visualization.color_by_photo` gives them.
+
+    Args:
+        reconstruction: What the photo gave.
+        size: Side of each picture, in pixels; smaller photos are enlarged.
+
+    Returns:
+        Pictures by caption: the photo, keypoints of heads that have some, the overlay, and the mesh as seen, from
+        the right and from above.
+    """
+    seen = cut_square(reconstruction.photo, reconstruction.square, size)
+    row = {"photo": _framed(reconstruction, size)}
+    if reconstruction.keypoints is not None:
+        row["keypoints"] = _keypoints(reconstruction, seen)
+    mesh, camera = reconstruction.mesh, reconstruction.crop_camera
+    in_pixels = uncrop_camera(camera, box_to_crop(torch.tensor([0.0, 0.0, size, size])))
+    row["overlay" if reconstruction.valid else "overlay (not valid)"] = overlay_mesh(seen, mesh, in_pixels)
+    if mesh.texture is None and mesh.vertex_colors is None:
+        mesh = color_by_photo(mesh, seen, camera)
+    return {**row, **dict(zip(VIEWS, turned_views(mesh, camera.rotation, size), strict=True))}
+
+
+def sheet_of_rows(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequence[str]) -> Tensor:
+    """Lay rows out under one another.
+
+    Args:
+        rows: What `sheet_row` gives for each photo, all of one head.
+        names: Captions of the photos.
+
+    Returns:
+        Sheet: each photo with its name, the columns with their captions at the foot.
+
+    Raises:
+        ValueError: If there are no rows, not as many names, or rows of different lengths.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or len(names) != len(rows):
+        raise ValueError(
+            f"A sheet needs rows of one length and a name for each; got {len(rows)} rows of lengths "
+            f"{sorted(lengths)} and {len(names)} names. Take the photos of one predictor."
+        )
+    pictures, labels = list[Tensor](), list[str]()
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+        captions = [*row][1:]
+        foot = number == len(rows) - 1
+        pictures += row.values()
+        labels += [name, *(caption if foot or "not valid" in caption else "" for caption in captions)]
+    return image_grid(pictures, labels, columns=lengths.pop())
+
+
+def check_sheet(path: Path, inputs: set[Path], *, overwrite: bool) -> None:
+    """Refuse to replace what is no sheet of kpose.
+
+    Args:
+        path: Where the sheet goes.
+        inputs: Files that must not be replaced, as `kpose.files.real_path` gives them.
+        overwrite: Whether files of others may be replaced.
+
+    Raises:
+        ValueError: If the sheet would replace an input.
+        FileExistsError: If there is a file that kpose did not make.
+    """
+    if real_path(path) in inputs:
+        raise ValueError(f"The sheet {path} would replace an input. Choose another --out.")
+    if path.exists() and not overwrite and not made_by_kpose(path):
+        raise FileExistsError(f"The sheet {path} exists. Choose another --out, or give --overwrite.")
+
+
+def _framed(reconstruction: Reconstruction, size: int) -> Tensor:
+    """Fit the whole photo into a cell, with a frame around the crop where that is inside of it."""
+    photo = reconstruction.photo
+    factor = size / max(photo.size)
+    fitted = photo.resize([max(1, round(factor * side)) for side in photo.size], Image.Resampling.BICUBIC)
+    picture = from_pillow(fitted)
+    if reconstruction.box is None:
+        return picture
+    height, width = picture.shape[-2:]
+    left, top, right, bottom = (round(factor * edge) for edge in reconstruction.square)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    outer = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    inner = (rows >= top + 2) & (rows < bottom - 2) & (columns >= left + 2) & (columns < right - 2)
+    picture[:, outer & ~inner] = torch.tensor(ORANGE)[:, None] / 255
+    return picture
+
+
+def _keypoints(reconstruction: Reconstruction, seen: Tensor) -> Tensor:
+    """Draw the keypoints on their heatmaps, through which what the network saw shines."""
+    size = seen.shape[-1]
+    if reconstruction.heatmaps is not None:
+        seen = 0.35 * seen + 0.65 * heatmap_image(reconstruction.heatmaps, size)
+    assert reconstruction.keypoints is not None
+    points = normalized_to_pixels(apply_crop(reconstruction.keypoints, reconstruction.crop), (size, size))
+    return draw_keypoints(seen, points, reconstruction.confidence, inliers=reconstruction.inliers)
