@@ -23,11 +23,10 @@ from kpose.inference.page import write_page
 from kpose.inference.photo import load_photo
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
-from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of, write_picture
+from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
 from kpose.inference.segmentation import SaliencySegmenter, Segmenter
-from kpose.inference.sheet import check_sheet, sheet_of_rows, sheet_row
+from kpose.inference.sheet import check_sheet, sheet_row, write_sheet
 from kpose.messages import one_line
-from kpose.visualization import to_pillow
 
 __all__ = ["main"]
 
@@ -59,17 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(args)
-    if options.box is not None and options.mask is not None:
-        parser.error("--box and --mask exclude each other; give one of them")
-    single = len(options.photos) == 1 and not options.photos[0].is_dir()
-    if not single and (options.box is not None or options.mask is not None):
-        parser.error("--box and --mask are those of a single photo; call once for each photo")
-    told = (options.box, options.mask, options.segmenter)
-    if options.whole_frame and any(option is not None for option in told):
-        parser.error("--whole-frame excludes --box, --mask and --segmenter; leave it out")
-    if options.sheet is not None and not 1 <= options.sheet <= MOST_ROWS:
-        parser.error(f"--sheet needs a number of photos from 1 to {MOST_ROWS}; got {options.sheet}")
-    check_predictor_options(parser, options)
+    _check(parser, options)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
     failures: list[tuple[Path, str]] = []
     try:
@@ -97,14 +86,29 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         page = write_page(options.out, failures, overwrite=options.overwrite)
         if rows and not code:
-            write_picture(options.out / SHEET, to_pillow(sheet_of_rows([*rows.values()], [*rows])), optimize=True)
+            write_sheet(options.out / SHEET, rows)
     except ERRORS as error:
         _say(one_line(error))
         return 1
     kept = f", {len(jobs) - len(pending)} of them before" if len(pending) < len(jobs) else ""
     done = sum(job.result.is_done(job.made_from) for job in jobs)
-    _say(f"Predicted {done} of {len(jobs)} photos{kept}; see {page}.")
+    drawn = f" and {options.out / SHEET}" if rows and not code else ""
+    _say(f"Predicted {done} of {len(jobs)} photos{kept}; see {page}{drawn}.")
     return code or int(bool(failures))
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.box is not None and options.mask is not None:
+        parser.error("--box and --mask exclude each other; give one of them")
+    single = len(options.photos) == 1 and not options.photos[0].is_dir()
+    if not single and (options.box is not None or options.mask is not None):
+        parser.error("--box and --mask are those of a single photo; call once for each photo")
+    told = (options.box, options.mask, options.segmenter)
+    if options.whole_frame and any(option is not None for option in told):
+        parser.error("--whole-frame excludes --box, --mask and --segmenter; leave it out")
+    if options.sheet is not None and not 1 <= options.sheet <= MOST_ROWS:
+        parser.error(f"--sheet needs a number of photos from 1 to {MOST_ROWS}; got {options.sheet}")
+    check_predictor_options(parser, options)
 
 
 class _Job(NamedTuple):

@@ -12,7 +12,7 @@ from kpose.files import real_path
 from kpose.geometry.camera import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.inference.photo import cut_square
 from kpose.inference.reconstruction import Reconstruction
-from kpose.inference.results import made_by_kpose
+from kpose.inference.results import made_by_kpose, write_picture
 from kpose.visualization import (
     color_by_photo,
     draw_keypoints,
@@ -20,17 +20,20 @@ from kpose.visualization import (
     heatmap_image,
     image_grid,
     overlay_mesh,
+    to_pillow,
     turned_views,
 )
 
-__all__ = ["check_sheet", "prediction_sheet", "sheet_of_rows", "sheet_row"]
+__all__ = ["check_sheet", "prediction_sheet", "sheet_row", "write_sheet"]
 
+SIZE = 160
+LEVELS = 63  # steps of a colour in a file, which is half as large as with 255 and looks the same
 VIEWS = ("as seen", "from the right", "from above")
 ORANGE = (255, 128, 38)
 
 
 def prediction_sheet(
-    reconstructions: Sequence[Reconstruction], names: Sequence[str] | None = None, *, size: int = 192
+    reconstructions: Sequence[Reconstruction], names: Sequence[str] | None = None, *, size: int = SIZE
 ) -> Float[Tensor, "3 H W"]:
     """Draw a row of pictures for each photo: see `sheet_row`.
 
@@ -55,10 +58,10 @@ def prediction_sheet(
         torch.Size([3, 94, 380])
     """
     names = [str(number + 1) for number in range(len(reconstructions))] if names is None else names
-    return sheet_of_rows([sheet_row(one, size) for one in reconstructions], names)
+    return _lay_out([sheet_row(one, size) for one in reconstructions], names)
 
 
-def sheet_row(reconstruction: Reconstruction, size: int = 192) -> dict[str, Float[Tensor, "3 _ _"]]:
+def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:
     """Draw what one photo gave.
 
     The photo is whole, with a frame around what the network saw where that is less; the keypoints, on their
@@ -85,32 +88,18 @@ def sheet_row(reconstruction: Reconstruction, size: int = 192) -> dict[str, Floa
     return {**row, **dict(zip(VIEWS, turned_views(mesh, camera.rotation, size), strict=True))}
 
 
-def sheet_of_rows(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequence[str]) -> Tensor:
-    """Lay rows out under one another.
+def write_sheet(path: Path, rows: Mapping[str, Mapping[str, Float[Tensor, "3 _ _"]]]) -> None:
+    """Write a sheet, whole or not at all.
 
     Args:
-        rows: What `sheet_row` gives for each photo, all of one head.
-        names: Captions of the photos.
-
-    Returns:
-        Sheet: each photo with its name, the columns with their captions at the foot.
+        path: PNG file; an older one is replaced.
+        rows: What `sheet_row` gives for each photo, by the photo's caption.
 
     Raises:
-        ValueError: If there are no rows, not as many names, or rows of different lengths.
+        ValueError: If there are no rows, or rows of different heads.
     """
-    lengths = {len(row) for row in rows}
-    if len(lengths) != 1 or len(names) != len(rows):
-        raise ValueError(
-            f"A sheet needs rows of one length and a name for each; got {len(rows)} rows of lengths "
-            f"{sorted(lengths)} and {len(names)} names. Take the photos of one predictor."
-        )
-    pictures, labels = list[Tensor](), list[str]()
-    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
-        captions = [*row][1:]
-        foot = number == len(rows) - 1
-        pictures += row.values()
-        labels += [name, *(caption if foot or "not valid" in caption else "" for caption in captions)]
-    return image_grid(pictures, labels, columns=lengths.pop())
+    sheet = _lay_out([*rows.values()], [*rows])
+    write_picture(path, to_pillow((LEVELS * sheet).round() / LEVELS), optimize=True)
 
 
 def check_sheet(path: Path, inputs: set[Path], *, overwrite: bool) -> None:
@@ -129,6 +118,22 @@ def check_sheet(path: Path, inputs: set[Path], *, overwrite: bool) -> None:
         raise ValueError(f"The sheet {path} would replace an input. Choose another --out.")
     if path.exists() and not overwrite and not made_by_kpose(path):
         raise FileExistsError(f"The sheet {path} exists. Choose another --out, or give --overwrite.")
+
+
+def _lay_out(rows: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> Tensor:
+    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot."""
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or len(names) != len(rows):
+        raise ValueError(
+            f"A sheet needs photos of one predictor and a name for each; got {len(rows)} photos with "
+            f"{sorted(lengths)} pictures and {len(names)} names."
+        )
+    pictures, labels = list[Tensor](), list[str]()
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+        foot = number == len(rows) - 1
+        pictures += row.values()
+        labels += [name, *(caption if foot or "not valid" in caption else "" for caption in [*row][1:])]
+    return image_grid(pictures, labels, columns=lengths.pop())
 
 
 def _framed(reconstruction: Reconstruction, size: int) -> Tensor:
