@@ -164,7 +164,7 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
     for photo, name in zip(photos, output_names(photos, options.out), strict=True):
         # What cannot be read is said when its turn comes.
         made_from = settings_of(photo, settings) if photo.is_file() else ""
-        jobs.append(_Job(photo, PhotoResult(options.out, name), made_from))
+        jobs.append(_Job(photo, PhotoResult(options.out, name, options.turntable), made_from))
     return jobs
 
 
@@ -235,6 +235,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"draw the first N photos on one picture, {SHEET}: photo, keypoints, overlay, mesh from three sides "
         f"(default: {SHEET_ROWS})",
     )  # fmt: skip
+    parser.add_argument(
+        "--turntable", action="store_true", help="write NAME_turntable.gif as well, in which the mesh turns once"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="make all results anew, and replace files of others"
     )

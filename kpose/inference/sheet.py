@@ -14,7 +14,6 @@ from kpose.inference.photo import cut_square
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import made_by_kpose, write_picture
 from kpose.visualization import (
-    color_by_photo,
     draw_keypoints,
     from_pillow,
     heatmap_image,
@@ -65,8 +64,8 @@ def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Flo
     """Draw what one photo gave.
 
     The photo is whole, with a frame around what the network saw where that is less; the keypoints, on their
-    heatmaps, and the overlay show what it saw. The mesh is turned from the camera's view; one without a texture
-    has the colours of the photo, as `kpose.visualization.color_by_photo` gives them.
+    heatmaps, and the overlay show what it saw. The mesh, `Reconstruction.colored_mesh`, is turned from
+    the camera's view.
 
     Args:
         reconstruction: What the photo gave.
@@ -80,12 +79,13 @@ def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Flo
     row = {"photo": _framed(reconstruction, size)}
     if reconstruction.keypoints is not None:
         row["keypoints"] = _keypoints(reconstruction, seen)
-    mesh, camera = reconstruction.mesh, reconstruction.crop_camera
+    camera = reconstruction.crop_camera
     in_pixels = uncrop_camera(camera, box_to_crop(torch.tensor([0.0, 0.0, size, size])))
-    row["overlay" if reconstruction.valid else "overlay (not valid)"] = overlay_mesh(seen, mesh, in_pixels)
-    if mesh.texture is None and mesh.vertex_colors is None:
-        mesh = color_by_photo(mesh, seen, camera)
-    return {**row, **dict(zip(VIEWS, turned_views(mesh, camera.rotation, size), strict=True))}
+    row["overlay" if reconstruction.valid else "overlay (not valid)"] = overlay_mesh(
+        seen, reconstruction.mesh, in_pixels
+    )
+    views = turned_views(reconstruction.colored_mesh, camera.rotation, size)
+    return {**row, **dict(zip(VIEWS, views, strict=True))}
 
 
 def write_sheet(path: Path, rows: Mapping[str, Mapping[str, Float[Tensor, "3 _ _"]]]) -> None:
