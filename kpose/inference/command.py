@@ -25,7 +25,8 @@ from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
 from kpose.inference.segmentation import SaliencySegmenter, Segmenter
-from kpose.inference.sheet import check_sheet, sheet_row, write_sheet
+from kpose.inference.sheet import sheet_row
+from kpose.inference.sheet_file import check_sheet, write_sheet
 from kpose.messages import one_line
 
 __all__ = ["main"]

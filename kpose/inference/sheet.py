@@ -1,32 +1,27 @@
 """Sheets of what was predicted: a row of pictures for each photo, to look at."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.files import real_path
 from kpose.geometry.camera import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.inference.photo import cut_square
 from kpose.inference.reconstruction import Reconstruction
-from kpose.inference.results import made_by_kpose, write_picture
 from kpose.visualization import (
     draw_keypoints,
     from_pillow,
     heatmap_image,
     image_grid,
     overlay_mesh,
-    to_pillow,
     turned_views,
 )
 
-__all__ = ["check_sheet", "prediction_sheet", "sheet_row", "write_sheet"]
+__all__ = ["lay_out", "prediction_sheet", "sheet_row"]
 
 SIZE = 160
-LEVELS = 63  # steps of a colour in a file, which is half as large as with 255 and looks the same
 VIEWS = ("as seen", "from the right", "from above")
 ORANGE = (255, 128, 38)
 
@@ -57,7 +52,7 @@ def prediction_sheet(
         torch.Size([3, 94, 380])
     """
     names = [str(number + 1) for number in range(len(reconstructions))] if names is None else names
-    return _lay_out([sheet_row(one, size) for one in reconstructions], names)
+    return lay_out([sheet_row(one, size) for one in reconstructions], names)
 
 
 def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:
@@ -88,40 +83,19 @@ def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Flo
     return {**row, **dict(zip(VIEWS, views, strict=True))}
 
 
-def write_sheet(path: Path, rows: Mapping[str, Mapping[str, Float[Tensor, "3 _ _"]]]) -> None:
-    """Write a sheet, whole or not at all.
+def lay_out(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequence[str]) -> Float[Tensor, "3 H W"]:
+    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot.
 
     Args:
-        path: PNG file; an older one is replaced.
-        rows: What `sheet_row` gives for each photo, by the photo's caption.
+        rows: What `sheet_row` gives for each photo, all by one predictor.
+        names: Captions of the photos.
+
+    Returns:
+        Sheet.
 
     Raises:
-        ValueError: If there are no rows, or rows of different heads.
+        ValueError: If there are no rows, rows of different heads, or not as many names.
     """
-    sheet = _lay_out([*rows.values()], [*rows])
-    write_picture(path, to_pillow((LEVELS * sheet).round() / LEVELS), optimize=True)
-
-
-def check_sheet(path: Path, inputs: set[Path], *, overwrite: bool) -> None:
-    """Refuse to replace what is no sheet of kpose.
-
-    Args:
-        path: Where the sheet goes.
-        inputs: Files that must not be replaced, as `kpose.files.real_path` gives them.
-        overwrite: Whether files of others may be replaced.
-
-    Raises:
-        ValueError: If the sheet would replace an input.
-        FileExistsError: If there is a file that kpose did not make.
-    """
-    if real_path(path) in inputs:
-        raise ValueError(f"The sheet {path} would replace an input. Choose another --out.")
-    if path.exists() and not overwrite and not made_by_kpose(path):
-        raise FileExistsError(f"The sheet {path} exists. Choose another --out, or give --overwrite.")
-
-
-def _lay_out(rows: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> Tensor:
-    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot."""
     lengths = {len(row) for row in rows}
     if len(lengths) != 1 or len(names) != len(rows):
         raise ValueError(

@@ -31,8 +31,8 @@ def color_by_photo(mesh: Mesh, image: Float[Tensor, "3 H W"], camera: Camera) ->
     Example:
         >>> from kpose.templates import bird, template_mesh
         >>> camera = Camera(torch.tensor(0.5), torch.zeros(2), torch.eye(3))
-        >>> color_by_photo(template_mesh(bird()), torch.full((3, 8, 8), 0.25), camera).vertex_colors.unique()
-        tensor([0.2500])
+        >>> color_by_photo(template_mesh(bird()), torch.full((3, 8, 8), 0.25), camera).vertex_colors[0]
+        tensor([0.2500, 0.2500, 0.2500])
     """
     plain = Mesh(mesh.vertices.detach(), mesh.faces)
     grid = project(plain.vertices, camera)[None, None].to(image)

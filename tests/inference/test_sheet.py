@@ -173,7 +173,7 @@ def test_nothing_is_left_of_a_sheet_that_cannot_be_written(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kpose.inference.sheet.write_picture", full)
+    monkeypatch.setattr("kpose.inference.sheet_file.write_picture", full)
     assert call(checkpoints["quaternion"], tmp_path / "out", photos / "0.png", "--sheet") == 1
     assert not (tmp_path / "out" / "sheet.png").exists()
     assert (tmp_path / "out" / "0.json").exists()
