@@ -19,9 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from torch.utils.data import DataLoader, Subset
 
 from kpose.cli import main as kpose
 from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
@@ -61,20 +59,21 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     kpose(arguments)
 
     settings = data_settings(out)
-    seen, large = held_out_birds(out, 32 if quick else PAGE_SIZE)
-    held_out = next(iter(DataLoader(Subset(seen, range(birds)), batch_size=birds)))
-    photos = [large[row]["image"] for row in range(birds)]
+    held_out = held_out_birds(out, 32 if quick else PAGE_SIZE)
+    photos = [held_out[row]["image"] for row in range(birds)]
+    rotations = [held_out[row]["camera"].rotation for row in range(birds)]
 
     metrics = json.loads((out / "metrics.json").read_text())
     results = {}
     for head, scores in metrics["heads"].items():
-        network = Predictor.from_checkpoint(out / f"{head}.ckpt").network
-        with torch.no_grad():
-            prediction = network(held_out["image"])
-        results[head] = HeadResult(scores["angle_deg"], scores["angle_deg_median"], scores["iou"], prediction)
+        predictor = Predictor.from_checkpoint(
+            out / f"{head}.ckpt", segmenter=None
+        )  # the pictures are crops already
+        found = predictor(photos)
+        results[head] = HeadResult(scores["angle_deg"], scores["angle_deg_median"], scores["iou"], found)
         say(f"{head}: {scores['angle_deg']:.1f}° mean angular error, IoU {scores['iou']:.3f}")
     epochs = 1 if quick else yaml.safe_load(files[1].read_text())["pose"]["epochs"]
-    replace(out / "index.html", page(photos, held_out["camera"], results, metrics["cameras"], settings, epochs))
+    replace(out / "index.html", page(rotations, results, metrics["cameras"], settings, epochs))
     (out / "photos").mkdir(exist_ok=True)
     for row, photo in enumerate(photos):
         to_pillow(photo).save(out / "photos" / f"bird_{row}.png")
@@ -95,21 +94,20 @@ def data_settings(out: Path) -> dict[str, Any]:
     return {**settings, "cache_dir": out / "cache"}
 
 
-def held_out_birds(out: Path, size: int) -> tuple[SyntheticBirdsDataset, SyntheticBirdsDataset]:
-    """Give the test pictures, as the networks see them and in more pixels, to look at.
+def held_out_birds(out: Path, size: int) -> SyntheticBirdsDataset:
+    """Give the birds of the test pictures in another number of pixels, to look at.
 
     Args:
         out: Folder of the demo.
-        size: Side of the larger pictures, in pixels.
+        size: Side of the pictures, in pixels.
 
     Returns:
-        The pictures of the data module, and the same birds larger.
+        The test pictures of the data module, at this size.
     """
     seen = SyntheticBirdsDataModule(**data_settings(out)).datasets["test"]
-    large = SyntheticBirdsDataset(
+    return SyntheticBirdsDataset(
         len(seen), size, start=seen.start, cache_dir=seen.cache_dir, seed=seen.seed, variety=seen.variety
     )
-    return seen, large
 
 
 def replace(path: Path, text: str) -> None:

@@ -5,21 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
 
-from kpose.geometry.camera import box_to_crop, normalized_to_pixels, project, uncrop_camera
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance
-from kpose.heads import KeypointPrediction
-from kpose.rendering import vertex_visibility
-from kpose.structures import Camera, Mesh, PosePrediction
-from kpose.templates import bird
-from kpose.visualization import draw_keypoints, heatmap_image, overlay_mesh, shaded_mesh, to_pillow
+from kpose.geometry.rotation import geodesic_distance
+from kpose.inference import Reconstruction
+from kpose.inference.sheet import sheet_row
+from kpose.visualization import to_pillow
 
 SIZE = 192  # side of a picture on the page, in pixels
-# Turns of the predicted pose about the picture's right and down axes, in degrees: none, from the right, from above.
-SIDES = ((0.0, 0.0), (0.0, 90.0), (90.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -29,13 +22,12 @@ class HeadResult:
     angle_deg: float
     median_deg: float
     iou: float
-    prediction: PosePrediction
-    """Predictions on the birds of the page."""
+    reconstructions: Sequence[Reconstruction]
+    """What it makes of the birds of the page."""
 
 
 def page(
-    photos: Sequence[Tensor],
-    camera: Camera,
+    rotations: Sequence[Tensor],
     results: Mapping[str, HeadResult],
     cameras: Mapping[str, float],
     data: Mapping[str, int],
@@ -44,9 +36,8 @@ def page(
     """Write the page.
 
     Args:
-        photos: Held-out birds.
-        camera: Their true cameras.
-        results: What each head scored, and predicted on them.
+        rotations: True rotations of held-out birds.
+        results: What each head scored, and made of them.
         cameras: How far the cameras that training found are from the true ones.
         data: Numbers of pictures and their size, as the data module takes them.
         epochs: How often each training picture was seen.
@@ -59,82 +50,22 @@ def page(
         f"<td>{result.iou:.3f}</td></tr>"
         for head, result in results.items()
     )
-    birds = "".join(_bird(photo, camera.rotation[row], results, row) for row, photo in enumerate(photos))
+    birds = "".join(_bird(rotation, results, row) for row, rotation in enumerate(rotations))
     (count,) = (int(name.split("_")[2]) for name in cameras if name.startswith("best_of_"))
     found = {"best": cameras["best_deg"], "best_of_all": cameras[f"best_of_{count}_deg"], "cameras": count}
     return _PAGE.format(rows=rows, birds=birds, epochs=epochs, **found, **data)
 
 
-def picture_strip(photo: Tensor, prediction: PosePrediction, row: int) -> dict[str, Tensor]:
-    """Draw what a head makes of one bird.
-
-    Args:
-        photo: The bird, in any number of pixels.
-        prediction: Predictions for a batch.
-        row: Which of the batch.
-
-    Returns:
-        Pictures of equal size by caption, the photo first.
-    """
-    large = interpolate(photo[None], size=(SIZE, SIZE), mode="bicubic", align_corners=False, antialias=True)[0]
-    large = large.clamp(0, 1)
-    pictures = {"photo": large}
-    if isinstance(prediction, KeypointPrediction):
-        heat = 0.35 * large + 0.65 * heatmap_image(prediction.heatmaps[row], SIZE)
-        points = normalized_to_pixels(prediction.keypoints[row], (SIZE, SIZE))
-        pictures["heatmaps"] = draw_keypoints(
-            heat, points, prediction.confidence[row], inliers=prediction.inliers[row]
-        )
-    template = bird()
-    camera = Camera(*(part[row] for part in prediction.camera))
-    in_pixels = uncrop_camera(camera, box_to_crop(large.new_tensor([0.0, 0.0, SIZE, SIZE])))
-    pictures["overlay"] = overlay_mesh(large, Mesh(template.vertices, template.faces), in_pixels)
-    mesh = painted_mesh(photo, camera)
-    for name, turn in zip(("as seen", "from the right", "from above"), SIDES, strict=True):
-        pictures[name] = _turned(mesh, camera, turn)
-    return pictures
-
-
-def painted_mesh(photo: Tensor, camera: Camera) -> Mesh:
-    """Colour the template by the photo: a vertex that is not seen takes the colour of its mirror partner.
-
-    Args:
-        photo: The bird.
-        camera: Its camera, in normalised coordinates.
-
-    Returns:
-        Template with vertex colours; what neither side shows has the mean colour.
-    """
-    template = bird()
-    grid = project(template.vertices, camera)[None, None]
-    colors = grid_sample(photo[None], grid, padding_mode="border", align_corners=False)[0, :, 0].mT
-    seen = vertex_visibility(Mesh(template.vertices, template.faces), camera)
-    mean = colors[seen].mean(0) if seen.any() else colors.mean(0)
-    other = torch.where(seen[template.mirror][:, None], colors[template.mirror], mean)
-    return Mesh(template.vertices, template.faces, vertex_colors=torch.where(seen[:, None], colors, other))
-
-
-def _turned(mesh: Mesh, camera: Camera, turn: tuple[float, float]) -> Tensor:
-    """Draw a mesh in the predicted pose, turned about its middle."""
-    axes = (torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]))
-    rotation = camera.rotation
-    for axis, degrees in zip(axes, turn, strict=True):
-        rotation = axis_angle_to_matrix(axis * torch.tensor(degrees).deg2rad()) @ rotation
-    middle = (mesh.vertices.amin(0) + mesh.vertices.amax(0)) / 2
-    scale = 0.95 / (mesh.vertices - middle).norm(dim=-1).max()
-    rgb, mask = shaded_mesh(mesh, Camera(scale, -scale * (rotation @ middle)[:2], rotation), SIZE)
-    return torch.lerp(torch.ones_like(rgb), rgb, mask)
-
-
-def _bird(photo: Tensor, rotation: Tensor, results: Mapping[str, HeadResult], row: int) -> str:
+def _bird(rotation: Tensor, results: Mapping[str, HeadResult], row: int) -> str:
     """Write the section of one bird: the photo, then a line of pictures for each head."""
     lines = ""
     for head, result in results.items():
-        error = geodesic_distance(result.prediction.camera.rotation[row], rotation).rad2deg()
-        strip = picture_strip(photo, result.prediction, row)
+        found = result.reconstructions[row]
+        error = geodesic_distance(found.camera.rotation, rotation).rad2deg()
+        strip = sheet_row(found, SIZE)
         first = strip.pop("photo")
         lines += f"<h3>{head}: {float(error):.1f}° off</h3><div>"
-        lines += "" if "heatmaps" in strip else "<figure class=blank></figure>"
+        lines += "" if "keypoints" in strip else "<figure class=blank></figure>"
         lines += "".join(_figure(picture, caption) for caption, picture in strip.items()) + "</div>"
     return f"<section>{_figure(first, 'photo')}<div class=heads>{lines}</div></section>\n"
 

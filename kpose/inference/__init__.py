@@ -3,5 +3,6 @@
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
 from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.sheet import prediction_sheet
 
-__all__ = ["Picture", "Predictor", "Reconstruction", "load_mask", "load_photo", "photo_square"]
+__all__ = ["Picture", "Predictor", "Reconstruction", "load_mask", "load_photo", "photo_square", "prediction_sheet"]

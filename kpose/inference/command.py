@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
 from tqdm import tqdm
 
 from kpose.files import file_digest, real_path
@@ -26,6 +27,8 @@ from kpose.inference.predictor import Predictor
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
 from kpose.inference.segmentation import SaliencySegmenter
+from kpose.inference.sheet import sheet_row
+from kpose.inference.sheet_file import check_sheet, write_sheet
 from kpose.messages import one_line
 
 __all__ = ["main"]
@@ -34,6 +37,10 @@ __all__ = ["main"]
 PHOTO_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 # What a photo, a checkpoint or the disk may be to blame for; the assertion is torch's, where there is no CUDA.
 ERRORS = (OSError, ValueError, RuntimeError, MemoryError, AssertionError)
+
+SHEET = "sheet.png"
+SHEET_ROWS = 8
+MOST_ROWS = 64  # more are for the page
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -53,6 +60,46 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(args)
+    _check(parser, options)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
+    failures: list[tuple[Path, str]] = []
+    try:
+        photos = [photo for path in options.photos for photo in _photos(path, failures)]
+        jobs = _jobs(photos, options)
+        pending = {job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)}
+        inputs = {real_path(path) for path in (*photos, *checkpoint_files(options), *filter(None, [options.mask]))}
+        if options.sheet is not None:
+            check_sheet(options.out / SHEET, inputs, overwrite=options.overwrite)
+        predictor = _load(options) if pending or (jobs and options.sheet) else None
+        if jobs:
+            options.out.mkdir(parents=True, exist_ok=True)
+    except ERRORS as error:
+        _say(one_line(error))
+        return 1
+    if not jobs:
+        return 1
+    code, rows = 0, dict[str, dict[str, Tensor]]()
+    try:
+        if predictor is not None:
+            _predict(predictor, _Work(jobs, pending, inputs, rows, failures), options)
+    except KeyboardInterrupt:
+        _say("Interrupted; the same call goes on from here.")
+        code = INTERRUPTED
+    try:
+        page = write_page(options.out, failures, overwrite=options.overwrite)
+        if rows and not code:
+            write_sheet(options.out / SHEET, rows)
+    except ERRORS as error:
+        _say(one_line(error))
+        return 1
+    kept = f", {len(jobs) - len(pending)} of them before" if len(pending) < len(jobs) else ""
+    done = sum(job.result.is_done(job.made_from) for job in jobs)
+    drawn = f" and {options.out / SHEET}" if rows and not code else ""
+    _say(f"Predicted {done} of {len(jobs)} photos{kept}; see {page}{drawn}.")
+    return code or int(bool(failures))
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.box is not None and options.mask is not None:
         parser.error("--box and --mask exclude each other; give one of them")
     single = len(options.photos) == 1 and not options.photos[0].is_dir()
@@ -61,37 +108,9 @@ def main(args: Sequence[str] | None = None) -> int:
     told = (options.box, options.mask, options.segmenter)
     if options.whole_frame and any(option is not None for option in told):
         parser.error("--whole-frame excludes --box, --mask and --segmenter; leave it out")
+    if options.sheet is not None and not 1 <= options.sheet <= MOST_ROWS:
+        parser.error(f"--sheet needs a number of photos from 1 to {MOST_ROWS}; got {options.sheet}")
     check_predictor_options(parser, options)
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what matters of it is said in the photo's own line
-    failures: list[tuple[Path, str]] = []
-    try:
-        photos = [photo for path in options.photos for photo in _photos(path, failures)]
-        jobs = _jobs(photos, options)
-        pending = [job for job in jobs if options.overwrite or not job.result.is_done(job.made_from)]
-        predictor = _load(options) if pending else None
-        if jobs:
-            options.out.mkdir(parents=True, exist_ok=True)
-    except ERRORS as error:
-        _say(one_line(error))
-        return 1
-    if not jobs:
-        return 1
-    code = 0
-    try:
-        if predictor is not None:
-            _predict(predictor, pending, photos, options, failures)
-    except KeyboardInterrupt:
-        _say("Interrupted; the same call goes on from here.")
-        code = INTERRUPTED
-    try:
-        page = write_page(options.out, failures, overwrite=options.overwrite)
-    except ERRORS as error:
-        _say(one_line(error))
-        return 1
-    kept = f", {len(jobs) - len(pending)} of them before" if len(pending) < len(jobs) else ""
-    done = sum(job.result.is_done(job.made_from) for job in jobs)
-    _say(f"Predicted {done} of {len(jobs)} photos{kept}; see {page}.")
-    return code or int(bool(failures))
 
 
 class _Job(NamedTuple):
@@ -100,6 +119,20 @@ class _Job(NamedTuple):
     photo: Path
     result: PhotoResult
     made_from: str
+
+
+class _Work(NamedTuple):
+    """What a call has to do, and what comes of it."""
+
+    jobs: Sequence[_Job]
+    pending: set[_Job]
+    """Those of the jobs whose results are not there yet."""
+    inputs: set[Path]
+    """Files that must not be replaced."""
+    rows: dict[str, dict[str, Tensor]]
+    """What is on the sheet, by the names of the photos; filled."""
+    failures: list[tuple[Path, str]]
+    """Photos that cannot be used, with the reasons; filled."""
 
 
 def _photos(path: Path, failures: list[tuple[Path, str]]) -> list[Path]:
@@ -133,7 +166,7 @@ def _jobs(photos: Sequence[Path], options: argparse.Namespace) -> list[_Job]:
     for photo, name in zip(photos, output_names(photos, options.out), strict=True):
         # What cannot be read is said when its turn comes.
         made_from = settings_of(photo, settings) if photo.is_file() else ""
-        jobs.append(_Job(photo, PhotoResult(options.out, name), made_from))
+        jobs.append(_Job(photo, PhotoResult(options.out, name, options.turntable), made_from))
     return jobs
 
 
@@ -145,20 +178,15 @@ def _is_located(options: argparse.Namespace) -> bool:
     return options.whole_frame or options.box is not None or options.mask is not None
 
 
-def _predict(
-    predictor: Predictor,
-    jobs: Sequence[_Job],
-    photos: Sequence[Path],
-    options: argparse.Namespace,
-    failures: list[tuple[Path, str]],
-) -> None:
-    """Predict what is to be done, and note the photos that cannot be used, with the reasons."""
-    inputs = {real_path(path) for path in (*photos, *checkpoint_files(options), *filter(None, [options.mask]))}
+def _predict(predictor: Predictor, work: _Work, options: argparse.Namespace) -> None:
+    """Predict what is to be done, and draw the first photos that can be used for the sheet."""
     whole = found = 0
-    for job in tqdm(jobs, desc="predict", unit="photo", disable=None):
-        reconstruction = _attempt(predictor, job, inputs, options)
+    for job in tqdm(work.jobs, desc="predict", unit="photo", disable=None):
+        if job not in work.pending and len(work.rows) >= (options.sheet or 0):
+            continue
+        reconstruction = _attempt(predictor, job, work, options)
         if isinstance(reconstruction, str):
-            failures.append((job.photo, reconstruction))
+            work.failures.append((job.photo, reconstruction))
             _say(reconstruction if str(job.photo) in reconstruction else f"{job.photo}: {reconstruction}")
         else:
             whole += reconstruction.box is None
@@ -169,14 +197,17 @@ def _predict(
         _say(f"Of {whole} of the photos the whole frame was taken.")
 
 
-def _attempt(
-    predictor: Predictor, job: _Job, inputs: set[Path], options: argparse.Namespace
-) -> Reconstruction | str:
+def _attempt(predictor: Predictor, job: _Job, work: _Work, options: argparse.Namespace) -> Reconstruction | str:
     """Give what a photo gave, after it has been written, or the line that says why there is nothing."""
+    pending = job in work.pending
     try:
-        job.result.check(job.photo, inputs, overwrite=options.overwrite)
+        if pending:
+            job.result.check(job.photo, work.inputs, overwrite=options.overwrite)
         [reconstruction] = predictor(load_photo(job.photo), box=options.box, mask=options.mask)
-        job.result.write(job.photo, job.made_from, reconstruction)
+        if pending:
+            job.result.write(job.photo, job.made_from, reconstruction)
+        if len(work.rows) < (options.sheet or 0):
+            work.rows[job.result.name] = sheet_row(reconstruction)
     except ERRORS as error:
         return one_line(error)
     return reconstruction
@@ -203,6 +234,14 @@ def _parser() -> argparse.ArgumentParser:
         "--whole-frame", action="store_true",
         help="take the whole frame for the object, and look for nothing",
     )  # fmt: skip
+    parser.add_argument(
+        "--sheet", nargs="?", type=int, const=SHEET_ROWS, metavar="N",
+        help=f"draw the first N photos on one picture, {SHEET}: photo, keypoints, overlay, mesh from three sides "
+        f"(default: {SHEET_ROWS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--turntable", action="store_true", help="write NAME_turntable.gif as well, in which the mesh turns once"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="make all results anew, and replace files of others"
     )

@@ -30,6 +30,7 @@ __all__ = ["save_mesh", "to_trimesh"]
 Array = NDArray[Any]
 
 # Rows are the file's axes: x stays, y is kpose's z, z is kpose's -y.
+CLAY = (0.48, 0.54, 0.60)  # linear; that of a mesh which has no colours of its own
 Y_UP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 
 
@@ -193,6 +194,12 @@ def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
 
     def sign(tree: dict[str, Any]) -> None:
         tree["asset"]["generator"] = "kpose"
+        # glTF's own material is bare metal, which viewers draw dark and flat. With colours of vertices it stays, as
+        # trimesh reads none of a mesh that has a material.
+        if mesh.texture is None and mesh.vertex_colors is None:
+            clay = {"baseColorFactor": [*CLAY, 1.0], "metallicFactor": 0.0, "roughnessFactor": 1.0}
+            tree["materials"] = [{"name": "clay", "pbrMetallicRoughness": clay}]
+            tree["meshes"][0]["primitives"][0]["material"] = 0
 
     return {"": scene.export(file_type="glb", include_normals=True, tree_postprocessor=sign)}
 

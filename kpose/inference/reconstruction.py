@@ -13,14 +13,23 @@ from PIL import Image
 from torch import Tensor
 
 from kpose.geometry.camera import box_to_crop, crop_camera
-from kpose.inference.photo import Picture, load_photo
+from kpose.inference.photo import Picture, cut_square, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh
-from kpose.visualization import draw_keypoints, from_pillow, image_grid, mesh_views, overlay_mesh, to_pillow
+from kpose.visualization import (
+    color_by_photo,
+    draw_keypoints,
+    from_pillow,
+    image_grid,
+    mesh_views,
+    overlay_mesh,
+    to_pillow,
+)
 
 __all__ = ["Reconstruction"]
 
 NOTEBOOK_HEIGHT = 400
+COLOR_SIZE = 256  # pixels of the crop that a mesh takes its colours from
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +100,16 @@ class Reconstruction:
         """Silhouette of the mesh in the photo, 1 where it covers the pixel's centre."""
         height, width = self.size
         return _silhouette(self.mesh, self.camera, max(self.size))[:height, :width]
+
+    @cached_property
+    def colored_mesh(self) -> Mesh:
+        """The mesh to look at: with its own texture, or else with the colours that the photo has where it lies.
+
+        See `kpose.visualization.color_by_photo`.
+        """
+        if self.mesh.texture is not None or self.mesh.vertex_colors is not None:
+            return self.mesh
+        return color_by_photo(self.mesh, cut_square(self.photo, self.square, COLOR_SIZE), self.crop_camera)
 
     @property
     def is_finite(self) -> bool:

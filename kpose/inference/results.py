@@ -21,9 +21,9 @@ from kpose.files import (
 from kpose.inference.export import save_mesh
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.record import json_text, reconstruction_record
-from kpose.visualization import to_pillow
+from kpose.visualization import save_animation, to_pillow, turntable
 
-__all__ = ["PhotoResult", "made_by_kpose", "output_names", "read_record", "settings_of"]
+__all__ = ["PhotoResult", "made_by_kpose", "output_names", "read_record", "settings_of", "write_picture"]
 
 MARK = "kpose"
 SCRIPT_MARK = f"// {MARK}\n"
@@ -36,6 +36,8 @@ class PhotoResult(NamedTuple):
     """Folder of all results."""
     name: str
     """Safe name of the photo, without ending."""
+    turning: bool = False
+    """Whether an animation of the turning mesh belongs to it."""
 
     @property
     def record(self) -> Path:
@@ -58,9 +60,14 @@ class PhotoResult(NamedTuple):
         return self.folder / "viewer" / f"{self.name}.js"
 
     @property
-    def files(self) -> tuple[Path, Path, Path]:
+    def turntable(self) -> Path:
+        """Animation of the mesh."""
+        return self.folder / f"{self.name}_turntable.gif"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
         """Files beside the record."""
-        return self.mesh, self.overlay, self.script
+        return (self.mesh, self.overlay, self.script, *([self.turntable] if self.turning else []))
 
     def is_done(self, made_from: str) -> bool:
         """Tell whether the result is there and was made from these contents and options.
@@ -114,16 +121,30 @@ class PhotoResult(NamedTuple):
         """
         record = {"photo": str(photo), "made_from": made_from, **reconstruction_record(reconstruction)}
         plain = parse_json(json_text(record))  # before anything is written: a pose may not be finite
+        if not self.turning and _is_unchanged(self.turntable, read_record(self.record) or {}):
+            self.turntable.unlink()  # it shows an earlier result
         self.record.unlink(missing_ok=True)  # else, after an interruption, it would tell of files that are replaced
-        picture = to_pillow(reconstruction.overlay())
-        note = PngImagePlugin.PngInfo()
-        note.add_text("Software", MARK)
-        write_file(self.overlay, lambda fresh: picture.save(fresh, "PNG", pnginfo=note))
+        write_picture(self.overlay, to_pillow(reconstruction.overlay()))
         save_mesh(reconstruction.mesh, self.mesh, overwrite=True)
+        if self.turning:
+            save_animation(turntable(reconstruction.colored_mesh), self.turntable, overwrite=True)
         model = base64.b64encode(self.mesh.read_bytes()).decode()
         write_text(self.script, f'{SCRIPT_MARK}showMesh("{model}");\n')
         plain["files"] = {path.name: file_digest(path) for path in self.files}
         write_text(self.record, json_text({**plain, "digest": fingerprint(plain)}))
+
+
+def write_picture(path: Path, picture: Image.Image, *, optimize: bool = False) -> None:
+    """Write a picture with kpose's mark, whole or not at all.
+
+    Args:
+        path: PNG file; an older one is replaced.
+        picture: Content.
+        optimize: Whether to take more time for a smaller file.
+    """
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Software", MARK)
+    write_file(path, lambda fresh: picture.save(fresh, "PNG", pnginfo=note, optimize=optimize))
 
 
 def settings_of(photo: Path, options: Mapping[str, Any]) -> str:
@@ -146,7 +167,7 @@ def made_by_kpose(path: Path) -> bool:
     """Tell by its content whether ``kpose predict`` made a file, and nobody has made another one of it since.
 
     Args:
-        path: JSON, GLB, PNG, script or page.
+        path: JSON, GLB, PNG, GIF, script or page.
 
     Returns:
         Whether it bears kpose's mark, and a JSON file its own digest. A file that cannot be read does not.
@@ -157,9 +178,9 @@ def made_by_kpose(path: Path) -> bool:
         if path.suffix == ".json":
             record = read_record(path) or {}
             return bool(record.pop("digest", None) == fingerprint(record))
-        if path.suffix == ".png":
+        if path.suffix in (".png", ".gif"):
             with Image.open(path) as picture:
-                return picture.info.get("Software") == MARK
+                return MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode("latin-1"))
         with path.open("rb") as file:
             head = file.read(40)
             if path.suffix == ".glb":

@@ -57,7 +57,8 @@ def _write_gif(pictures: list[Image.Image], fps: int | float, path: Path) -> Non
     # One palette for all: with one for each picture, what stands still would flicker.
     palette = _palette(pictures)
     first, *others = [picture.quantize(palette=palette) for picture in pictures]
-    first.save(path, "GIF", save_all=True, append_images=others, duration=10 * round(100 / fps), loop=0, disposal=1)
+    options = {"duration": 10 * round(100 / fps), "loop": 0, "disposal": 1, "comment": b"kpose"}
+    first.save(path, "GIF", save_all=True, append_images=others, **options)
 
 
 def _write_mp4(pictures: list[Image.Image], fps: int | float, path: Path) -> None:

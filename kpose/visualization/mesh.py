@@ -9,18 +9,20 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from kpose.geometry.mesh import vertex_normals
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry.rotation import axis_angle_to_matrix, viewpoint_to_matrix
 from kpose.rendering import HardRenderer, Renderer
 from kpose.structures import Camera, Mesh
 from kpose.visualization.color import blend
 
-__all__ = ["mesh_views", "shaded_mesh", "turntable"]
+__all__ = ["mesh_views", "shaded_mesh", "turned_views", "turntable"]
 
 CLAY = (0.72, 0.76, 0.80)
 # Direction from the object to the light: up, a little left, behind the viewer.
 LIGHT = (-0.35, -0.65, -0.75)
 AMBIENT = 0.45
 SIDE_VIEWS = ((90.0, 0.0), (0.0, 0.0), (90.0, 89.0))
+# About the picture's axes to the right and down: none, the viewer to the right, the viewer above.
+TURNS = ((0.0, 0.0), (0.0, 90.0), (90.0, 0.0))
 
 
 def shaded_mesh(
@@ -95,6 +97,53 @@ def mesh_views(
     if not viewpoints:
         raise ValueError("mesh_views needs at least one viewpoint; got none. Give (azimuth, elevation) in degrees.")
     return torch.cat([_view(mesh, size, viewpoint, background) for viewpoint in viewpoints], -1)
+
+
+def turned_views(
+    mesh: Mesh,
+    rotation: Float[Tensor, "3 3"],
+    size: int = 192,
+    *,
+    turns: Sequence[tuple[float, float]] = TURNS,
+    background: float = 1.0,
+) -> Float[Tensor, "views 3 {size} {size}"]:
+    """Draw a mesh as a camera sees it, and turned from there, as large as the frame allows.
+
+    Args:
+        mesh: One mesh, without leading dimensions.
+        rotation: Rotation of the camera.
+        size: Side of each view, in pixels.
+        turns: For each view, how far what the camera sees is turned about the picture's axis to the right, then
+            about that down, in degrees; as seen, from the right and from above if not given.
+        background: Grey value behind the mesh, in [0, 1].
+
+    Returns:
+        Pictures, all at the same scale.
+
+    Raises:
+        ValueError: If there are no turns.
+
+    Example:
+        >>> from kpose.templates import bird, template_mesh
+        >>> turned_views(template_mesh(bird()), torch.eye(3), 24).shape
+        torch.Size([3, 3, 24, 24])
+    """
+    if not turns:
+        raise ValueError("turned_views needs at least one turn; got none. Give (0, 0) for what the camera sees.")
+    axes = torch.eye(3).to(rotation)
+    rotations = []
+    for degrees in turns:
+        about_right, about_down = (math.radians(angle) * axis for angle, axis in zip(degrees, axes, strict=False))
+        rotations.append(axis_angle_to_matrix(about_down) @ axis_angle_to_matrix(about_right) @ rotation)
+    vertices = mesh.vertices.detach()
+    spans = [(vertices @ turned.mT)[:, :2].aminmax(dim=0) for turned in rotations]
+    reach = torch.stack([(high - low).amax() / 2 for low, high in spans]).amax()
+    scale = 0.95 / reach.clamp_min(torch.finfo(reach.dtype).tiny)
+    pictures = []
+    for turned, (low, high) in zip(rotations, spans, strict=True):
+        rgb, mask = shaded_mesh(mesh, Camera(scale, -scale * (low + high) / 2, turned), size)
+        pictures.append(blend(torch.full_like(rgb, background), rgb, mask))
+    return torch.stack(pictures)
 
 
 def turntable(

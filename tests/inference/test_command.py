@@ -335,6 +335,37 @@ def test_an_interrupted_run_is_taken_up(
     assert sorted(stamps(out)) == ["robin.glb", "robin.json", "robin_overlay.png"]
 
 
+def test_a_turntable_comes_and_goes_with_the_option(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, turning = tmp_path / "out", tmp_path / "out" / "robin_turntable.gif"
+    assert call(checkpoints["quaternion"], out, photo) == 0
+    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 0
+    with Image.open(turning) as animation:
+        assert animation.n_frames == 36
+    first = stamps(out)
+    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 0
+    assert call(checkpoints["quaternion"], out, photo) == 0  # nothing is missing
+    assert stamps(out) == first
+    assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60") == 0
+    assert not turning.exists()  # it showed another result
+    picture().save(turning)
+    mine = turning.read_bytes()
+    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 1
+    assert call(checkpoints["quaternion"], out, photo) == 0
+    assert turning.read_bytes() == mine
+    turning.unlink()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kpose.inference.results.write_text", interrupt)
+        assert call(checkpoints["quaternion"], out, photo, "--turntable") == 130
+    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 0
+    assert {"robin_turntable.gif", "robin.json"} <= stamps(out).keys()
+
+
 def test_json_holds_the_camera_for_other_libraries(
     checkpoints: dict[str, Path], photo: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Mesh files are opened again by trimesh, and show what kpose shows."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -203,3 +204,13 @@ def test_to_trimesh_keeps_the_frame():
     mesh = birds_mesh()
     np.testing.assert_array_equal(to_trimesh(mesh).vertices, mesh.vertices.numpy())
     assert to_trimesh(textured(mesh)).visual.kind == "texture"
+
+
+def test_a_mesh_without_colours_is_no_metal(tmp_path):
+    save_mesh(birds_mesh()._replace(uv=None, uv_faces=None, texture=None), tmp_path / "bird.glb")
+    content = (tmp_path / "bird.glb").read_bytes()
+    tree = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+    [primitive] = tree["meshes"][0]["primitives"]
+    look = tree["materials"][primitive["material"]]["pbrMetallicRoughness"]
+    assert look["metallicFactor"] == 0
+    assert min(look["baseColorFactor"]) > 0.3

@@ -11,6 +11,7 @@ from kpose.rendering import SoftRenderer
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird, template_mesh
 from kpose.visualization import (
+    color_by_photo,
     draw_keypoints,
     from_pillow,
     heatmap_image,
@@ -20,6 +21,7 @@ from kpose.visualization import (
     overlay_mesh,
     shaded_mesh,
     to_pillow,
+    turned_views,
 )
 
 
@@ -124,6 +126,56 @@ def test_views_fit_their_frames_and_differ(mesh: Mesh) -> None:
 def test_views_need_a_viewpoint(mesh: Mesh) -> None:
     with pytest.raises(ValueError, match="at least one viewpoint"):
         mesh_views(mesh, 16, viewpoints=[])
+
+
+def test_turned_views_begin_with_what_the_camera_sees(mesh: Mesh, side_camera: Camera) -> None:
+    views = turned_views(mesh, side_camera.rotation, 48, background=0.0)
+    assert views.shape == (3, 3, 48, 48)
+    seen, _ = shaded_mesh(mesh, side_camera._replace(scale=torch.tensor(0.4), translation=torch.zeros(2)), 48)
+    spans = []
+    for picture in (views[0], seen):
+        rows, columns = (picture.amax(0) > 0.05).nonzero().unbind(-1)
+        spans.append((columns.max() - columns.min() + 1) / (rows.max() - rows.min() + 1))
+    assert spans[0] == pytest.approx(spans[1].item(), rel=0.1)
+    # All at one scale: seen from the front of its side, a bird is as high as from there, and less wide.
+    side, right, _ = (view.amax(0) > 0.05 for view in views)
+    assert abs(side.any(1).sum() - right.any(1).sum()) <= 1
+    assert right.any(0).sum() < 0.7 * side.any(0).sum()
+    assert views[:, :, 0].max() == 0
+    with pytest.raises(ValueError, match="at least one turn"):
+        turned_views(mesh, side_camera.rotation, turns=[])
+
+
+def test_the_viewer_goes_to_the_right_and_up() -> None:
+    # A red vertex lies to the right of the others, a green one above.
+    vertices = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.3], [-0.2, 0.2, 0.0]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+    colors = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0, 1.0]])
+    _, right, above = turned_views(Mesh(vertices, faces, vertex_colors=colors), torch.eye(3), 64, background=0.0)
+    shares = [(view.sum((1, 2)) / view.sum()).tolist() for view in (right, above)]
+    assert shares[0][0] > shares[1][0]
+    assert shares[1][1] > shares[0][1]
+
+
+def test_colours_of_a_photo_lie_where_it_shows_the_mesh(mesh: Mesh) -> None:
+    rotation = viewpoint_to_matrix(torch.tensor(math.pi / 2), torch.tensor(0.0), torch.tensor(0.0))
+    camera = Camera(torch.tensor(0.8), torch.zeros(2), rotation)
+    photo = torch.zeros(3, 64, 64)
+    photo[0, :32], photo[2, 32:] = 1.0, 1.0  # red above, blue below
+    colored = color_by_photo(mesh, photo, camera)
+    assert colored.texture is None
+    assert colored.vertex_colors is not None
+    height = project(mesh.vertices, camera)[:, 1]
+    flank = mesh.vertices[:, 0].abs() > 0.1  # hidden ones of the far side take the colours of this one
+    torch.testing.assert_close(
+        colored.vertex_colors[flank & (height < -0.1)].mean(0), torch.tensor([1.0, 0.0, 0.0]), atol=0.1, rtol=0
+    )
+    torch.testing.assert_close(
+        colored.vertex_colors[flank & (height > 0.1)].mean(0), torch.tensor([0.0, 0.0, 1.0]), atol=0.1, rtol=0
+    )
+    away = color_by_photo(mesh, photo, camera._replace(translation=torch.tensor([9.0, 9.0])))
+    assert away.vertex_colors is not None
+    assert away.vertex_colors.isfinite().all()
 
 
 def test_keypoints_are_drawn_at_their_pixels() -> None:

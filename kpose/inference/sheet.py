@@ -1,0 +1,137 @@
+"""Sheets of what was predicted: a row of pictures for each photo, to look at."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from kpose.geometry.camera import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.inference.photo import cut_square
+from kpose.inference.reconstruction import Reconstruction
+from kpose.visualization import (
+    draw_keypoints,
+    from_pillow,
+    heatmap_image,
+    image_grid,
+    overlay_mesh,
+    turned_views,
+)
+
+__all__ = ["lay_out", "prediction_sheet", "sheet_row"]
+
+SIZE = 160
+VIEWS = ("as seen", "from the right", "from above")
+ORANGE = (255, 128, 38)
+
+
+def prediction_sheet(
+    reconstructions: Sequence[Reconstruction], names: Sequence[str] | None = None, *, size: int = SIZE
+) -> Float[Tensor, "3 H W"]:
+    """Draw a row of pictures for each photo: see `sheet_row`.
+
+    Args:
+        reconstructions: What the photos gave.
+        names: Captions of the photos; their numbers from 1 when not given.
+        size: Side of each picture, in pixels.
+
+    Returns:
+        Sheet, with captions.
+
+    Raises:
+        ValueError: If there is no photo, or there are not as many names.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.heads import QuaternionHead
+        >>> from kpose.inference import Predictor
+        >>> from kpose.network import PoseNetwork
+        >>> predictor = Predictor(PoseNetwork(TinyBackbone(width=8), QuaternionHead), image_size=64)
+        >>> prediction_sheet(predictor(torch.rand(3, 90, 120)), size=64).shape  # five pictures in a row
+        torch.Size([3, 94, 380])
+    """
+    names = [str(number + 1) for number in range(len(reconstructions))] if names is None else names
+    return lay_out([sheet_row(one, size) for one in reconstructions], names)
+
+
+def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:
+    """Draw what one photo gave.
+
+    The photo is whole, with a frame around what the network saw where that is less; the keypoints, on their
+    heatmaps, and the overlay show what it saw. The mesh, `Reconstruction.colored_mesh`, is turned from
+    the camera's view.
+
+    Args:
+        reconstruction: What the photo gave.
+        size: Side of each picture, in pixels; smaller photos are enlarged.
+
+    Returns:
+        Pictures by caption: the photo, keypoints of heads that have some, the overlay, and the mesh as seen, from
+        the right and from above.
+    """
+    seen = cut_square(reconstruction.photo, reconstruction.square, size)
+    row = {"photo": _framed(reconstruction, size)}
+    if reconstruction.keypoints is not None:
+        row["keypoints"] = _keypoints(reconstruction, seen)
+    camera = reconstruction.crop_camera
+    in_pixels = uncrop_camera(camera, box_to_crop(torch.tensor([0.0, 0.0, size, size])))
+    row["overlay" if reconstruction.valid else "overlay (not valid)"] = overlay_mesh(
+        seen, reconstruction.mesh, in_pixels
+    )
+    views = turned_views(reconstruction.colored_mesh, camera.rotation, size)
+    return {**row, **dict(zip(VIEWS, views, strict=True))}
+
+
+def lay_out(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequence[str]) -> Float[Tensor, "3 H W"]:
+    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot.
+
+    Args:
+        rows: What `sheet_row` gives for each photo, all by one predictor.
+        names: Captions of the photos.
+
+    Returns:
+        Sheet.
+
+    Raises:
+        ValueError: If there are no rows, rows of different heads, or not as many names.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or len(names) != len(rows):
+        raise ValueError(
+            f"A sheet needs photos of one predictor and a name for each; got {len(rows)} photos with "
+            f"{sorted(lengths)} pictures and {len(names)} names."
+        )
+    pictures, labels = list[Tensor](), list[str]()
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+        foot = number == len(rows) - 1
+        pictures += row.values()
+        labels += [name, *(caption if foot or "not valid" in caption else "" for caption in [*row][1:])]
+    return image_grid(pictures, labels, columns=lengths.pop())
+
+
+def _framed(reconstruction: Reconstruction, size: int) -> Tensor:
+    """Fit the whole photo into a cell, with a frame around the crop where that is inside of it."""
+    photo = reconstruction.photo
+    factor = size / max(photo.size)
+    fitted = photo.resize([max(1, round(factor * side)) for side in photo.size], Image.Resampling.BICUBIC)
+    picture = from_pillow(fitted)
+    if reconstruction.box is None:
+        return picture
+    height, width = picture.shape[-2:]
+    left, top, right, bottom = (round(factor * edge) for edge in reconstruction.square)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    outer = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    inner = (rows >= top + 2) & (rows < bottom - 2) & (columns >= left + 2) & (columns < right - 2)
+    picture[:, outer & ~inner] = torch.tensor(ORANGE)[:, None] / 255
+    return picture
+
+
+def _keypoints(reconstruction: Reconstruction, seen: Tensor) -> Tensor:
+    """Draw the keypoints on their heatmaps, through which what the network saw shines."""
+    size = seen.shape[-1]
+    if reconstruction.heatmaps is not None:
+        seen = 0.35 * seen + 0.65 * heatmap_image(reconstruction.heatmaps, size)
+    assert reconstruction.keypoints is not None
+    points = normalized_to_pixels(apply_crop(reconstruction.keypoints, reconstruction.crop), (size, size))
+    return draw_keypoints(seen, points, reconstruction.confidence, inliers=reconstruction.inliers)
