@@ -36,7 +36,7 @@ def fit(
     Returns:
         What ran, with ``trainer``, ``model`` and ``datamodule``.
     """
-    # The newest one, by the name of the last: with `save_last` alone Lightning 2.6.6 writes it when all epochs are over.
+    # After every epoch, in one file: `save_last` alone has Lightning 2.6.6 write it when all epochs are over.
     checkpoint = {"dirpath": str(folder), "filename": "last", "enable_version_counter": False}
     keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
     logger = {"save_dir": str(folder), "name": "logs", "version": ""}

@@ -65,7 +65,6 @@ class Pipeline(PipelineParts):
             OSError: If files of the data are missing; nothing has been done then.
             ValueError: If the configuration of a part is wrong, or the data cannot be used; nothing has been done.
         """
-        self.data_module().dataset("train")  # finds out what is missing before a backbone is downloaded
         self.check()
         cameras = self.learn_cameras()
         metrics: dict[str, Any] = {
