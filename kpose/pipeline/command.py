@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import kpose.data.data_modules
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
@@ -44,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     try:
         metrics = Pipeline(**arguments).run()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:
         return _complain(error, 1)
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
     return 0

@@ -36,7 +36,8 @@ def fit(
     Returns:
         What ran, with ``trainer``, ``model`` and ``datamodule``.
     """
-    checkpoint = {"dirpath": str(folder), "save_last": True, "save_top_k": 0}
+    # After every epoch, in one file: `save_last` alone has Lightning 2.6.6 write it when all epochs are over.
+    checkpoint = {"dirpath": str(folder), "filename": "last", "enable_version_counter": False}
     keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
     logger = {"save_dir": str(folder), "name": "logs", "version": ""}
     trainer = {

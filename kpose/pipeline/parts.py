@@ -24,9 +24,23 @@ from kpose.pipeline.settings import (
 from kpose.structures import FeatureSpec
 from kpose.templates import bird, load_template
 
-__all__ = ["PipelineParts"]
+__all__ = ["PipelineParts", "check_seed"]
 
 RECONSTRUCTOR = {"class_path": "kpose.reconstruction.MeshReconstructor"}
+
+
+def check_seed(who: str, seed: int) -> None:
+    """Refuse a seed that NumPy would refuse when a head is trained.
+
+    Args:
+        who: What is told the seed.
+        seed: Of everything.
+
+    Raises:
+        ValueError: If it is negative or too large.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{who} needs seeds from 0 to {2**32 - 1}; got {seed}. Give another.")
 
 
 class PipelineParts:
@@ -64,10 +78,11 @@ class PipelineParts:
         self.accelerator = accelerator
 
     def check(self) -> None:
-        """Build what would otherwise fail only after hours.
+        """Build what would otherwise fail only after hours; the data first, before a backbone is downloaded.
 
         Raises:
-            ValueError: If the configuration of a part is wrong.
+            OSError: If files of the data are missing.
+            ValueError: If the configuration of a part is wrong, or the data cannot be used.
         """
         if not self.heads:
             raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
@@ -81,7 +96,9 @@ class PipelineParts:
                 f"Pipeline needs the head that reranks cameras among its heads {list(self.heads)}; got "
                 f"{self.rerank.head!r}. Name one of them."
             )
+        check_seed("Pipeline", self.seed)
         self._template()
+        self.data_module().dataset("train")
         backbone = build(Backbone, self.backbone, "backbone")
         for name, head in self.heads.items():
             if Path(name).name != name:

@@ -65,7 +65,6 @@ class Pipeline(PipelineParts):
             OSError: If files of the data are missing; nothing has been done then.
             ValueError: If the configuration of a part is wrong, or the data cannot be used; nothing has been done.
         """
-        self.data_module().dataset("train")  # finds out what is missing before a backbone is downloaded
         self.check()
         cameras = self.learn_cameras()
         metrics: dict[str, Any] = {
@@ -123,7 +122,8 @@ class Pipeline(PipelineParts):
         Returns:
             Folder with ``last.ckpt``, its scores on the held-out images in ``scores.json`` (after stage 4 with the
             overlap before it as ``iou_before_adaptation``), and what a step of the head's training cost in
-            ``cost.json`` (see `kpose.callbacks.MeasureTraining`).
+            ``cost.json`` (see `kpose.callbacks.MeasureTraining`), which is not there if the run was killed between
+            the last epoch and that file.
         """
         head = self.heads[name]
         settings = {**cameras.made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
@@ -269,4 +269,5 @@ class Pipeline(PipelineParts):
         before = json.loads((trained / SCORES).read_text())
         scores |= {f"{name}_before_adaptation": before[name] for name in ("iou",) if name in before}
         write_text(folder / SCORES, json.dumps(scores, indent=2))
-        write_text(folder / COST, (trained / COST).read_text())
+        if (trained / COST).exists():
+            write_text(folder / COST, (trained / COST).read_text())

@@ -1,5 +1,6 @@
 """What a pipeline can be told about its stages."""
 
+import math
 from dataclasses import dataclass, field
 
 from kpose.reconstruction import SearchLevel, ViewpointGrid
@@ -12,6 +13,14 @@ __all__ = [
     "RerankSettings",
     "SearchSettings",
 ]
+
+
+def _check(settings: object, **least: int) -> None:
+    """Refuse numbers that a stage, hours later, would fail on."""
+    for name, limit in least.items():
+        value = getattr(settings, name)
+        if value is not None and not limit <= value < math.inf:
+            raise ValueError(f"{type(settings).__name__} needs {name} from {limit}; got {value}. Change it.")
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,12 @@ class SearchSettings:
     """Factor of the angular residuals."""
     batch_size: int = 20
     """Images that are searched together."""
+
+    def __post_init__(self) -> None:
+        """Refuse what finds no cameras."""
+        _check(self, batch_size=1, num_vertices=1)
+        if not self.levels:
+            raise ValueError("SearchSettings needs a level; got none. Give one.")
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,10 @@ class ChoiceSettings:
     balance: float = 0.6
     """Power of the density of all images' beliefs that each belief is divided by."""
 
+    def __post_init__(self) -> None:
+        """Refuse what chooses nothing."""
+        _check(self, num_vertices=1, num_rotations=1, dimensions=1, rounds=1)
+
 
 @dataclass(frozen=True)
 class ReconstructionSettings:
@@ -73,6 +92,10 @@ class ReconstructionSettings:
     # A bare dictionary: of an `Any` in it, the command line would build the classes that are named there.
     model: dict = field(default_factory=dict)  # type: ignore[type-arg]
     """Arguments of the task that differ from its defaults."""
+
+    def __post_init__(self) -> None:
+        """Refuse what learns no shape."""
+        _check(self, epochs=1, prune_epoch=0, keep=1, batch_size=1, render_size=1)
 
 
 @dataclass(frozen=True)
@@ -114,6 +137,14 @@ class PoseSettings:
     batch_size: int = 32
     """Images of a batch."""
 
+    def __post_init__(self) -> None:
+        """Refuse what trains no head."""
+        _check(self, epochs=1, cached_views=0, learning_rate=0, weight_decay=0, batch_size=1)
+        if not 0 <= self.feature_dropout < 1:
+            raise ValueError(
+                f"PoseSettings needs feature_dropout in [0, 1); got {self.feature_dropout}. Change it."
+            )
+
 
 @dataclass(frozen=True)
 class AdaptationSettings:
@@ -127,3 +158,7 @@ class AdaptationSettings:
     """Side at which images and renderings are compared; that of the images when None."""
     model: dict = field(default_factory=dict)  # type: ignore[type-arg]  # see ReconstructionSettings
     """Arguments of the task that differ from its defaults."""
+
+    def __post_init__(self) -> None:
+        """Refuse what fits no shape."""
+        _check(self, epochs=1, batch_size=1, render_size=1)

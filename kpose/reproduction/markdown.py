@@ -59,7 +59,7 @@ def table1_markdown(figures: Mapping[str, Any]) -> str:
     ]
     parts = [markdown_table(header, rows), _reading(figures), _error_sources(figures)]
     if _present(heads, COST):
-        costs = [[head_label(name), *_values(head, _present(heads, COST))] for name, head in heads.items()]
+        costs = [[head_label(name), *_costs(head, heads)] for name, head in heads.items()]
         parts.append("What a step of training costs:\n\n" + markdown_table(["head", *_titles(heads, COST)], costs))
     parts.append(_origin(figures))
     return "\n".join(part for part in parts if part)
@@ -217,6 +217,11 @@ def _values(head: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> 
         cell = f"{head['mean'][key]:{form}}" if key in head["mean"] else ""
         cells.append(f"{cell} ± {head['spread'][key]:{form}}" if cell and head["spread"] else cell)
     return cells
+
+
+def _costs(head: Mapping[str, Any], heads: Mapping[str, Any]) -> list[str]:
+    # A run that was killed when all was learned, or was too short, has no cost.
+    return [cell or "not measured" for cell in _values(head, _present(heads, COST))]
 
 
 def _paper(head: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from kpose.files import write_file, write_text
 from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainingCameras
 from kpose.pipeline.fitting import trained_network
+from kpose.pipeline.parts import check_seed
 from kpose.reproduction.markdown import table1_csv, table1_markdown
 from kpose.reproduction.origin import origin
 from kpose.reproduction.plot import draw_table1
@@ -48,7 +49,7 @@ class Table1:
         command: Command line that is noted with the figures.
 
     Raises:
-        ValueError: If there is no seed or one comes twice.
+        ValueError: If there is no seed, one comes twice, or one is negative or from 2³².
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Table1:
     ) -> None:
         if not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f"Table1 needs distinct seeds; got {list(seeds)}. Give at least one, each once.")
+        for seed in seeds:
+            check_seed("Table1", seed)
         self.pipeline = pipeline
         self.seeds = tuple(seeds)
         self.command = tuple(command)
@@ -75,7 +78,8 @@ class Table1:
             The content of ``table1.json``.
 
         Raises:
-            ValueError: If the configuration of a part is wrong; nothing has been done then.
+            OSError: If files of the data are missing; nothing has been done then.
+            ValueError: If the configuration of a part is wrong, or the data cannot be used; nothing has been done.
         """
         self.pipeline.check()
         logger.info("cameras of the training images")

@@ -3,18 +3,19 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from kpose.configuration_files import BOUNDED_YAML, parsing
 from kpose.messages import one_line
 from kpose.pipeline import Pipeline
 from kpose.pipeline.command import pipeline_arguments
 from kpose.reproduction.configurations import FILES, configuration
-from kpose.reproduction.table1 import Table1
+from kpose.reproduction.table1 import PAPER, Table1
 
 __all__ = ["main"]
 
@@ -37,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> int:
     options, further = _parser().parse_known_args(given)
     try:
         arguments = pipeline_arguments([*_pipeline_options(options), *further], prog=PROG)
-        arguments["heads"] |= _heads(options.heads)
+        arguments["heads"] |= _heads(options.heads, taken={*PAPER, *arguments["heads"]})
     except (ArgumentError, FileNotFoundError, ValueError) as error:
         return _complain(error, 2)
     logging.basicConfig(format="%(message)s")
@@ -45,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         table = Table1(Pipeline(**arguments), seeds=options.seeds, command=(*PROG.split(), *given))
         table.run()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:
         return _complain(error, 1)
     sys.stdout.write((options.out / "results.md").read_text(encoding="utf-8"))
     return 0
@@ -80,14 +81,19 @@ def _pipeline_options(options: argparse.Namespace) -> list[str]:
     return words
 
 
-def _heads(file: Path | None) -> dict[str, Any]:
+def _heads(file: Path | None, taken: Set[str]) -> dict[str, Any]:
     if file is None:
         return {}
     parser = ArgumentParser(prog=PROG, exit_on_error=False, parser_mode=BOUNDED_YAML)
     parser.add_argument("--heads", type=dict[str, dict], enable_path=True)  # type: ignore[type-arg]  # taken as it is
     with parsing():
         heads: dict[str, Any] = parser.parse_args(["--heads", str(file)]).heads
-    return {name: head for name, head in heads.items() if name != "__path__"}
+    heads = {name: head for name, head in heads.items() if name != "__path__"}
+    if double := sorted(heads.keys() & taken):
+        raise ValueError(
+            f"--heads needs names that no head of the table has; got {', '.join(double)}. Rename them."
+        )
+    return heads
 
 
 def _complain(error: Exception, code: int) -> int:

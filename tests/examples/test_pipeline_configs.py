@@ -1,6 +1,7 @@
 """The configurations of the pipeline: each is understood whole, and names heads and stages that can be built."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -42,5 +43,6 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
     pipeline.template = None
     pipeline.backbone = {"class_path": "TinyBackbone"}
     pipeline.heads["keypoint"]["init_args"].pop("template", None)
+    monkeypatch.setattr(pipeline, "data_module", Mock())
     pipeline.check()
     assert "keypoint" in pipeline.heads

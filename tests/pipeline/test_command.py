@@ -3,6 +3,7 @@ import json
 import pytest
 import yaml
 from pipeline.small import BACKBONE, QUATERNION, QUIET, RECONSTRUCTION, birds, files
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from kpose.cli import main as kpose
 from kpose.pipeline.command import main
@@ -79,6 +80,15 @@ def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
         (["--template=nowhere.safetensors"], 1, "nowhere.safetensors"),
         (["--data={class_path: FolderDataModule, init_args: {root: nowhere}}"], 1, "the folder nowhere/images"),
         (["--config=nowhere.yaml"], 2, "nowhere.yaml"),
+        (["--seed=-1"], 1, "needs seeds from 0 to 4294967295; got -1"),
+        (["--pose.epochs=0"], 2, "PoseSettings needs epochs from 1; got 0"),
+        (["--pose.epochs=-1"], 2, "epochs from 1; got -1"),  # which Lightning takes for no end
+        (["--pose.feature_dropout=1"], 2, "feature_dropout in [0, 1); got 1"),
+        (["--reconstruction.epochs=0"], 2, "ReconstructionSettings needs epochs from 1; got 0"),
+        (["--adaptation.epochs=0"], 2, "AdaptationSettings needs epochs from 1; got 0"),
+        (["--search.batch_size=0"], 2, "SearchSettings needs batch_size from 1; got 0"),
+        (["--search.levels=[]"], 2, "SearchSettings needs a level; got none"),
+        (["--choice.rounds=0"], 2, "ChoiceSettings needs rounds from 1; got 0"),
     ],
 )
 def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, config, tmp_path, capsys):
@@ -94,6 +104,21 @@ def test_missing_data_are_told_before_a_backbone_is_looked_for(config, capsys):
     backbone = "--backbone={class_path: TransformersBackbone, init_args: {name: nobody/nothing}}"
     assert main(["--config", str(config), data, backbone, "--out=out"]) == 1
     assert "the folder nowhere/images" in capsys.readouterr().err
+
+
+def test_an_accelerator_that_is_not_there_is_one_line(config, monkeypatch, capsys):
+    for kind in (CUDAAccelerator, MPSAccelerator):
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
+    assert main(["--config", str(config), "--out", "out", "--accelerator=gpu"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("kpose pipeline: No supported gpu")
+
+
+@pytest.mark.parametrize("out", ["config.yaml", "config.yaml/out", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_one_line(out, config, capsys):
+    assert main(["--config", str(config), "--out", out]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kpose pipeline: ")
+    assert out in line
 
 
 def test_missing_parts_give_one_line(config, capsys):

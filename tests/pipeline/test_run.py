@@ -18,6 +18,7 @@ from pipeline.small import (
 
 import kpose.pipeline.run as stages
 import kpose.tasks.camera_choice as choice
+from kpose.callbacks import MeasureTraining
 from kpose.inference import Predictor
 from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraMultiplex
@@ -129,11 +130,20 @@ MOMENTS = {
     "before the cameras of stage 2 are written": (CameraMultiplex, "settle", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
     "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
+    "before the cost is written": (MeasureTraining, "on_train_end", 1),
     "before scores are written": (PoseEstimator, "on_test_epoch_end", 1),
     "stage 4, second epoch": (ShapeAdaptation, "training_step", BATCHES + 2),
     "before scores of stage 4 are written": (ShapeAdaptation, "on_test_epoch_end", 1),
     "second head, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
     "before the report": (stages, "write_report", 1),
+}
+
+
+KEPT = {
+    "stage 2, second epoch": "reconstruction",
+    "stage 3, second epoch": "heads/quaternion",
+    "stage 4, second epoch": "adapted/quaternion",
+    "second head, second epoch": "heads/keypoint",
 }
 
 
@@ -144,6 +154,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_metrics(whole, 
             with pytest.raises(Kill):
                 pipeline(tmp_path, cache, **ALL).run()
         assert not (tmp_path / "report.html").exists(), moment
+        if moment in KEPT:  # the first epoch is not done again
+            (checkpoint,) = (tmp_path / KEPT[moment]).glob("*/last.ckpt")
+            assert torch.load(checkpoint, weights_only=True)["epoch"] == 0, moment
     torch.manual_seed(99)
     metrics = pipeline(tmp_path, cache, **ALL).run()
     assert metrics == whole[1]

@@ -87,6 +87,13 @@ def test_data_without_true_cameras_has_no_angles():
     assert "Where the error comes from" not in text
 
 
+def test_a_cost_that_was_not_measured_is_told():
+    mine = FIGURES["heads"]["mine"]
+    without = {key: {k: v for k, v in mine[key].items() if k != "step_ms"} for key in ("mean", "spread")}
+    text = table1_markdown({**FIGURES, "heads": {**FIGURES["heads"], "mine": {**mine, **without}}})
+    assert "| SVD | 10 ± 10 |\n| mine | not measured |\n" in text
+
+
 def test_blocks_of_a_page_are_written_anew_and_the_rest_is_left(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "a.json").write_text(json.dumps(FIGURES))

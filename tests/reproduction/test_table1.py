@@ -109,18 +109,35 @@ def test_a_second_run_does_nothing_again(done, monkeypatch):
         (["--heads", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["--heads", "config.yaml"], 2, "Got value: cpu"),
         (["--seeds", "1", "1"], 1, "distinct seeds; got [1, 1]"),
+        (["--seeds", "0", "-1"], 1, "needs seeds from 0 to 4294967295; got -1"),
+        (["--seeds", str(2**32)], 1, "got 4294967296"),
+        (["--seed", "-1"], 1, "Pipeline needs seeds from 0"),
+        (["--heads", "double.yaml"], 2, "needs names that no head of the table has; got keypoint, svd"),
         (["--pose.epochs", "many"], 2, "epochs"),
+        (["--pose.epochs", "0"], 2, "PoseSettings needs epochs from 1; got 0"),
         (["--nothing", "1"], 2, "nothing"),
     ],
 )
 def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path / "config.yaml", tmp_path)
+    # One name of the configuration, one of the paper.
+    (tmp_path / "double.yaml").write_text(
+        yaml.safe_dump({"svd": QUATERNION, "mine": QUATERNION, "keypoint": KEYPOINT})
+    )
     assert main(["--data", "config.yaml", "--out", "out", *arguments]) == code
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("kpose reproduce table1: ")
     assert message in line
     assert files(tmp_path / "out") == {}
+
+
+def test_missing_photographs_are_told_before_a_backbone_is_looked_for(tmp_path, capsys):
+    arguments = ["--data", "cub", "--root", str(tmp_path / "nowhere"), "--backbone", "nobody/nothing"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "nowhere" in line
+    assert "nobody" not in line
 
 
 @pytest.mark.parametrize("data", ["cub", "synthetic"])
