@@ -11,8 +11,10 @@ from pipeline.small import (
     QUATERNION,
     QUIET,
     RECONSTRUCTION,
+    Kill,
     birds,
     files,
+    killed_at,
     pipeline,
 )
 
@@ -100,24 +102,6 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path
     assert (out / "quaternion.ckpt").read_bytes() == (out / new["adapted"]).read_bytes()
     places = {("heads", "quaternion"), ("adapted", "quaternion")}
     assert {path.parts[:2] for path in after.keys() - before.keys()} == places
-
-
-class Kill(RuntimeError):
-    pass
-
-
-def killed_at(monkeypatch, place, name, call):
-    """Raise at one of the calls of a function."""
-    work, calls = getattr(place, name), 0
-
-    def once(*args, **settings):
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise Kill
-        return work(*args, **settings)
-
-    monkeypatch.setattr(place, name, once)
 
 
 MOMENTS = {
