@@ -157,6 +157,12 @@ class PipelineParts:
         }
         return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
 
+    def _views(self) -> dict[str, int]:
+        """Say what the views of the training images depend on that stages 1 and 2 see; nothing without a cache."""
+        if not self.pose.cached_views:
+            return {}
+        return {"views": self.pose.cached_views, "view_batch": self.pose.batch_size}
+
     def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
         """Give the configuration of a head's training."""
         settings = self.pose
