@@ -65,7 +65,9 @@ class Pipeline(PipelineParts):
             OSError: If files of the data are missing; nothing has been done then.
             ValueError: If the configuration of a part is wrong, or the data cannot be used; nothing has been done.
         """
-        self.data_module().dataset("train")  # finds out what is missing before a backbone is downloaded
+        data = self.data_module()
+        for split in ("train", getattr(data, "test_split", "train")):
+            data.dataset(split)  # finds out what is missing before a backbone is downloaded
         self.check()
         cameras = self.learn_cameras()
         metrics: dict[str, Any] = {
@@ -214,24 +216,15 @@ class Pipeline(PipelineParts):
         """Learn shape and texture."""
         assert self.reconstruction is not None
         settings = self.reconstruction
-        prune = {"epoch": settings.prune_epoch, "keep": settings.keep, "min_angle_deg": settings.min_angle_deg}
-        model = {
-            "backbone": self.backbone,
-            "cameras": str(cameras),
-            "template": self._template_file,
-            "render_size": settings.render_size,
-            "rescore": self.choice is None,  # a choice knows more than how well an image is explained
-            **settings.model,
-        }
         size = settings.render_size or self.data.get("init_args", {}).get("image_size")
         task = fit(
             {
-                "model": {"class_path": "kpose.tasks.Reconstructor", "init_args": model},
+                "model": self._reconstruction_task(cameras),
                 "data": self._features(settings.batch_size, size),
                 "trainer": {"max_epochs": settings.epochs},
             },
             folder,
-            [{"class_path": "kpose.callbacks.PruneCameras", "init_args": prune}],
+            self._reconstruction_callbacks(),
             seed=self.seed,
             accelerator=self.accelerator,
         ).model

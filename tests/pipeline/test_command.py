@@ -79,6 +79,8 @@ def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
         (["--template=nowhere.safetensors"], 1, "nowhere.safetensors"),
         (["--data={class_path: FolderDataModule, init_args: {root: nowhere}}"], 1, "the folder nowhere/images"),
         (["--config=nowhere.yaml"], 2, "nowhere.yaml"),
+        (["--reconstruction.model={camera_lrr: 1}"], 1, "camera_lrr"),
+        (["--pose.cached_views=2"], 1, "a frozen backbone"),
     ],
 )
 def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, config, tmp_path, capsys):

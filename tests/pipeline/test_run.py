@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -151,6 +152,12 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
         ({"backbone": {"class_path": "NoBackbone"}}, "NoBackbone"),
         ({"adaptation": AdaptationSettings()}, "needs the shapes of stage 2.*got no `reconstruction`"),
         ({"data": {"class_path": "NoData"}}, "NoData"),
+        ({"reconstruction": dataclasses.replace(RECONSTRUCTION, model={"camera_lrr": 1})}, "camera_lrr"),
+        ({"reconstruction": dataclasses.replace(RECONSTRUCTION, prune_epoch=-1)}, "an epoch from 0; got -1"),
+        ({"reconstruction": dataclasses.replace(RECONSTRUCTION, render_size=0)}, "a positive render_size; got 0"),
+        ({**ALL, "adaptation": AdaptationSettings(model={"head_lr": -1.0})}, "a head_lr of at least 0; got -1"),
+        ({"pose": PoseSettings(cached_views=2)}, "needs a frozen backbone"),
+        ({"pose": PoseSettings(batch_size=0)}, "positive image_size and batch_size"),
         ({"data": {"class_path": "pytorch_lightning.LightningDataModule"}}, "a method `dataset`; got Lightning"),
     ],
 )
