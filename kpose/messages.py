@@ -1,6 +1,8 @@
-"""What errors say, where a line is all that there is room for."""
+"""What errors and warnings say: on one line, and once."""
 
-__all__ = ["one_line"]
+import logging
+
+__all__ = ["one_line", "warn_once"]
 
 
 def one_line(error: BaseException) -> str:
@@ -17,3 +19,18 @@ def one_line(error: BaseException) -> str:
         ('a b', 'MemoryError')
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+_told: set[tuple[str, str]] = set()
+
+
+def warn_once(log: logging.Logger, line: str) -> None:
+    """Log a warning, unless this process has logged it.
+
+    Args:
+        log: Logger.
+        line: Text.
+    """
+    if (log.name, line) not in _told:
+        _told.add((log.name, line))
+        log.warning("%s", line)

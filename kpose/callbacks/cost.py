@@ -106,11 +106,27 @@ class MeasureTraining(Callback):
             self._counting.close()
         self._steps += 1
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known so far: a run that is killed after its last checkpoint trains no more."""
+        if self._steps and trainer.is_global_zero:
+            self._write()
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, unless nothing was trained."""
         self._counting.close()
-        if not self._steps or not trainer.is_global_zero:
-            return
+        if self._steps and trainer.is_global_zero:
+            self._write()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what was measured, for a run that is resumed."""
+        return {"times": list(self._times), "steps": self._steps, "peak": self._memory.peak}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what was measured before."""
+        self._times, self._steps = list(state_dict["times"]), state_dict["steps"]
+        self._memory.peak = state_dict["peak"]
+
+    def _write(self) -> None:
         step = round(1e3 * statistics.median(self._times), 2) if self._times else None
         peak = round(self._memory.peak / 2**20, 1) if self._memory.peak else None
         self.path.parent.mkdir(parents=True, exist_ok=True)

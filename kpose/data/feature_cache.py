@@ -180,7 +180,9 @@ class CachedFeaturesDataModule(LightningDataModule):
 
     def _batches(self, content: str, split: str, view: int | None) -> Iterator[Batch]:
         """Run through a split, augmented as the view's own streams say, behind a progress bar."""
-        loader = DataLoader(self.data.dataset(split, train=view is not None), batch_size=self.data.batch_size)
+        dataset = self.data.dataset(split, train=view is not None)
+        # A generator of its own: whether this has been computed before must not change what training draws.
+        loader = DataLoader(dataset, batch_size=self.data.batch_size, generator=torch.Generator())
         name = f"{content} of {split}" + ("" if view is None else f", view {view + 1} of {self.views}")
         for number, raw in enumerate(tqdm(loader, name, unit="batch")):
             yield raw if view is None else self.data.augment(raw, seed=self._seed(view, number))

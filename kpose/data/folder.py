@@ -18,7 +18,7 @@ from kpose.data.crops import crop_pair
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, byte_color
 from kpose.geometry.camera import box_to_crop
-from kpose.messages import one_line
+from kpose.messages import one_line, warn_once
 from kpose.structures import Batch
 
 __all__ = ["FolderAnnotations", "FolderDataset", "read_folder"]
@@ -94,9 +94,9 @@ def read_folder(
     chosen = _splits(root, found, good, splits, val_share, seed)
     faults += [f"{entry.file}: {fault}" for entry, (_, fault) in zip(found, checked, strict=True) if fault]
     for line in faults:
-        _log.warning("%s", line)
+        warn_once(_log, line)  # a pipeline reads a folder a dozen times
     if faults:
-        _log.warning("%d of %d images of %s are left out.", len(faults), len(found), root)
+        warn_once(_log, f"{len(faults)} of {len(found)} images of {root} are left out.")
     if not any(good):
         raise ValueError(
             f"read_folder needs an image that can be used; got {len(found)} in {root}, and none can. "
@@ -216,7 +216,7 @@ class FolderDataset(PhotoDataset):
         except Exception as error:  # Pillow's readers raise whatever their parsers do
             self._broken[item] = True
             file = self.annotations.entries[self.rows[item]].file
-            _log.warning("%s: it cannot be decoded (%s); the next image takes its place.", file, one_line(error))
+            warn_once(_log, f"{file}: it cannot be decoded ({one_line(error)}); the next image takes its place.")
             return None
 
     def _load(self, item: int) -> Tensor:

@@ -32,6 +32,7 @@ SPLITS = ("train", "val", "test")
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 EXIF_ORIENTATION = 0x0112
 THREADS = 8
+FORMAT = 2  # raised when a check finds more: results that are kept are then not those of today
 
 Box = tuple[int, int, int, int]
 
@@ -119,7 +120,7 @@ class FolderEntry:
         return read_mask(self.mask)
 
     def check(self) -> tuple[Box | None, str]:
-        """Check the mask, and the header of the photo.
+        """Check the photo and its mask.
 
         Returns:
             Box of the mask and an empty text, or ``None`` and what is wrong.
@@ -129,6 +130,8 @@ class FolderEntry:
                 size = picture.size
                 if isinstance(self.mask, Path) and picture.getexif().get(EXIF_ORIENTATION, 1) > 4:
                     size = size[::-1]
+                picture.draft(picture.mode, (1, 1))  # the whole file is read, and few pixels are made of it
+                picture.load()
         except Exception as error:  # Pillow's readers raise whatever their parsers do
             return None, f"it cannot be read ({one_line(error)})"
         if self.mask is None:
@@ -216,7 +219,7 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def check_entries(entries: Sequence[FolderEntry], store: Path | None = None) -> list[tuple[Box | None, str]]:
-    """Check images and masks, several at a time.
+    """Check images and masks, several at a time; those that this process has checked are not read again.
 
     Args:
         entries: Images with their masks.
@@ -227,19 +230,24 @@ def check_entries(entries: Sequence[FolderEntry], store: Path | None = None) -> 
     """
     stamps = [json.dumps(entry.stamp()) for entry in entries]
     path = None
-    known: dict[str, tuple[Box | None, str]] = {}
+    here = str(Path.cwd())  # paths may be relative
+    known = {stamp: _checked[here, stamp] for stamp in stamps if (here, stamp) in _checked}
     if store is not None:
-        place = json.dumps(sorted(str(entry.file.resolve()) for entry in entries))
+        place = json.dumps([FORMAT, *sorted(str(entry.file.resolve()) for entry in entries)])
         path = Path(store) / f"checks-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
-        known = _read_checks(path)
+        known |= _read_checks(path)
     fresh = [(stamp, entry) for stamp, entry in zip(stamps, entries, strict=True) if stamp not in known]
     if fresh:
         with ThreadPool(min(THREADS, len(fresh))) as pool:
             results = pool.map(lambda pair: pair[1].check(), fresh)
         known |= {stamp: result for (stamp, _), result in zip(fresh, results, strict=True)}
-        if path is not None:
-            _write_checks(path, {stamp: known[stamp] for stamp in stamps})
+    if path is not None and (fresh or not path.exists()):
+        _write_checks(path, {stamp: known[stamp] for stamp in stamps})
+    _checked.update({(here, stamp): known[stamp] for stamp in stamps})
     return [known[stamp] for stamp in stamps]
+
+
+_checked: dict[tuple[str, str], tuple[Box | None, str]] = {}  # by this process; files are told apart by stamps
 
 
 def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:

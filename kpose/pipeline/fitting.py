@@ -36,16 +36,22 @@ def fit(
     Returns:
         What ran, with ``trainer``, ``model`` and ``datamodule``.
     """
-    # After every epoch, in one file: `save_last` alone has Lightning 2.6.6 write it when all epochs are over.
-    checkpoint = {"dirpath": str(folder), "filename": "last", "enable_version_counter": False}
+    # One file, replaced after every epoch; with save_last alone Lightning writes it at the end of training only.
+    checkpoint = {
+        "dirpath": str(folder),
+        "filename": Path(CHECKPOINT).stem,
+        "save_top_k": 1,
+        "enable_version_counter": False,
+    }
     keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
+    draws = {"class_path": "kpose.callbacks.KeepRandomState"}
     logger = {"save_dir": str(folder), "name": "logs", "version": ""}
     trainer = {
         "accelerator": accelerator,
         "devices": 1,
         "enable_model_summary": False,
         "logger": {"class_path": "pytorch_lightning.loggers.TensorBoardLogger", "init_args": logger},
-        "callbacks": [keep, *callbacks],
+        "callbacks": [keep, draws, *callbacks],
         "log_every_n_steps": 10,
         **config["trainer"],
     }

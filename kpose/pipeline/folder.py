@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kpose.files import fingerprint, fresh_file, write_text
+from kpose.files import fingerprint, fresh_file, read_json, write_text
 
 __all__ = ["ResultFolder", "TrainingCameras"]
 
@@ -15,6 +15,11 @@ CAMERAS = "cameras.safetensors"
 CHECKPOINT = "last.ckpt"
 SCORES = "scores.json"
 COST = "cost.json"
+NOTE = "done.json"
+UNRELATED = frozenset({"batch_size", "cache", "num_workers"})
+"""Arguments of data modules that no result depends on: stages have batch sizes of their own."""
+UNSCORED = UNRELATED | {"test_split"}
+"""The same where nothing is scored."""
 
 
 class TrainingCameras(NamedTuple):
@@ -48,23 +53,36 @@ class ResultFolder:
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
 
-    def step(self, name: str, settings: Mapping[str, Any], work: Callable[[Path], None]) -> Path:
+    def step(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        work: Callable[[Path], None],
+        *,
+        unrelated: Collection[str] = UNRELATED,
+    ) -> Path:
         """Do a step, unless its result is there and was made from the same settings.
 
         Args:
             name: Name of the step.
             settings: All that the result depends on.
             work: Does the step in a folder, where it may find what an interrupted run left.
+            unrelated: Arguments of ``data`` that the result does not depend on.
 
         Returns:
             The folder of the result.
         """
-        folder = self.root / name / fingerprint(settings)
-        note = folder / "done.json"
-        if not note.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            work(folder)
-            write_text(note, json.dumps(settings, indent=2, default=str))
+        wanted = _related(settings, unrelated)
+        folder = self.root / name / fingerprint(wanted)
+        if (folder / NOTE).exists():
+            return folder
+        # Earlier versions digested more of the settings, under other names; the notes hold all of them.
+        for note in sorted((self.root / name).glob(f"*/{NOTE}")):
+            if fingerprint(_related(_read(note), unrelated)) == folder.name:
+                return note.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        work(folder)
+        write_text(folder / NOTE, json.dumps(settings, indent=2, default=str))
         return folder
 
     def publish(self, path: Path, name: str) -> None:
@@ -79,3 +97,21 @@ class ResultFolder:
                 os.link(path, fresh)
             except OSError:  # not every file system has links
                 shutil.copy2(path, fresh)
+
+
+def _related(settings: Mapping[str, Any], unrelated: Collection[str]) -> dict[str, Any]:
+    """Leave the arguments of the data module out that a result does not depend on."""
+    data = settings.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("init_args"), Mapping):
+        return dict(settings)
+    kept = {key: value for key, value in data["init_args"].items() if key not in unrelated}
+    rest = {key: value for key, value in data.items() if key != "init_args"}
+    return {**settings, "data": {**rest, **({"init_args": kept} if kept else {})}}
+
+
+def _read(note: Path) -> dict[str, Any]:
+    try:
+        found = read_json(note)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

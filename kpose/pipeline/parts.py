@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import Callback, LightningDataModule
 
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
@@ -22,6 +22,7 @@ from kpose.pipeline.settings import (
     SearchSettings,
 )
 from kpose.structures import FeatureSpec
+from kpose.tasks import Task
 from kpose.templates import bird, load_template
 
 __all__ = ["PipelineParts", "check_seed"]
@@ -98,7 +99,9 @@ class PipelineParts:
             )
         check_seed("Pipeline", self.seed)
         self._template()
-        self.data_module().dataset("train")
+        data = self.data_module()
+        for split in ("train", getattr(data, "test_split", "train")):
+            data.dataset(split)
         backbone = build(Backbone, self.backbone, "backbone")
         for name, head in self.heads.items():
             if Path(name).name != name:
@@ -106,6 +109,20 @@ class PipelineParts:
             PoseNetwork(
                 backbone, build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}"), template=self.template
             )
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Build what the stages after the search train and train on; their files are read when they are set up."""
+        self.feature_data()
+        nowhere = Path("nowhere")
+        if self.reconstruction is not None:
+            build(Task, self._reconstruction_task(nowhere), "reconstruction.model")
+            for callback in self._reconstruction_callbacks():
+                build(Callback, callback, "reconstruction")
+        if self.adaptation is not None:
+            head = next(iter(self.heads.values()))
+            cameras = TrainingCameras(nowhere, {}, None, None, nowhere)
+            build(Task, self._adaptation_task(head, cameras, nowhere), "adaptation.model")
 
     @property
     def _template_file(self) -> str | None:
@@ -173,6 +190,32 @@ class PipelineParts:
             **batch,
         }
         return {"class_path": "kpose.data.CachedFeaturesDataModule", "init_args": arguments}
+
+    def _views(self) -> dict[str, int]:
+        """Say what the views of the training images depend on that stages 1 and 2 see; nothing without a cache."""
+        if not self.pose.cached_views:
+            return {}
+        return {"views": self.pose.cached_views, "view_batch": self.pose.batch_size}
+
+    def _reconstruction_task(self, cameras: Path) -> dict[str, Any]:
+        """Give the configuration of stage 2."""
+        assert self.reconstruction is not None
+        model = {
+            "backbone": self.backbone,
+            "cameras": str(cameras),
+            "template": self._template_file,
+            "render_size": self.reconstruction.render_size,
+            "rescore": self.choice is None,  # a choice knows more than how well an image is explained
+            **self.reconstruction.model,
+        }
+        return {"class_path": "kpose.tasks.Reconstructor", "init_args": model}
+
+    def _reconstruction_callbacks(self) -> list[dict[str, Any]]:
+        """Give the configurations of what goes along with stage 2."""
+        settings = self.reconstruction
+        assert settings is not None
+        prune = {"epoch": settings.prune_epoch, "keep": settings.keep, "min_angle_deg": settings.min_angle_deg}
+        return [{"class_path": "kpose.callbacks.PruneCameras", "init_args": prune}]
 
     def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
         """Give the configuration of a head's training."""

@@ -13,7 +13,7 @@ from kpose.backbones import Backbone
 from kpose.files import write_text
 from kpose.pipeline.configuration import build, contents
 from kpose.pipeline.fitting import fit, fit_and_score
-from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, TrainingCameras
+from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, UNSCORED, TrainingCameras
 from kpose.pipeline.parts import PipelineParts
 from kpose.pipeline.report import write_report
 from kpose.pipeline.reranking import count_votes
@@ -93,19 +93,21 @@ class Pipeline(PipelineParts):
         """
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search), **contents(self.data_module(), self.template)}
-        folder = self.results.step("cameras", made, self._search)
+        folder = self.results.step("cameras", made, self._search, unrelated=UNSCORED)
         searched, checkpoint = camera_errors(self.data_module(), folder / CAMERAS), None
         if self.choice is not None:
             made |= {
                 "backbone": self.backbone,
                 "choice": dataclasses.asdict(self.choice),
                 "views": self.pose.cached_views,
+                **self._views(),
             }
             folder = self._choose(made, folder)
         if self.reconstruction is not None:
             made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
+            made |= self._views()
             reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
-            folder = self.results.step("reconstruction", made, reconstruct)
+            folder = self.results.step("reconstruction", made, reconstruct, unrelated=UNSCORED)
             checkpoint = folder / CHECKPOINT
         errors = camera_errors(self.data_module(), folder / CAMERAS)
         cameras = TrainingCameras(folder / CAMERAS, made, errors, searched, checkpoint)
@@ -161,7 +163,7 @@ class Pipeline(PipelineParts):
             choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
             table.save(folder / CAMERAS)
 
-        return self.results.step("choice", made, choose)
+        return self.results.step("choice", made, choose, unrelated=UNSCORED)
 
     def _rerank(self, chosen: TrainingCameras) -> TrainingCameras:
         """Let a head vote among the cameras of images that it was not trained on, and train it on the outcome."""
@@ -174,9 +176,11 @@ class Pipeline(PipelineParts):
             places = []
             for fold in range(settings.folds):
                 train = functools.partial(self._train_fold, head=head, cameras=cameras, fold=fold)
-                places.append(self.results.step(f"rerank/fold{fold}", {**made, "fold": fold}, train))
+                places.append(
+                    self.results.step(f"rerank/fold{fold}", {**made, "fold": fold}, train, unrelated=UNSCORED)
+                )
             vote = functools.partial(self._vote, cameras=chosen.file, checkpoints=[p / CHECKPOINT for p in places])
-            folder = self.results.step("rerank/cameras", made, vote)
+            folder = self.results.step("rerank/cameras", made, vote, unrelated=UNSCORED)
             errors = camera_errors(self.data_module(), folder / CAMERAS)
             cameras = TrainingCameras(
                 folder / CAMERAS, made, errors, chosen.searched_errors, chosen.reconstruction, chosen.errors
@@ -210,24 +214,15 @@ class Pipeline(PipelineParts):
         """Learn shape and texture."""
         assert self.reconstruction is not None
         settings = self.reconstruction
-        prune = {"epoch": settings.prune_epoch, "keep": settings.keep, "min_angle_deg": settings.min_angle_deg}
-        model = {
-            "backbone": self.backbone,
-            "cameras": str(cameras),
-            "template": self._template_file,
-            "render_size": settings.render_size,
-            "rescore": self.choice is None,  # a choice knows more than how well an image is explained
-            **settings.model,
-        }
         size = settings.render_size or self.data.get("init_args", {}).get("image_size")
         task = fit(
             {
-                "model": {"class_path": "kpose.tasks.Reconstructor", "init_args": model},
+                "model": self._reconstruction_task(cameras),
                 "data": self._features(settings.batch_size, size),
                 "trainer": {"max_epochs": settings.epochs},
             },
             folder,
-            [{"class_path": "kpose.callbacks.PruneCameras", "init_args": prune}],
+            self._reconstruction_callbacks(),
             seed=self.seed,
             accelerator=self.accelerator,
         ).model

@@ -122,9 +122,11 @@ class _Pictures(NamedTuple):
 
 def _check(multiplex: CameraMultiplex, views: Sequence[Iterable[Batch]]) -> None:
     if not multiplex.seen.all():
+        without = [name for name, seen in zip(multiplex.names, multiplex.seen.tolist(), strict=True) if not seen]
+        shown = ", ".join(without[:3]) + (" and others" if len(without) > 3 else "")
         raise ValueError(
-            f"choose_cameras needs searched cameras; {int((~multiplex.seen).sum())} of {multiplex.num_images} have "
-            "none. Run the camera search first."
+            f"choose_cameras needs searched cameras; {len(without)} of {multiplex.num_images} have none: {shown}. "
+            "Run the camera search first, without the images that could not be decoded then."
         )
     if not views:
         raise ValueError("choose_cameras needs a view of the images; got none. Give one (see training_views).")

@@ -122,3 +122,13 @@ def test_a_trainable_backbone_is_refused(root, tmp_path):
 def test_no_views_are_refused(root, tmp_path, backbone):
     with pytest.raises(ValueError, match="views=0"):
         build(root, tmp_path, backbone, views=0)
+
+
+def test_what_is_computed_already_does_not_change_what_is_drawn(root, tmp_path, backbone):
+    states = []
+    for _ in ("cold", "warm"):
+        torch.manual_seed(3)
+        module = build(root, tmp_path / "features", backbone, picture_size=16)
+        module.setup("fit")
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)

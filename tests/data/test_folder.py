@@ -126,6 +126,10 @@ def spoil(root):
     write_pair(root, "bad_mask")
     (root / "masks/bad_mask.png").write_bytes((root / "masks/bad_mask.png").read_bytes()[:60])
     write_pair(root, "b/one", suffix=".png")  # beside one.jpg
+    for name, ending in (("cut", ".png"), ("cut_photo", ".jpg")):  # the headers are sound
+        write_pair(root, name, suffix=ending)
+        path = root / f"images/{name}{ending}"
+        path.write_bytes(path.read_bytes()[:-30])
 
 
 FAULTS = {
@@ -134,6 +138,8 @@ FAULTS = {
     "images/no_mask.png": "it has no mask",
     "images/small.png": "its mask is 20 × 15, the image 40 × 30 pixels",
     "images/text.png": "it cannot be read",
+    "images/cut.png": "it cannot be read",
+    "images/cut_photo.jpg": "it cannot be read (image file is truncated",
     "images/b/one.png": "it has the name of one.jpg",
 }
 
@@ -148,11 +154,22 @@ def test_bad_images_are_listed_and_the_others_used(root, caplog):
         assert fault in line
         assert "\n" not in line
         assert line in caplog.messages
-    assert caplog.messages[-1] == f"6 of 9 images of {root} are left out."
+    assert caplog.messages[-1] == f"8 of 11 images of {root} are left out."
     used = [name for name, split in zip(notes.names, notes.splits, strict=True) if split]
     assert used == ["a/three", "b/one", "b/two", "four.v2"]
     assert notes.boxes[list(notes.names).index("empty")].isnan().all()
     assert FolderDataset(root, "train", annotations=notes).problems == notes.problems
+
+
+def test_a_bad_image_is_told_once_and_checked_once(root, caplog, monkeypatch):
+    spoil(root)
+    read_folder(root)
+    caplog.clear()
+    monkeypatch.setattr("kpose.data.folder_files.FolderEntry.check", lambda _: (None, "it was checked again"))
+    assert len(read_folder(root).problems) == len(FAULTS)
+    assert not caplog.messages
+    write_pair(root, "b/two", size=(44, 30))
+    assert f"{root}/images/b/two.png: it was checked again" in read_folder(root).problems
 
 
 def test_nothing_usable_is_an_error(tmp_path):
@@ -201,12 +218,14 @@ def test_phone_photos_are_turned_upright(tmp_path):
 def test_check_is_stored(root, tmp_path, monkeypatch):
     store = tmp_path / "store"
     first = read_folder(root, store=store)
+    monkeypatch.setattr("kpose.data.folder_files._checked", {})
     monkeypatch.setattr("kpose.data.folder_files.FolderEntry.check", lambda _: (None, "it was checked again"))
     again = read_folder(root, store=store)
     assert torch.equal(first.boxes, again.boxes)
     write_pair(root, "b/two", size=(44, 30))
     assert [line.split(": ")[1] for line in read_folder(root, store=store).problems] == ["it was checked again"]
     next(store.glob("*.json")).write_text("damaged")
+    monkeypatch.setattr("kpose.data.folder_files._checked", {})
     with pytest.raises(ValueError, match="checked again"):
         read_folder(root, store=store)
 

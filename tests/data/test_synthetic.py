@@ -230,3 +230,9 @@ def test_kinds_of_birds_are_kept_apart(tmp_path):
     assert torch.equal(any_bird[0]["mask"], one_kind[0]["mask"])
     with pytest.raises(ValueError, match="variety from 0 to 1"):
         SyntheticBirdsDataset(1, 16, cache_dir=tmp_path, variety=1.5)
+
+
+def test_rendering_leaves_the_global_generators_as_they_were(tmp_path):
+    before = torch.get_rng_state()
+    SyntheticBirdsDataset(1, 16, cache_dir=tmp_path)[0]
+    assert torch.equal(torch.get_rng_state(), before)

@@ -68,3 +68,21 @@ def pipeline(out, cache, **changes):
 def files(out):
     """Give the time of writing of every file of a step; every run writes those beside the steps' folders."""
     return {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()}
+
+
+class Kill(RuntimeError):
+    pass
+
+
+def killed_at(monkeypatch, place, name, call):
+    """Raise at one of the calls of a function."""
+    work, calls = getattr(place, name), 0
+
+    def once(*args, **settings):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Kill
+        return work(*args, **settings)
+
+    monkeypatch.setattr(place, name, once)

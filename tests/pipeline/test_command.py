@@ -89,6 +89,8 @@ def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
         (["--search.batch_size=0"], 2, "SearchSettings needs batch_size from 1; got 0"),
         (["--search.levels=[]"], 2, "SearchSettings needs a level; got none"),
         (["--choice.rounds=0"], 2, "ChoiceSettings needs rounds from 1; got 0"),
+        (["--reconstruction.model={camera_lrr: 1}"], 1, "camera_lrr"),
+        (["--pose.cached_views=2"], 1, "a frozen backbone"),
     ],
 )
 def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, config, tmp_path, capsys):

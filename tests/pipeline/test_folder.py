@@ -3,7 +3,7 @@ import json
 import pytest
 
 from kpose.files import fingerprint, write_text
-from kpose.pipeline.folder import ResultFolder
+from kpose.pipeline.folder import UNSCORED, ResultFolder
 
 
 def writer(text, log):
@@ -81,3 +81,35 @@ def test_a_result_is_published_under_its_name(links, tmp_path, monkeypatch):
         results.publish(folder / "result.txt", "a.txt")
         assert (tmp_path / "a.txt").read_text() == text
     assert {path.name for path in tmp_path.iterdir()} == {"heads", "a.txt"}
+
+
+def data(**arguments):
+    return {"seed": 0, "data": {"class_path": "Birds", "init_args": {"root": "birds", **arguments}}}
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 4}, {"num_workers": 2}, {"cache": False}])
+def test_how_images_are_loaded_decides_no_result(tmp_path, change):
+    results, log = ResultFolder(tmp_path), []
+    first = results.step("heads", data(), writer("first", log))
+    assert results.step("heads", data(**change), writer("again", log)) == first
+    assert results.step("heads", data(image_size=64, **change), writer("other", log)) != first
+    assert log == ["first", "other"]
+
+
+def test_the_split_that_is_scored_decides_scores_only(tmp_path):
+    results, log = ResultFolder(tmp_path), []
+    for split in ("val", "test"):
+        results.step("cameras", data(test_split=split), writer(f"cameras {split}", log), unrelated=UNSCORED)
+        results.step("heads", data(test_split=split), writer(f"heads {split}", log))
+    assert log == ["cameras val", "heads val", "heads test"]
+
+
+def test_a_result_under_the_name_of_an_earlier_version_is_found(tmp_path):
+    settings = data(batch_size=4)
+    old = tmp_path / "cameras" / fingerprint(settings)
+    write_text(old / "done.json", json.dumps(settings))
+    write_text(tmp_path / "cameras" / "damaged" / "done.json", "{")
+    results, log = ResultFolder(tmp_path), []
+    assert results.step("cameras", data(batch_size=8), writer("again", log), unrelated=UNSCORED) == old
+    assert results.step("cameras", data(image_size=8), writer("new", log), unrelated=UNSCORED) != old
+    assert log == ["new"]

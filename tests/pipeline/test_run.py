@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,10 @@ from pipeline.small import (
     QUATERNION,
     QUIET,
     RECONSTRUCTION,
+    Kill,
     birds,
     files,
+    killed_at,
     pipeline,
 )
 
@@ -103,24 +106,6 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path
     assert {path.parts[:2] for path in after.keys() - before.keys()} == places
 
 
-class Kill(RuntimeError):
-    pass
-
-
-def killed_at(monkeypatch, place, name, call):
-    """Raise at one of the calls of a function."""
-    work, calls = getattr(place, name), 0
-
-    def once(*args, **settings):
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise Kill
-        return work(*args, **settings)
-
-    monkeypatch.setattr(place, name, once)
-
-
 MOMENTS = {
     "stage 1, between batches": (CameraSearch, "training_step", 2),
     "stage 1, a batch later": (CameraSearch, "training_step", 2),
@@ -180,6 +165,9 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
         ({"backbone": {"class_path": "NoBackbone"}}, "NoBackbone"),
         ({"adaptation": AdaptationSettings()}, "needs the shapes of stage 2.*got no `reconstruction`"),
         ({"data": {"class_path": "NoData"}}, "NoData"),
+        ({"reconstruction": dataclasses.replace(RECONSTRUCTION, model={"camera_lrr": 1})}, "camera_lrr"),
+        ({**ALL, "adaptation": AdaptationSettings(model={"head_lr": -1.0})}, "a head_lr of at least 0; got -1"),
+        ({"pose": PoseSettings(cached_views=2)}, "needs a frozen backbone"),
         ({"data": {"class_path": "pytorch_lightning.LightningDataModule"}}, "a method `dataset`; got Lightning"),
     ],
 )

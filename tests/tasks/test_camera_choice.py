@@ -129,7 +129,7 @@ def test_views_of_cached_features_are_mapped_from_their_crops(batch, table, tmp_
 
 def test_cameras_have_to_be_searched(batch):
     table = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
-    with pytest.raises(ValueError, match=r"searched cameras; 24 of 24 have none\. Run the camera search"):
+    with pytest.raises(ValueError, match=r"searched cameras; 24 of 24 have none: 10, 11, 12 and others\. Run"):
         choose_cameras(table, training_views(Data(count=IMAGES)), Colors(), **SETTINGS)
 
 

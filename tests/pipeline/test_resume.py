@@ -1,0 +1,93 @@
+"""Training that is killed goes on with the epoch that was under way, and draws what it would have drawn."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pipeline.small import BATCH, BATCHES, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
+from transformers import ResNetBackbone, ResNetConfig
+
+from kpose.callbacks import KeepRandomState, MeasureTraining
+from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
+from kpose.tasks import PoseEstimator, Reconstructor, ShapeAdaptation
+
+pytestmark = QUIET
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    """Folder of a backbone whose frozen features can be cached."""
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic")
+    path = tmp_path_factory.mktemp("resnet")
+    torch.manual_seed(1)
+    ResNetBackbone(config).save_pretrained(path)
+    return {"class_path": "TransformersBackbone", "init_args": {"name": str(path), "out_stages": [2, 3]}}
+
+
+@pytest.fixture
+def stages(resnet):
+    """Settings of all stages, with every draw that there is: views, order of images, dropout."""
+    return {
+        "backbone": resnet,
+        "reconstruction": dataclasses.replace(RECONSTRUCTION, epochs=3, render_size=16),
+        "rerank": RerankSettings("quaternion"),
+        "pose": PoseSettings(epochs=2, batch_size=BATCH, cached_views=2, feature_dropout=0.2),
+        "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, render_size=16),
+    }
+
+
+# Training steps before the kill, and the epoch that the next run goes on with. A fold has one batch an epoch.
+MOMENTS = [
+    (Reconstructor, 2 * BATCHES + 2, 2),  # after the cameras were pruned
+    (PoseEstimator, 2, 1),
+    (PoseEstimator, 1 + 2 + BATCHES + 2, 1),
+    (ShapeAdaptation, BATCHES + 2, 1),
+]
+
+
+def test_a_stage_goes_on_with_its_epoch_and_ends_the_same(stages, cache, tmp_path, monkeypatch):
+    whole = pipeline(tmp_path / "whole", cache, **stages).run()
+    started = []
+    monkeypatch.setattr(
+        KeepRandomState,
+        "on_train_epoch_start",
+        lambda self, trainer, module: started.append((type(module), trainer.current_epoch)),
+    )
+    for task, call, epoch in MOMENTS:
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(patch, task, "training_step", call)
+            with pytest.raises(Kill):
+                pipeline(tmp_path / "killed", cache, **stages).run()
+        started.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(patch, task, "training_step", 1)
+            with pytest.raises(Kill):
+                pipeline(tmp_path / "killed", cache, **stages).run()
+        assert started == [(task, epoch)]
+    torch.manual_seed(99)
+    assert pipeline(tmp_path / "killed", cache, **stages).run() == whole
+
+
+def test_the_cost_of_training_outlives_a_kill_after_the_last_epoch(cache, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at(patch, MeasureTraining, "on_train_end", 1)
+        with pytest.raises(Kill):
+            pipeline(tmp_path, cache, choice=None, pose=PoseSettings(epochs=2, batch_size=BATCH)).run()
+    pipeline(tmp_path, cache, choice=None, pose=PoseSettings(epochs=2, batch_size=BATCH)).run()
+    (cost,) = tmp_path.glob("heads/quaternion/*/cost.json")
+    assert all(value > 0 for value in json.loads(cost.read_text()).values())
+
+
+def test_the_cost_of_training_is_that_of_all_epochs():
+    before = MeasureTraining(Path("cost.json"))
+    before._times, before._steps, before._memory.peak = [0.1, 0.2, 0.3], 6, 2**20
+    after = MeasureTraining(Path("cost.json"))
+    after.load_state_dict(before.state_dict())
+    assert (after._times, after._steps, after._memory.peak) == ([0.1, 0.2, 0.3], 6, 2**20)
