@@ -268,10 +268,10 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     def _meshes(self, vertices: Tensor, shapes: ShapePrediction | None) -> list[Mesh]:
         """Give the mesh of every crop, with its texture where one is predicted."""
         vertices, faces = vertices.float().cpu(), self.network.faces.cpu()
+        uv, uv_faces = self.network.template.uv.cpu(), self.network.template.uv_faces.cpu()
         if shapes is None:
-            return [Mesh(one, faces) for one in vertices]
-        template, textures = self.network.template, shapes.texture.float().cpu()
-        uv, uv_faces = template.uv.cpu(), template.uv_faces.cpu()
+            return [Mesh(one, faces, uv, uv_faces) for one in vertices]
+        textures = shapes.texture.float().cpu()
         return [Mesh(one, faces, uv, uv_faces, texture) for one, texture in zip(vertices, textures, strict=True)]
 
 

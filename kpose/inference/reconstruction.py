@@ -17,12 +17,12 @@ from kpose.inference.photo import Picture, cut_square, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh
 from kpose.visualization import (
-    color_by_photo,
     draw_keypoints,
     from_pillow,
     image_grid,
     mesh_views,
     overlay_mesh,
+    paint_by_photo,
     to_pillow,
 )
 
@@ -57,7 +57,7 @@ class Reconstruction:
     source: Picture
     """The photo as it was given: a file, Pillow's picture or a tensor."""
     mesh: Mesh
-    """Shape of the object, with ``uv``, ``uv_faces`` and ``texture`` where the network predicts appearance."""
+    """Shape of the object, with ``texture`` where the network predicts appearance; see `colored_mesh`."""
     valid: bool = True
     """False where too few keypoints agreed on a camera, or a part of it is not finite. True does not say that the
     pose is right: keypoints that were found where there is no bird agree on a camera, too; see ``confidence``."""
@@ -103,13 +103,16 @@ class Reconstruction:
 
     @cached_property
     def colored_mesh(self) -> Mesh:
-        """The mesh to look at: with its own texture, or else with the colours that the photo has where it lies.
+        """The mesh to look at: with its own texture, or else with the one that the photo shows.
 
-        See `kpose.visualization.color_by_photo`.
+        See `kpose.visualization.paint_by_photo`.
+
+        Raises:
+            FileNotFoundError: If there is no texture of its own and the photo's file is gone.
         """
-        if self.mesh.texture is not None or self.mesh.vertex_colors is not None:
+        if self.mesh.texture is not None or self.mesh.vertex_colors is not None or self.mesh.uv is None:
             return self.mesh
-        return color_by_photo(self.mesh, cut_square(self.photo, self.square, COLOR_SIZE), self.crop_camera)
+        return paint_by_photo(self.mesh, cut_square(self.photo, self.square, COLOR_SIZE), self.crop_camera)
 
     @property
     def is_finite(self) -> bool:
@@ -142,7 +145,7 @@ class Reconstruction:
         return drawn
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write the mesh to a file that other programs read; see `kpose.inference.export.save_mesh`.
+        """Write `colored_mesh` to a file that other programs read; see `kpose.inference.export.save_mesh`.
 
         Args:
             path: File ending in ``.glb``, ``.obj`` or ``.ply``.
@@ -153,16 +156,17 @@ class Reconstruction:
 
         Raises:
             FileExistsError: If one of the files exists and ``overwrite`` is not set.
+            FileNotFoundError: If there is no texture of its own and the photo's file is gone.
             ValueError: If the ending is another, or the vertices are not finite.
         """
         # Here, as trimesh takes a second to import that predictions can do without.
         from kpose.inference.export import save_mesh
 
-        return save_mesh(self.mesh, path, overwrite=overwrite)
+        return save_mesh(self.colored_mesh, path, overwrite=overwrite)
 
     def _repr_png_(self) -> bytes:
         """Show the overlay, and the mesh from the side and the front, in a notebook."""
-        views = mesh_views(self.mesh, NOTEBOOK_HEIGHT // 2, viewpoints=((90.0, 0.0), (0.0, 0.0)))
+        views = mesh_views(self.colored_mesh, NOTEBOOK_HEIGHT // 2, viewpoints=((90.0, 0.0), (0.0, 0.0)))
         file = BytesIO()
         to_pillow(image_grid([self.overlay(NOTEBOOK_HEIGHT), views], columns=2)).save(file, "PNG")
         return file.getvalue()

@@ -125,7 +125,7 @@ class PhotoResult(NamedTuple):
             self.turntable.unlink()  # it shows an earlier result
         self.record.unlink(missing_ok=True)  # else, after an interruption, it would tell of files that are replaced
         write_picture(self.overlay, to_pillow(reconstruction.overlay()))
-        save_mesh(reconstruction.mesh, self.mesh, overwrite=True)
+        save_mesh(reconstruction.colored_mesh, self.mesh, overwrite=True)
         if self.turning:
             save_animation(turntable(reconstruction.colored_mesh), self.turntable, overwrite=True)
         model = base64.b64encode(self.mesh.read_bytes()).decode()

@@ -8,12 +8,11 @@ Positions and cameras are in pixels of the picture that is drawn on (`kpose.geom
 from kpose.visualization.animation import save_animation
 from kpose.visualization.mesh import mesh_views, shaded_mesh, turned_views, turntable
 from kpose.visualization.photo import draw_keypoints, overlay, overlay_mesh
-from kpose.visualization.photo_color import color_by_photo
+from kpose.visualization.photo_color import paint_by_photo
 from kpose.visualization.pillow import from_pillow, to_pillow
 from kpose.visualization.sheet import heatmap_image, image_grid
 
 __all__ = [
-    "color_by_photo",
     "draw_keypoints",
     "from_pillow",
     "heatmap_image",
@@ -21,6 +20,7 @@ __all__ = [
     "mesh_views",
     "overlay",
     "overlay_mesh",
+    "paint_by_photo",
     "save_animation",
     "shaded_mesh",
     "to_pillow",

@@ -1,45 +1,97 @@
 """The colours of a photo on the mesh that lies in it."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
-from kpose.geometry.camera import project
-from kpose.rendering import vertex_visibility
+from kpose.geometry.camera import to_image_frame
+from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Mesh
 
-__all__ = ["color_by_photo"]
+__all__ = ["paint_by_photo"]
+
+SIDE = 256  # of the z-buffer that tells what is hidden
+NEARNESS = 0.03  # behind the nearest surface, in image units, that is still that surface
 
 
 @torch.no_grad()
-def color_by_photo(mesh: Mesh, image: Float[Tensor, "3 H W"], camera: Camera) -> Mesh:
-    """Give each vertex the colour of the picture where it is seen.
+def paint_by_photo(
+    mesh: Mesh, image: Float[Tensor, "3 H W"], camera: Camera, *, size: tuple[int, int] = (128, 256)
+) -> Mesh:
+    """Give a mesh the texture that the photo shows.
 
-    A vertex that is hidden takes the colour of its mirror partner, the vertex nearest to its reflection in
-    ``x = 0``. Where a camera is wrong the colours lie in the wrong places.
+    A texel that is hidden takes the colour of its mirror partner across ``x = 0``; into what neither side shows the
+    colours beside it run over. Where a camera is wrong the colours lie in the wrong places.
 
     Args:
-        mesh: One mesh, without leading dimensions, symmetric about ``x = 0``.
+        mesh: One mesh with texture coordinates, without leading dimensions, symmetric about ``x = 0``.
         image: Square picture, RGB in [0, 1].
         camera: Camera in normalised coordinates of the picture.
+        size: Height and width of the texture.
 
     Returns:
-        Mesh with these vertex colours in place of any appearance; what neither side shows has the mean colour of
-        what is seen, and of all vertices where none is.
+        Mesh with this texture in place of any appearance; grey where none of it is in the picture.
+
+    Raises:
+        ValueError: If the mesh has no texture coordinates.
 
     Example:
         >>> from kpose.templates import bird, template_mesh
+        >>> shape = bird()
+        >>> mesh = template_mesh(shape)._replace(uv=shape.uv, uv_faces=shape.uv_faces)
         >>> camera = Camera(torch.tensor(0.5), torch.zeros(2), torch.eye(3))
-        >>> color_by_photo(template_mesh(bird()), torch.full((3, 8, 8), 0.25), camera).vertex_colors[0]
-        tensor([0.2500, 0.2500, 0.2500])
+        >>> paint_by_photo(mesh, torch.full((3, 8, 8), 0.25), camera).texture[0, 60, 60]
+        tensor(0.2500)
     """
-    plain = Mesh(mesh.vertices.detach(), mesh.faces)
-    grid = project(plain.vertices, camera)[None, None].to(image)
-    colors = grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0, :, 0].mT
-    seen = vertex_visibility(plain, camera)
-    mean = colors[seen].mean(0) if seen.any() else colors.mean(0)
-    reflected = plain.vertices * plain.vertices.new_tensor([-1.0, 1.0, 1.0])
-    partner = torch.cdist(reflected, plain.vertices).argmin(-1)
-    other = torch.where(seen[partner][:, None], colors[partner], mean)
-    return plain._replace(vertex_colors=torch.where(seen[:, None], colors, other))
+    if mesh.uv is None or mesh.uv_faces is None:
+        raise ValueError("paint_by_photo needs a mesh with uv and uv_faces; got None. Add them to the mesh.")
+    plain = mesh._replace(vertices=mesh.vertices.detach(), texture=None, vertex_colors=None)
+    covered, places = _texels(plain, size)
+    depth = HardRenderer().render(Mesh(plain.vertices, plain.faces), camera, SIDE).depth
+    colors, seen = _look(places, image, camera, depth)
+    mirrored, mirror_seen = _look(places * places.new_tensor([-1.0, 1.0, 1.0]), image, camera, depth)
+    texture, known = colors.new_full((3, *size), 0.5), torch.zeros_like(covered)
+    texture[:, covered] = torch.where(seen[:, None], colors, mirrored).mT
+    known[covered] = seen | mirror_seen
+    return plain._replace(texture=_filled(texture, known).clamp(0, 1))
+
+
+def _texels(mesh: Mesh, size: tuple[int, int]) -> tuple[Bool[Tensor, "h w"], Float[Tensor, "texels 3"]]:
+    """Find the places on the mesh of the texels that belong to it."""
+    assert mesh.uv is not None
+    assert mesh.uv_faces is not None
+    flat = torch.nn.functional.pad(2 * mesh.uv - 1, (0, 1))
+    straight = Camera(flat.new_tensor(1.0), flat.new_zeros(2), torch.eye(3).to(flat))
+    chart = HardRenderer().render(Mesh(flat, mesh.uv_faces), straight, size)
+    covered = chart.face_index >= 0
+    corners = mesh.vertices[mesh.faces[chart.face_index[covered]]]
+    return covered, (chart.barycentrics[covered][..., None] * corners).sum(-2)
+
+
+def _look(
+    places: Float[Tensor, "texels 3"], image: Tensor, camera: Camera, depth: Float[Tensor, "side side"]
+) -> tuple[Float[Tensor, "texels 3"], Bool[Tensor, "texels"]]:
+    """Give the picture's colours at places on the mesh, and say which of them it shows."""
+    found = to_image_frame(places, camera)
+    grid = found[None, None, :, :2]
+    colors = grid_sample(image[None].to(grid), grid, padding_mode="border", align_corners=False)[0, :, 0].mT
+    nearest = grid_sample(depth[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
+    inside = (found[:, :2].abs() < 1).all(-1) & nearest.isfinite()
+    return colors, inside & (found[:, 2] < nearest + NEARNESS)
+
+
+def _filled(texture: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
+    """Fill what is not known smoothly from around it, by coarser and coarser pictures; grey if nothing is known."""
+    if not known.any():
+        return torch.full_like(texture, 0.5)
+    weights, pictures = [known.to(texture)[None, None]], [texture[None] * known]
+    while not weights[-1].all():
+        share = avg_pool2d(weights[-1], 2, ceil_mode=True)
+        pictures.append(avg_pool2d(pictures[-1], 2, ceil_mode=True) / share.clamp_min(1e-6))
+        weights.append((share > 0).to(texture))
+    filled = pictures.pop()
+    for picture, weight in zip(reversed(pictures), reversed(weights[:-1]), strict=True):
+        coarse = interpolate(filled, picture.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 0, picture, coarse)
+    return filled[0]

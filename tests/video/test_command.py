@@ -205,7 +205,7 @@ def test_an_interrupted_video_says_so(
     assert call(checkpoint, out, folder, "--no-overlay") == 130
     interrupted, stands_out, last = capsys.readouterr().err.strip().splitlines()[-3:]
     assert "Interrupted" in interrupted
-    assert "give its --box" in stands_out
+    assert "by what stands out" in stands_out
     assert last.startswith("3 frames at")
     assert len(json.loads((out / "frames_cameras.json").read_text())["frames"]) == 3
 

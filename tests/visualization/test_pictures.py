@@ -7,11 +7,10 @@ from torch import Tensor
 
 from kpose.geometry.camera import project
 from kpose.geometry.rotation import viewpoint_to_matrix
-from kpose.rendering import SoftRenderer
+from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird, template_mesh
 from kpose.visualization import (
-    color_by_photo,
     draw_keypoints,
     from_pillow,
     heatmap_image,
@@ -19,6 +18,7 @@ from kpose.visualization import (
     mesh_views,
     overlay,
     overlay_mesh,
+    paint_by_photo,
     shaded_mesh,
     to_pillow,
     turned_views,
@@ -157,25 +157,30 @@ def test_the_viewer_goes_to_the_right_and_up() -> None:
     assert shares[1][1] > shares[0][1]
 
 
-def test_colours_of_a_photo_lie_where_it_shows_the_mesh(mesh: Mesh) -> None:
+def test_the_texture_of_a_photo_is_what_it_shows() -> None:
+    shape = bird()
+    mesh = template_mesh(shape)._replace(uv=shape.uv, uv_faces=shape.uv_faces)
     rotation = viewpoint_to_matrix(torch.tensor(math.pi / 2), torch.tensor(0.0), torch.tensor(0.0))
     camera = Camera(torch.tensor(0.8), torch.zeros(2), rotation)
     photo = torch.zeros(3, 64, 64)
     photo[0, :32], photo[2, 32:] = 1.0, 1.0  # red above, blue below
-    colored = color_by_photo(mesh, photo, camera)
-    assert colored.texture is None
-    assert colored.vertex_colors is not None
-    height = project(mesh.vertices, camera)[:, 1]
-    flank = mesh.vertices[:, 0].abs() > 0.1  # hidden ones of the far side take the colours of this one
-    torch.testing.assert_close(
-        colored.vertex_colors[flank & (height < -0.1)].mean(0), torch.tensor([1.0, 0.0, 0.0]), atol=0.1, rtol=0
-    )
-    torch.testing.assert_close(
-        colored.vertex_colors[flank & (height > 0.1)].mean(0), torch.tensor([0.0, 0.0, 1.0]), atol=0.1, rtol=0
-    )
-    away = color_by_photo(mesh, photo, camera._replace(translation=torch.tensor([9.0, 9.0])))
-    assert away.vertex_colors is not None
-    assert away.vertex_colors.isfinite().all()
+    painted = paint_by_photo(mesh, photo, camera)
+    assert painted.texture is not None
+    # From the same side the picture is the photo; from the other one it is as the mirror image.
+    turned = torch.tensor([[1.0], [1.0], [-1.0]]) * rotation * torch.tensor([-1.0, 1.0, 1.0])
+    for view in (camera, camera._replace(rotation=turned)):
+        drawn = HardRenderer().render(painted, view, 64)
+        assert drawn.rgb is not None
+        inner = -torch.nn.functional.max_pool2d(-drawn.mask[None], 5, 1, 2)[0] > 0
+        inner[30:34] = False
+        assert inner.sum() > 200
+        difference = (drawn.rgb - photo).abs().amax(0)[inner]
+        assert (difference < 0.05).float().mean() > 0.95
+    away = paint_by_photo(mesh, photo, camera._replace(translation=torch.tensor([9.0, 9.0])))
+    assert away.texture is not None
+    assert away.texture.unique().tolist() == [0.5]
+    with pytest.raises(ValueError, match="needs a mesh with uv"):
+        paint_by_photo(mesh._replace(uv=None, uv_faces=None), photo, camera)
 
 
 def test_keypoints_are_drawn_at_their_pixels() -> None:
