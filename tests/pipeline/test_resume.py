@@ -85,6 +85,21 @@ def test_the_cost_of_training_outlives_a_kill_after_the_last_epoch(cache, tmp_pa
     assert all(value > 0 for value in json.loads(cost.read_text()).values())
 
 
+@pytest.mark.parametrize("left", [0, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_deleted_and_the_step_done_anew(cache, tmp_path, caplog, left):
+    settings = {"choice": None, "pose": PoseSettings(epochs=2, batch_size=BATCH)}
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at(patch, PoseEstimator, "training_step", BATCHES + 2)
+        with pytest.raises(Kill):
+            pipeline(tmp_path, cache, **settings).run()
+    (last,) = tmp_path.glob("heads/quaternion/*/last.ckpt")
+    content = last.read_bytes()
+    last.write_bytes(content[: round(left * len(content))])
+    metrics = pipeline(tmp_path, cache, **settings).run()
+    assert metrics["heads"]["quaternion"]["angle_deg"] > 0
+    assert any(str(last) in line and "is deleted" in line for line in caplog.messages)
+
+
 def test_the_cost_of_training_is_that_of_all_epochs():
     before = MeasureTraining(Path("cost.json"))
     before._times, before._steps, before._memory.peak = [0.1, 0.2, 0.3], 6, 2**20
