@@ -51,14 +51,13 @@ def fit(
         "enable_version_counter": False,
     }
     keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
-    draws = {"class_path": "kpose.callbacks.KeepRandomState"}
     logger = {"save_dir": str(folder), "name": "logs", "version": ""}
     trainer = {
         "accelerator": accelerator,
         "devices": 1,
         "enable_model_summary": False,
         "logger": {"class_path": "pytorch_lightning.loggers.TensorBoardLogger", "init_args": logger},
-        "callbacks": [keep, draws, *callbacks],
+        "callbacks": [keep, *callbacks],
         "log_every_n_steps": 10,
         **config["trainer"],
     }

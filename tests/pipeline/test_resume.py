@@ -9,9 +9,9 @@ import torch
 from pipeline.small import BATCH, BATCHES, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
 from transformers import ResNetBackbone, ResNetConfig
 
-from kpose.callbacks import KeepRandomState, MeasureTraining
+from kpose.callbacks import MeasureTraining
 from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
-from kpose.tasks import PoseEstimator, Reconstructor, ShapeAdaptation
+from kpose.tasks import PoseEstimator, Reconstructor, ShapeAdaptation, Task
 
 pytestmark = QUIET
 
@@ -55,11 +55,7 @@ MOMENTS = [
 def test_a_stage_goes_on_with_its_epoch_and_ends_the_same(stages, cache, tmp_path, monkeypatch):
     whole = pipeline(tmp_path / "whole", cache, **stages).run()
     started = []
-    monkeypatch.setattr(
-        KeepRandomState,
-        "on_train_epoch_start",
-        lambda self, trainer, module: started.append((type(module), trainer.current_epoch)),
-    )
+    monkeypatch.setattr(Task, "on_train_epoch_start", lambda self: started.append((type(self), self.current_epoch)))
     for task, call, epoch in MOMENTS:
         with pytest.MonkeyPatch.context() as patch:
             killed_at(patch, task, "training_step", call)
