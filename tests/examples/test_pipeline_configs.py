@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kpose.pipeline import Pipeline
-from kpose.pipeline.command import main
+from kpose.pipeline.command import main, pipeline_arguments
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs" / "pipeline"
 LAYERS = {
@@ -46,3 +46,13 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
     pipeline.heads["keypoint"]["init_args"].pop("template", None)
     pipeline.check()
     assert "keypoint" in pipeline.heads
+
+
+@pytest.mark.parametrize("name", [name for name, layers in LAYERS.items() if layers[0] == "cub-improved"])
+def test_a_configuration_is_whole_by_itself(name):
+    alone, layered = (
+        pipeline_arguments([*(f"--config={CONFIGS / layer}.yaml" for layer in layers), "--out=out"])
+        for layers in ([name], LAYERS[name])
+    )
+    assert alone == layered
+    assert pipeline_arguments(["--config", f"{CONFIGS / name}.yaml", "--out", "out"]) == alone
