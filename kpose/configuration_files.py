@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, get_loader, set_loader
 
-__all__ = ["BOUNDED_YAML", "instantiate", "parsing"]
+__all__ = ["BOUNDED_YAML", "instantiate", "load_yaml", "parsing"]
 
 BOUNDED_YAML = "kpose"
 DEEPEST = 50  # levels; jsonargparse recurses several calls for each

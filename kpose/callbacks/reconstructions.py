@@ -1,6 +1,8 @@
 """Pictures of what stage 2 learns: shapes, textures, and where the cameras stand."""
 
+import functools
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +12,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from kpose.callbacks.loggers import log_image, picture_loggers
+from kpose.files import write_file
 from kpose.geometry.rotation import matrix_to_viewpoint
 from kpose.reconstruction import Comparison
 from kpose.structures import Batch, Mesh
 from kpose.tasks import Reconstructor
-from kpose.visualization import from_pillow, image_grid, mesh_views
+from kpose.visualization import from_pillow, image_grid, mesh_views, to_pillow
 
 __all__ = ["LogReconstructions", "picture_azimuths", "picture_reconstruction"]
 
@@ -25,18 +28,20 @@ BAR = (235, 125, 40)
 class LogReconstructions(Callback):
     """Log the first training images with their masks, best renderings and shapes, and the cameras' azimuths.
 
-    Two sheets an epoch go to every logger that takes pictures: ``train/reconstructions``, one row an image (photo,
+    Two sheets go to every logger that takes pictures: ``train/reconstructions``, one row an image (photo,
     mask, rendering with the best camera, the shape from the side, the front and above), and ``train/azimuths``, a
-    histogram of the best cameras of all images whose cameras are known.
+    histogram of the best cameras of all images whose cameras are known. Nothing is drawn from random generators.
 
     Args:
         num_images: How many images are drawn, at most those of the first batch.
-        every_n_epochs: How many epochs lie between two sheets.
+        every_n_epochs: How many epochs lie between two sheets; the last epoch always has some.
+        folder: Where the latest sheets are also kept, as ``reconstructions.png`` and ``azimuths.png``.
     """
 
-    def __init__(self, num_images: int = 4, every_n_epochs: int = 1) -> None:
+    def __init__(self, num_images: int = 4, every_n_epochs: int = 1, folder: Path | None = None) -> None:
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
+        self.folder = folder
 
     def on_train_batch_end(
         self,
@@ -47,11 +52,13 @@ class LogReconstructions(Callback):
         batch_idx: int,
     ) -> None:
         """Draw and log the first batch."""
-        due = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
+        epoch = trainer.current_epoch
+        due = batch_idx == 0 and (epoch % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs)
         if not due or not isinstance(pl_module, Reconstructor):
             return
         loggers = picture_loggers(trainer)
-        if not loggers:
+        folder = self.folder if trainer.is_global_zero else None
+        if not loggers and folder is None:
             return
         comparison: Comparison = outputs["comparison"]
         faces = pl_module.reconstructor.faces
@@ -65,6 +72,10 @@ class LogReconstructions(Callback):
         for logger in loggers:
             for name, sheet in sheets.items():
                 log_image(logger, name, sheet, trainer.global_step)
+        if folder is not None:
+            for name, sheet in sheets.items():
+                path = Path(folder, f"{name.rpartition('/')[2]}.png")
+                write_file(path, functools.partial(to_pillow(sheet).save, format="png"))
 
 
 @torch.no_grad()

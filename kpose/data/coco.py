@@ -1,7 +1,7 @@
 """COCO's json files: which objects they annotate, and their segmentations as masks, without pycocotools."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,14 @@ class CocoObject:
         return decode_segmentation(self.segmentation, self.size)
 
 
-def read_coco(path: Path, category: str | None = None) -> list[CocoObject]:
+def read_coco(path: Path, category: str | None = None, *, faults: list[str] | None = None) -> list[CocoObject]:
     """List the objects of a COCO file.
 
     Args:
         path: File with ``images``, ``annotations`` and ``categories``.
         category: Name of the objects' category; not needed if the file has one category only.
+        faults: Takes a line for each object whose own entries are wrong, and it is left out; when None, the whole
+            file is refused for it.
 
     Returns:
         Objects with a segmentation, crowds left out, in the order of the file.
@@ -63,7 +65,7 @@ def read_coco(path: Path, category: str | None = None) -> list[CocoObject]:
     if not path.is_file():
         raise FileNotFoundError(f"read_coco needs {path}; there is no such file. Correct the path.")
     try:
-        return _objects(_read_json(path), path, category)
+        return _objects(_read_json(path), path, category, faults)
     except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"read_coco needs images, annotations and categories in COCO's form; got {path} with the fault "
@@ -80,7 +82,12 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401
         ) from error
 
 
-def _objects(content: Any, path: Path, category: str | None) -> list[CocoObject]:  # noqa: ANN401
+def _objects(
+    content: Any,  # noqa: ANN401
+    path: Path,
+    category: str | None,
+    faults: list[str] | None,
+) -> list[CocoObject]:
     images = {image["id"]: image for image in content["images"]}
     known = {entry["id"]: entry["name"] for entry in content.get("categories", ())}
     wanted = _category(path, known, category)
@@ -91,14 +98,31 @@ def _objects(content: Any, path: Path, category: str | None) -> list[CocoObject]
     ]
     counts: dict[Any, int] = {}
     for note in chosen:
-        counts[note["image_id"]] = counts.get(note["image_id"], 0) + 1
-    objects = []
-    for note in chosen:
+        counts[note.get("image_id")] = counts.get(note.get("image_id"), 0) + 1
+    several = {number for number, count in counts.items() if count > 1}
+    found = (_object(note, images, several, path, faults) for note in chosen)
+    return [thing for thing in found if thing is not None]
+
+
+def _object(
+    note: Mapping[str, Any],
+    images: Mapping[Any, Any],
+    several: Collection[Any],
+    path: Path,
+    faults: list[str] | None,
+) -> CocoObject | None:
+    """Describe an object; one with a fault is listed and gives None, or raises if there is no list."""
+    try:
         image = images[note["image_id"]]
         stem = Path(_file_name(image)).with_suffix("").as_posix()
-        name = stem if counts[note["image_id"]] == 1 else f"{stem}#{note['id']}"
-        objects.append(CocoObject(name, image["file_name"], note["segmentation"], _size(image)))
-    return objects
+        name = f"{stem}#{note['id']}" if note["image_id"] in several else stem
+        return CocoObject(name, image["file_name"], note["segmentation"], _size(image))
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        if faults is None:
+            raise
+        what = f"{path}: annotation {note.get('id')} of image {note.get('image_id')}"
+        faults.append(f"{what} is not in COCO's form ({type(error).__name__} {error})")
+        return None
 
 
 def _file_name(image: Mapping[str, Any]) -> str:

@@ -199,9 +199,9 @@ def list_coco(
         raise ValueError(f"read_folder needs COCO files for {SPLITS}; got {unknown}. Rename the splits.")
     folder = root / "images" if (root / "images").is_dir() else root
     entries: dict[str, FolderEntry] = {}
-    faults = []
+    faults: list[str] = []
     for split, path in files.items():
-        for thing in read_coco(Path(path), category):
+        for thing in read_coco(Path(path), category, faults=faults):
             if thing.name in entries:
                 faults.append(f"{folder / thing.file_name}: a second object has the name {thing.name}")
                 continue

@@ -6,16 +6,18 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+from yaml import YAMLError
 
 import kpose.data.data_modules
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose.backbones import Backbone
-from kpose.configuration_files import BOUNDED_YAML, instantiate, parsing
+from kpose.configuration_files import BOUNDED_YAML, instantiate, load_yaml, parsing
 from kpose.messages import one_line
 from kpose.pipeline.run import Pipeline
 
@@ -67,15 +69,41 @@ def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose 
     """
     parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False, parser_mode=BOUNDED_YAML)
     parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
+    parser.add_argument("--base", type=str, help="In a file: the one beside it that it is layered over.")
     for name, kind in PARTS.items():
         parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
         (parser.groups or {})[name].title = TITLES[name]  # else the first line of the class's documentation
     parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
     with parsing():
-        parsed = parser.parse_args(None if args is None else list(args))
+        parsed = parser.parse_args(_with_bases(sys.argv[1:] if args is None else args))
         arguments: dict[str, Any] = instantiate(parser, parsed).as_dict()
-    arguments.pop("config", None)
+    for name in ("config", "base"):
+        arguments.pop(name, None)
     return arguments | _configurations(parser, parsed)
+
+
+def _with_bases(args: Sequence[str]) -> list[str]:
+    """Put before each configuration file those that it is layered over."""
+    whole: list[str] = []
+    for place, word in enumerate(args):
+        if word.startswith("--config="):
+            whole += [f"--config={base}" for base in _bases(Path(word.partition("=")[2]))]
+        elif word == "--config" and place + 1 < len(args):
+            whole += [f"--config={base}" for base in _bases(Path(args[place + 1]))]
+        whole.append(word)
+    return whole
+
+
+def _bases(path: Path, known: tuple[Path, ...] = ()) -> list[Path]:
+    """List what a file is layered over, the lowest first; what cannot be read is told by the parser."""
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError):
+        return []
+    name = content.get("base") if isinstance(content, dict) else None
+    if not isinstance(name, str) or (base := path.parent / name) in known:
+        return []
+    return [*_bases(base, (*known, base)), base]
 
 
 def _complain(error: Exception, code: int) -> int:

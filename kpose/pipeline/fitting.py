@@ -1,12 +1,16 @@
 """Training by ``kpose fit``, resumed where it was interrupted."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kpose.files import write_text
 from kpose.inference.checkpoint import load_checkpoint
+from kpose.messages import one_line
 from kpose.network import PoseNetwork
 from kpose.pipeline.folder import CHECKPOINT, SCORES
 from kpose.training import run_lightning
@@ -14,6 +18,8 @@ from kpose.training import run_lightning
 __all__ = ["fit", "fit_and_score", "trained_network"]
 
 CONFIG = "fit.json"
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -28,7 +34,8 @@ def fit(
 
     Args:
         config: Configurations ``model``, ``data`` and ``trainer``.
-        folder: Where the checkpoint, ``fit.json`` and the logs go; a checkpoint that is there is resumed.
+        folder: Where the checkpoint, ``fit.json`` and the logs go; a checkpoint that is there is resumed, unless it
+            is damaged.
         callbacks: Configurations of callbacks.
         seed: Of everything.
         accelerator: What Lightning computes on.
@@ -44,20 +51,19 @@ def fit(
         "enable_version_counter": False,
     }
     keep = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": checkpoint}
-    draws = {"class_path": "kpose.callbacks.KeepRandomState"}
     logger = {"save_dir": str(folder), "name": "logs", "version": ""}
     trainer = {
         "accelerator": accelerator,
         "devices": 1,
         "enable_model_summary": False,
         "logger": {"class_path": "pytorch_lightning.loggers.TensorBoardLogger", "init_args": logger},
-        "callbacks": [keep, draws, *callbacks],
+        "callbacks": [keep, *callbacks],
         "log_every_n_steps": 10,
         **config["trainer"],
     }
     whole = {"seed_everything": seed, **config, "trainer": trainer}
     last = folder / CHECKPOINT
-    if last.exists():
+    if _sound(last):
         whole["ckpt_path"] = str(last)
     path = folder / CONFIG
     write_text(path, json.dumps(whole, indent=2, default=str))
@@ -105,6 +111,23 @@ def trained_network(checkpoint: Path) -> PoseNetwork:
     config = json.loads(checkpoint.with_name(CONFIG).read_text())
     modules = sorted({path.rpartition(".")[0] for path in _class_paths(config["model"]) if "." in path})
     return load_checkpoint(checkpoint, trusted_modules=modules)[0]
+
+
+def _sound(checkpoint: Path) -> bool:
+    """Tell whether there is a checkpoint to resume; one that is damaged is deleted."""
+    if not checkpoint.exists():
+        return False
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch's readers raise whatever their parsers do
+        _log.warning(
+            "%s: it is damaged (%s) and is deleted; its training begins anew.", checkpoint, one_line(error)[:200]
+        )
+        checkpoint.unlink()
+        return False
+    return True
 
 
 def _class_paths(config: object) -> Iterator[str]:

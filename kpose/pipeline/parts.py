@@ -27,6 +27,7 @@ from kpose.templates import bird, load_template
 
 __all__ = ["PipelineParts", "check_seed"]
 
+SHEETS = 5  # of what stage 2 learns, about
 RECONSTRUCTOR = {"class_path": "kpose.reconstruction.MeshReconstructor"}
 
 
@@ -117,7 +118,7 @@ class PipelineParts:
         nowhere = Path("nowhere")
         if self.reconstruction is not None:
             build(Task, self._reconstruction_task(nowhere), "reconstruction.model")
-            for callback in self._reconstruction_callbacks():
+            for callback in self._reconstruction_callbacks(nowhere):
                 build(Callback, callback, "reconstruction")
         if self.adaptation is not None:
             head = next(iter(self.heads.values()))
@@ -210,12 +211,16 @@ class PipelineParts:
         }
         return {"class_path": "kpose.tasks.Reconstructor", "init_args": model}
 
-    def _reconstruction_callbacks(self) -> list[dict[str, Any]]:
+    def _reconstruction_callbacks(self, folder: Path) -> list[dict[str, Any]]:
         """Give the configurations of what goes along with stage 2."""
         settings = self.reconstruction
         assert settings is not None
         prune = {"epoch": settings.prune_epoch, "keep": settings.keep, "min_angle_deg": settings.min_angle_deg}
-        return [{"class_path": "kpose.callbacks.PruneCameras", "init_args": prune}]
+        draw = {"every_n_epochs": max(1, settings.epochs // SHEETS), "folder": str(folder)}
+        return [
+            {"class_path": "kpose.callbacks.PruneCameras", "init_args": prune},
+            {"class_path": "kpose.callbacks.LogReconstructions", "init_args": draw},
+        ]
 
     def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
         """Give the configuration of a head's training."""

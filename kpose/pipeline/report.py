@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,18 @@ from torch.utils.data import Dataset
 from kpose.files import write_text
 from kpose.pipeline.fitting import trained_network
 from kpose.structures import Batch, Camera, Mesh, Template
+from kpose.tasks import Reconstructor
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.visualization import image_grid, overlay_mesh, to_pillow
 
 __all__ = ["write_report"]
 
 PICTURES = 8
+MOST_PROBLEMS = 100
+SHEETS = {
+    "reconstructions.png": "Stage 2: photo, mask, rendering under the best camera, and the shape from three sides",
+    "azimuths.png": "Stage 2: azimuths of the best cameras",
+}
 STYLE = (
     "body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:right}"
@@ -43,6 +49,7 @@ def write_report(
     cameras: Path,
     template: Template,
     checkpoints: Mapping[str, Path],
+    reconstruction: Path | None = None,
 ) -> None:
     """Write ``report.html``, which needs no other file.
 
@@ -51,15 +58,21 @@ def write_report(
         metrics: What the pipeline measured.
         data: Data module of the pictures.
         cameras: File of the training images' cameras.
-        template: Mean shape that is drawn.
+        template: Mean shape that is drawn where there is no stage 2.
         checkpoints: Trained heads.
+        reconstruction: Checkpoint of stage 2, if it was run, with the sheets of its training beside it.
     """
     mesh = Mesh(template.vertices, template.faces)
     parts = [f"<h1>kpose pipeline</h1>{_tables(metrics)}"]
-    parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh))
+    task = None
+    if reconstruction is not None:
+        task = Reconstructor.load_from_checkpoint(reconstruction, map_location="cpu", weights_only=True).eval()
+        parts.append(_stage_2(reconstruction.parent))
+    parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh, task))
     held_out = data.dataset(data.test_split)
     for name, checkpoint in checkpoints.items():
         parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, checkpoint))
+    parts.append(_left_out(getattr(data.dataset("train"), "problems", ())))
     page = f"<!doctype html><meta charset=utf-8><title>kpose pipeline</title><style>{STYLE}</style>" + "".join(
         parts
     )
@@ -84,10 +97,28 @@ def _tables(metrics: Mapping[str, Any]) -> str:
     return f"{cameras}<h2>Heads on held-out images</h2><table><tr><th>head</th>{header}</tr>{body}</table>"
 
 
-def _training(data: Any, cameras: Path, mesh: Mesh) -> str:  # noqa: ANN401
+def _stage_2(folder: Path) -> str:
+    """Show the last sheets of stage 2; runs of earlier versions have left none."""
+    found = [(title, folder / name) for name, title in SHEETS.items() if (folder / name).is_file()]
+    return "".join(f"<h2>{title}</h2>{_image(path.read_bytes())}" for title, path in found)
+
+
+def _left_out(problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in problems[:MOST_PROBLEMS])
+    more = len(problems) - MOST_PROBLEMS
+    rest = f"<p>And {more} more.</p>" if more > 0 else ""
+    return f"<h2>Images that are left out</h2><p>{len(problems)} in all.</p><ul>{lines}</ul>{rest}"
+
+
+def _training(data: Any, cameras: Path, mesh: Mesh, task: Callable[[Tensor], Any] | None) -> str:  # noqa: ANN401
     table = multiplex_of(data, file=cameras)
     pictures = []
     for item in _spread(data.dataset("train")):
+        if task is not None:
+            with torch.no_grad():
+                mesh = Mesh(task(item["image"][None]).vertices[0], mesh.faces)
         batch = Batch(**{name: item[name][None] for name in ("index",)}, crop=_lifted(item["crop"]))  # type: ignore[typeddict-item]
         pictures.append(_overlay(item["image"], mesh, Camera(*(part[0] for part in table.labels(batch)))))
     return _sheet(pictures)
@@ -126,4 +157,8 @@ def _overlay(image: Tensor, mesh: Mesh, camera: Camera) -> Tensor:
 def _sheet(pictures: Sequence[Tensor]) -> str:
     file = io.BytesIO()
     to_pillow(image_grid(pictures, columns=4)).save(file, "png")
-    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}" alt="overlays">'
+    return _image(file.getvalue())
+
+
+def _image(png: bytes) -> str:
+    return f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="pictures">'

@@ -82,7 +82,15 @@ class Pipeline(PipelineParts):
             self.results.publish(checkpoints[name], f"{name}.ckpt")
         self.results.publish(cameras.file, CAMERAS)
         write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
-        write_report(self.results.root, metrics, self.data_module(), cameras.file, self._template(), checkpoints)
+        write_report(
+            self.results.root,
+            metrics,
+            self.data_module(),
+            cameras.file,
+            self._template(),
+            checkpoints,
+            cameras.reconstruction,
+        )
         return metrics
 
     def learn_cameras(self) -> TrainingCameras:
@@ -222,7 +230,7 @@ class Pipeline(PipelineParts):
                 "trainer": {"max_epochs": settings.epochs},
             },
             folder,
-            self._reconstruction_callbacks(),
+            self._reconstruction_callbacks(folder),
             seed=self.seed,
             accelerator=self.accelerator,
         ).model

@@ -1,7 +1,6 @@
 """Cameras of many images in one small file, found by the names of the images."""
 
 import json
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kpose.files import parse_json
+from kpose.files import parse_json, write_file
 
 __all__ = ["read_camera_table", "write_camera_table"]
 
@@ -21,9 +20,7 @@ def write_camera_table(path: Path, names: Sequence[str], tensors: dict[str, Tens
     """Write a table to a safetensors file, whole or not at all."""
     metadata = {"format": FORMAT, "names": json.dumps(list(names))}
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    write_file(path, lambda fresh: fresh.write_bytes(content))
 
 
 def read_camera_table(path: Path) -> tuple[list[str], dict[str, Tensor]]:

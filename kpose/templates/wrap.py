@@ -18,6 +18,7 @@ STAGES = 80  # from ellipsoid to solid
 LATER = 8  # at the solid
 FINISH = 30  # after vertices have been taken away
 FINER = 1.2  # times as many faces on the way as in the end
+LARGEST = 20_000  # vertices; more take memory without end
 MOST_VERTICES = 12  # on the way, times as many as in the end
 MOST_OFF = 0.1  # of the surface from the solid, as a share of its longest side
 _DIGITS = 5  # vertices are rounded, so that they do not depend on the machine's last bits
@@ -54,14 +55,15 @@ def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> T
 
     Args:
         solid: Solid in one piece, without handles and cavities.
-        num_vertices: Number of vertices, at least 50; it may be one less.
-        size: Longest side of the template's bounding box, in object units.
+        num_vertices: Number of vertices, from 50 to 20,000; it may be one less.
+        size: Longest side of the template's bounding box, in object units, positive.
 
     Returns:
         Template without parts, its bounding box about the origin; float32.
 
     Raises:
-        ValueError: If there are too few vertices, or if the surface does not get close to the solid.
+        ValueError: If there are too few or too many vertices, if ``size`` is not positive, or if the surface does
+            not get close to the solid.
 
     Example:
         >>> axis = torch.linspace(-1.5, 1.5, 16, dtype=torch.float64)
@@ -72,6 +74,10 @@ def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> T
     """
     if num_vertices < 50:
         raise ValueError(f"wrap_solid needs at least 50 vertices; got {num_vertices}. Ask for more.")
+    if num_vertices > LARGEST:
+        raise ValueError(f"wrap_solid needs at most {LARGEST} vertices; got {num_vertices}. Ask for fewer.")
+    if not 0 < size < math.inf:
+        raise ValueError(f"wrap_solid needs a positive size; got {size}. Change it.")
     if not (solid.distance < 0).any():
         raise ValueError("wrap_solid needs a solid with an inside; got none. Ask for a finer grid.")
     low, high = solid.box()

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from reconstruction.scenes import SIZE, birds
 from reconstruction.training import QUIET, Data, task, trainer
@@ -45,13 +46,30 @@ def test_tensorboard_gets_two_sheets(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logger = TensorBoardLogger(tmp_path, name="", version="run")
-    callback = LogReconstructions(num_images=2, every_n_epochs=2)
-    trainer(tmp_path, max_epochs=2, logger=logger, callbacks=[callback]).fit(task(), Data())
+    callback = LogReconstructions(num_images=2, every_n_epochs=3)
+    trainer(tmp_path, max_epochs=3, logger=logger, callbacks=[callback]).fit(task(), Data())
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0}).Reload()
     assert sorted(events.Tags()["images"]) == ["train/azimuths", "train/reconstructions"]
-    assert len(events.Images("train/reconstructions")) == 1
+    assert len(events.Images("train/reconstructions")) == 2  # of the first epoch and of the last
 
 
 def test_other_loggers_are_passed_over(tmp_path):
     trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[LogReconstructions()]).fit(task(), Data())
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_the_latest_sheets_are_kept_and_nothing_is_drawn_by_chance(tmp_path):
+    for folder in (None, tmp_path / "sheets"):
+        torch.manual_seed(5)
+        drawn = LogReconstructions(num_images=2, every_n_epochs=9, folder=folder)
+        trainer(tmp_path, max_epochs=2, callbacks=[drawn]).fit(task(), Data(shuffle=True))
+        after = torch.rand(2)
+        expected = after if folder is None else expected
+        assert torch.equal(after, expected)
+    sheets = {}
+    for path in (tmp_path / "sheets").iterdir():
+        with Image.open(path) as picture:
+            sheets[path.name] = picture.size
+    assert sheets.keys() == {"reconstructions.png", "azimuths.png"}
+    assert sheets["azimuths.png"] == (360, 160)
+    assert sheets["reconstructions.png"][0] >= 6 * SIZE

@@ -269,6 +269,23 @@ def test_coco_file_for_each_split_and_bad_entries(tmp_path):
         read_folder(tmp_path, {"dev": files["train"]})
 
 
+def test_bad_entries_of_a_coco_file_are_listed_and_the_others_used(tmp_path):
+    names = ["x", "y", "z"]
+    for name in names:
+        write_pair(tmp_path, name)
+    path = coco(tmp_path, names)
+    content = json.loads(path.read_text())
+    del content["images"][1]["width"]
+    content["annotations"][2]["image_id"] = 99
+    path.write_text(json.dumps(content))
+    notes = read_folder(tmp_path, path)
+    assert notes.names == ("x",)
+    assert notes.problems == (
+        f"{path}: annotation 8 of image 1 is not in COCO's form (KeyError 'width')",
+        f"{path}: annotation 9 of image 99 is not in COCO's form (KeyError 99)",
+    )
+
+
 def test_data_module_batches(root):
     data = FolderDataModule(root, image_size=16, batch_size=2, val_share=0.25, color=0.1)
     data.setup("fit")

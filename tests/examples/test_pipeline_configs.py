@@ -1,12 +1,13 @@
 """The configurations of the pipeline: each is understood whole, and names heads and stages that can be built."""
 
+import dataclasses
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from kpose.pipeline import Pipeline
-from kpose.pipeline.command import main
+from kpose.pipeline.command import main, pipeline_arguments
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs" / "pipeline"
 LAYERS = {
@@ -42,7 +43,18 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
     # Heads are built for a backbone that needs no weights; the data and the mean shape are the reader's.
     pipeline.template = None
     pipeline.backbone = {"class_path": "TinyBackbone"}
+    pipeline.pose = dataclasses.replace(pipeline.pose, cached_views=0)
     pipeline.heads["keypoint"]["init_args"].pop("template", None)
     monkeypatch.setattr(pipeline, "data_module", Mock())
     pipeline.check()
     assert "keypoint" in pipeline.heads
+
+
+@pytest.mark.parametrize("name", [name for name, layers in LAYERS.items() if layers[0] == "cub-improved"])
+def test_a_configuration_is_whole_by_itself(name):
+    alone, layered = (
+        pipeline_arguments([*(f"--config={CONFIGS / layer}.yaml" for layer in layers), "--out=out"])
+        for layers in ([name], LAYERS[name])
+    )
+    assert alone == layered
+    assert pipeline_arguments(["--config", f"{CONFIGS / name}.yaml", "--out", "out"]) == alone

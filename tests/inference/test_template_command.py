@@ -63,3 +63,20 @@ def test_wrong_arguments(arguments):
     with pytest.raises(SystemExit) as info:
         main([*arguments, "--out", "a.safetensors"])
     assert info.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--size", "0", "a positive size; got 0"),
+        ("--size", "-1", "a positive size; got -1"),
+        ("--size", "inf", "a positive size; got inf"),
+        ("--vertices", "500000", "at most 20000 vertices; got 500000"),
+        ("--vertices", "4", "at least 50 vertices; got 4"),
+    ],
+)
+def test_measures_that_make_no_template(option, value, message, tmp_path, capsys):
+    assert main([*BODY, f"{option}={value}", "--out", str(tmp_path / "dog.safetensors")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())

@@ -37,6 +37,8 @@ def test_a_photo_that_is_cut_short_is_left_out_of_all_stages(root, tmp_path, cap
     with caplog.at_level(logging.WARNING):
         metrics = pipeline(tmp_path / "out", tmp_path, data=folder(root)).run()
     assert metrics["heads"]["quaternion"]["iou"] >= 0
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count(f"<li>{photo}: it cannot be read") == 1
     told = [line for line in caplog.messages if "03.jpg" in line]
     assert len(told) == 1
     assert "it cannot be read (image file is truncated" in told[0]

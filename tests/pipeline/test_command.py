@@ -145,3 +145,11 @@ def test_a_value_that_a_class_of_settings_refuses_is_one_line(config, capsys):
     assert main(["--config", str(config), "--out", "out"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "epochs" in line
+
+
+def test_files_that_are_layered_over_each_other_or_over_nothing_give_one_line(config, capsys):
+    for base in ("config.yaml", "nowhere.yaml"):
+        config.with_name("config.yaml").write_text(f"base: {base}\n")
+        assert main(["--config", str(config), "--out", "out"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("kpose pipeline: ")

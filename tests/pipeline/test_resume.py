@@ -9,9 +9,9 @@ import torch
 from pipeline.small import BATCH, BATCHES, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
 from transformers import ResNetBackbone, ResNetConfig
 
-from kpose.callbacks import KeepRandomState, MeasureTraining
+from kpose.callbacks import MeasureTraining
 from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
-from kpose.tasks import PoseEstimator, Reconstructor, ShapeAdaptation
+from kpose.tasks import PoseEstimator, Reconstructor, ShapeAdaptation, Task
 
 pytestmark = QUIET
 
@@ -55,11 +55,7 @@ MOMENTS = [
 def test_a_stage_goes_on_with_its_epoch_and_ends_the_same(stages, cache, tmp_path, monkeypatch):
     whole = pipeline(tmp_path / "whole", cache, **stages).run()
     started = []
-    monkeypatch.setattr(
-        KeepRandomState,
-        "on_train_epoch_start",
-        lambda self, trainer, module: started.append((type(module), trainer.current_epoch)),
-    )
+    monkeypatch.setattr(Task, "on_train_epoch_start", lambda self: started.append((type(self), self.current_epoch)))
     for task, call, epoch in MOMENTS:
         with pytest.MonkeyPatch.context() as patch:
             killed_at(patch, task, "training_step", call)
@@ -83,6 +79,21 @@ def test_the_cost_of_training_outlives_a_kill_after_the_last_epoch(cache, tmp_pa
     pipeline(tmp_path, cache, choice=None, pose=PoseSettings(epochs=2, batch_size=BATCH)).run()
     (cost,) = tmp_path.glob("heads/quaternion/*/cost.json")
     assert all(value > 0 for value in json.loads(cost.read_text()).values())
+
+
+@pytest.mark.parametrize("left", [0, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_deleted_and_the_step_done_anew(cache, tmp_path, caplog, left):
+    settings = {"choice": None, "pose": PoseSettings(epochs=2, batch_size=BATCH)}
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at(patch, PoseEstimator, "training_step", BATCHES + 2)
+        with pytest.raises(Kill):
+            pipeline(tmp_path, cache, **settings).run()
+    (last,) = tmp_path.glob("heads/quaternion/*/last.ckpt")
+    content = last.read_bytes()
+    last.write_bytes(content[: round(left * len(content))])
+    metrics = pipeline(tmp_path, cache, **settings).run()
+    assert metrics["heads"]["quaternion"]["angle_deg"] > 0
+    assert any(str(last) in line and "is deleted" in line for line in caplog.messages)
 
 
 def test_the_cost_of_training_is_that_of_all_epochs():

@@ -59,6 +59,8 @@ def test_all_stages_leave_their_results(whole):
         assert 0 < scores["angle_deg"] < 180
         assert 0 <= scores["iou"] < 1
     assert (out / "report.html").stat().st_size > 10_000
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 + 1 + 2  # stage 2, training images, heads
     for name in ("cameras", "choice", "reconstruction"):
         for path in (out / name).glob("*/cameras.safetensors"):
             table = CameraMultiplex(torch.arange(IMAGES))
