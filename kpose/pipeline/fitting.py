@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def fit(
         whole["ckpt_path"] = str(last)
     path = folder / CONFIG
     write_text(path, json.dumps(whole, indent=2, default=str))
+    # What an interrupted run left belongs there, and so does the configuration.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     return run_lightning(["fit", "--config", str(path)], overwrite=True)
 
 
