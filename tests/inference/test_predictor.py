@@ -220,7 +220,11 @@ def test_a_reconstructor_gives_shape_and_texture() -> None:
 def test_without_a_reconstructor_the_shape_is_the_template_s(predictor: Predictor) -> None:
     [found] = predictor(noise())
     assert torch.equal(found.mesh.vertices, predictor.network.vertices)
-    assert found.mesh.uv is found.mesh.uv_faces is found.mesh.texture is None
+    assert found.mesh.texture is None
+    painted = found.colored_mesh
+    assert painted.texture is not None
+    assert painted.texture.std() > 0.01
+    assert torch.equal(painted.vertices, found.mesh.vertices)
 
 
 def test_sizes_must_be_positive(predictor: Predictor) -> None:
