@@ -66,9 +66,8 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     metrics = json.loads((out / "metrics.json").read_text())
     results = {}
     for head, scores in metrics["heads"].items():
-        predictor = Predictor.from_checkpoint(
-            out / f"{head}.ckpt", segmenter=None
-        )  # the pictures are crops already
+        # Without a segmenter: the pictures are crops already.
+        predictor = Predictor.from_checkpoint(out / f"{head}.ckpt", segmenter=None)
         found = predictor(photos)
         results[head] = HeadResult(scores["angle_deg"], scores["angle_deg_median"], scores["iou"], found)
         say(f"{head}: {scores['angle_deg']:.1f}° mean angular error, IoU {scores['iou']:.3f}")

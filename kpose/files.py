@@ -17,9 +17,8 @@ __all__ = [
 
 LONGEST_NAME = 100
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
-DEVICES = re.compile(
-    r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE
-)  # of Windows, whatever the ending
+# Of Windows, whatever the ending.
+DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written

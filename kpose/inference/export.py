@@ -29,8 +29,8 @@ __all__ = ["save_mesh", "to_trimesh"]
 
 Array = NDArray[Any]
 
-# Rows are the file's axes: x stays, y is kpose's z, z is kpose's -y.
 CLAY = (0.48, 0.54, 0.60)  # linear; that of a mesh which has no colours of its own
+# Rows are the file's axes: x stays, y is kpose's z, z is kpose's -y.
 Y_UP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 
 

@@ -159,9 +159,8 @@ class CameraMultiplex(nn.Module):
         """
         residuals = self.residual[rows] if residuals is None else residuals
         base = Camera(self.scale[rows], self.translation[rows], self.rotation[rows])
-        with torch.autocast(
-            base.scale.device.type, enabled=False
-        ):  # bfloat16 rounds rotations to a third of a degree
+        # In bfloat16 rotations are rounded to a third of a degree.
+        with torch.autocast(base.scale.device.type, enabled=False):
             return turn_cameras(base, residuals, self.ranges, gain)
 
     def in_crop(

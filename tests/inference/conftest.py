@@ -3,11 +3,14 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kpose.backbones import TinyBackbone
 from kpose.heads import KeypointHead, QuaternionHead
+from kpose.inference.command import main
 from kpose.tasks import PoseEstimator
 
 TINY = {
@@ -22,6 +25,17 @@ HEADS = {
     },
     "quaternion": {"class_path": "kpose.heads.QuaternionHead"},
 }
+
+
+def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
+    """Make a photo of noise, of a width and height."""
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
+    """Call ``kpose predict``."""
+    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
 
 
 def build_task(head: str) -> PoseEstimator:

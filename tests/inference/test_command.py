@@ -7,19 +7,14 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from inference.conftest import call, picture
 from PIL import Image
 
 import kpose
 from kpose.geometry.rotation import quaternion_to_matrix
 from kpose.inference import Predictor
-from kpose.inference.command import main
 from kpose.inference.record import reconstruction_record
 from kpose.inference.results import output_names
-
-
-def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
-    random = np.random.default_rng(seed)
-    return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 @pytest.fixture
@@ -27,10 +22,6 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "robin.png"
     picture().save(path)
     return path
-
-
-def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
-    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
 
 
 @pytest.mark.parametrize("head", ["keypoint", "quaternion"])

@@ -4,24 +4,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from inference.conftest import call, picture
 from PIL import Image
 
 from kpose.geometry.camera import apply_crop
 from kpose.inference import Predictor, prediction_sheet
-from kpose.inference.command import main
 from kpose.inference.sheet import sheet_row
 from kpose.structures import Mesh
 from kpose.visualization import draw_keypoints, from_pillow
 
 KEYPOINT_COLUMNS = ["photo", "keypoints", "overlay", "as seen", "from the right", "from above"]
-
-
-def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
-    random = np.random.default_rng(seed)
-    return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 @pytest.fixture
@@ -33,10 +27,6 @@ def photos(tmp_path: Path) -> Path:
         picture(size, number).save(folder / f"{number}.png")
     (folder / "0b.png").write_text("no picture")
     return folder
-
-
-def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
-    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
 
 
 def size_of(path: Path) -> tuple[int, int]:
