@@ -23,7 +23,7 @@ UNSCORED = UNRELATED | {"test_split"}
 
 
 class TrainingCameras(NamedTuple):
-    """Cameras of the training images, as stages 1 and 2 left them."""
+    """Cameras that heads are trained on."""
 
     file: Path
     """File of the table (see `kpose.reconstruction.CameraMultiplex.save`)."""
@@ -31,12 +31,11 @@ class TrainingCameras(NamedTuple):
     """All settings that they depend on."""
     errors: dict[str, float] | None
     """Mean angles to the true cameras, in degrees, where those are known (see `multiplex_error`)."""
-    searched_errors: dict[str, float] | None
-    """The same by the silhouettes alone, before any choice."""
+    steps: dict[str, dict[str, float] | None]
+    """The same after each step before: ``searched_cameras``, by silhouettes, and, where there were such steps,
+    ``chosen_cameras``, by appearance, and ``reranked_cameras``, with the part of heads."""
     reconstruction: Path | None
     """Checkpoint of stage 2, whose shapes the cameras see; None where they see the mean shape."""
-    chosen_errors: dict[str, float] | None = None
-    """Errors before a head has voted among the cameras; None where none has."""
 
 
 class ResultFolder:

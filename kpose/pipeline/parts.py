@@ -93,11 +93,12 @@ class PipelineParts:
                 "Pipeline needs the shapes of stage 2 to adapt them to heads; got no `reconstruction`. Give it, "
                 "or leave `adaptation` out."
             )
-        if self.rerank is not None and self.rerank.head not in self.heads:
-            raise ValueError(
-                f"Pipeline needs the head that reranks cameras among its heads {list(self.heads)}; got "
-                f"{self.rerank.head!r}. Name one of them."
-            )
+        for name in () if self.rerank is None else self.rerank.heads:
+            if name not in self.heads:
+                raise ValueError(
+                    f"Pipeline needs heads that rerank cameras among its heads {list(self.heads)}; got {name!r}. "
+                    "Name some of them."
+                )
         check_seed("Pipeline", self.seed)
         self._template()
         data = self.data_module()
@@ -122,7 +123,7 @@ class PipelineParts:
                 build(Callback, callback, "reconstruction")
         if self.adaptation is not None:
             head = next(iter(self.heads.values()))
-            cameras = TrainingCameras(nowhere, {}, None, None, nowhere)
+            cameras = TrainingCameras(nowhere, {}, None, {}, nowhere)
             build(Task, self._adaptation_task(head, cameras, nowhere), "adaptation.model")
 
     @property
@@ -167,7 +168,7 @@ class PipelineParts:
         Returns:
             Settings of the stages by their names; None for those that are left out.
         """
-        stages = ("search", "choice", "reconstruction", "rerank", "pose", "adaptation")
+        stages = ("search", "choice", "rerank", "reconstruction", "pose", "adaptation")
         told = {name: getattr(self, name) for name in stages}
         plain: dict[str, Any] = json.loads(
             json.dumps({k: None if v is None else dataclasses.asdict(v) for k, v in told.items()})
@@ -206,7 +207,8 @@ class PipelineParts:
             "cameras": str(cameras),
             "template": self._template_file,
             "render_size": self.reconstruction.render_size,
-            "rescore": self.choice is None,  # a choice knows more than how well an image is explained
+            # Appearance and heads know more than how well an image is explained.
+            "rescore": self.choice is None and self.rerank is None,
             **self.reconstruction.model,
         }
         return {"class_path": "kpose.tasks.Reconstructor", "init_args": model}

@@ -81,7 +81,7 @@ def write_report(
 
 def _tables(metrics: Mapping[str, Any]) -> str:
     rows = []
-    for stage in ("searched_cameras", "chosen_cameras", "cameras"):
+    for stage in ("searched_cameras", "chosen_cameras", "reranked_cameras", "cameras"):
         for key, value in (metrics.get(stage) or {}).items():
             rows.append(f"<tr><td>{stage.replace('_', ' ')}, {key}</td><td>{value:.1f}</td></tr>")
     cameras = f"<h2>Cameras of the training images</h2><table>{''.join(rows)}</table>" if rows else ""

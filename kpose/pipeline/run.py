@@ -16,7 +16,7 @@ from kpose.pipeline.fitting import fit, fit_and_score
 from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, UNSCORED, TrainingCameras
 from kpose.pipeline.parts import PipelineParts
 from kpose.pipeline.report import write_report
-from kpose.pipeline.reranking import count_votes
+from kpose.pipeline.reranking import admit_cameras, agreed_cameras, count_votes, predicted_rotations
 from kpose.pipeline.search import PARTIAL, run_search
 from kpose.reconstruction import CameraMultiplex
 from kpose.tasks import choose_cameras, training_views
@@ -28,7 +28,8 @@ __all__ = ["Pipeline"]
 class Pipeline(PipelineParts):
     """Learn poses of a category from images, masks and a mean shape.
 
-    Stage 1 searches cameras by silhouette and may choose among them by appearance; stage 2, which may be left out,
+    Stage 1 searches cameras by silhouette and may choose among them by appearance and by what heads, trained on
+    other images, make of that choice; stage 2, which may be left out,
     learns shape and texture and refines the cameras; stage 3 trains pose heads on the best camera of every image;
     stage 4, which may be left out, adapts the shapes to each head's cameras.
     Each result lies in a folder of ``out`` named by a digest of the settings it depends on: a run that is repeated
@@ -43,7 +44,7 @@ class Pipeline(PipelineParts):
         search: Stage 1.
         choice: The choice by appearance; None leaves it out, as the paper does.
         reconstruction: Stage 2; None leaves it out.
-        rerank: The vote of a head among the cameras that it will be trained on; None leaves it out.
+        rerank: The part of cross-validated heads in the choice of cameras; None leaves it out.
         pose: Stage 3.
         adaptation: Stage 4; None leaves it out.
         seed: Of everything.
@@ -69,11 +70,9 @@ class Pipeline(PipelineParts):
         cameras = self.learn_cameras()
         metrics: dict[str, Any] = {
             "cameras": cameras.errors,
-            "searched_cameras": cameras.searched_errors,
+            **cameras.steps,
             "heads": {},
         }
-        if self.rerank is not None:
-            metrics["chosen_cameras"] = cameras.chosen_errors
         checkpoints = {}
         for name in self.heads:
             place = self.train_head(name, cameras)
@@ -102,7 +101,7 @@ class Pipeline(PipelineParts):
         made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
         made |= {"search": dataclasses.asdict(self.search), **contents(self.data_module(), self.template)}
         folder = self.results.step("cameras", made, self._search, unrelated=UNSCORED)
-        searched, checkpoint = camera_errors(self.data_module(), folder / CAMERAS), None
+        steps = {"searched_cameras": camera_errors(self.data_module(), folder / CAMERAS)}
         if self.choice is not None:
             made |= {
                 "backbone": self.backbone,
@@ -111,6 +110,11 @@ class Pipeline(PipelineParts):
                 **self._views(),
             }
             folder = self._choose(made, folder)
+            steps["chosen_cameras"] = camera_errors(self.data_module(), folder / CAMERAS)
+        if self.rerank is not None:
+            made, folder = self._rerank(made, folder)
+            steps["reranked_cameras"] = camera_errors(self.data_module(), folder / CAMERAS)
+        checkpoint = None
         if self.reconstruction is not None:
             made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
             made |= self._views()
@@ -118,8 +122,7 @@ class Pipeline(PipelineParts):
             folder = self.results.step("reconstruction", made, reconstruct, unrelated=UNSCORED)
             checkpoint = folder / CHECKPOINT
         errors = camera_errors(self.data_module(), folder / CAMERAS)
-        cameras = TrainingCameras(folder / CAMERAS, made, errors, searched, checkpoint)
-        return cameras if self.rerank is None else self._rerank(cameras)
+        return TrainingCameras(folder / CAMERAS, made, errors, steps, checkpoint)
 
     def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> Path:
         """Train and score a head, unless that is done.
@@ -173,50 +176,60 @@ class Pipeline(PipelineParts):
 
         return self.results.step("choice", made, choose, unrelated=UNSCORED)
 
-    def _rerank(self, chosen: TrainingCameras) -> TrainingCameras:
-        """Let a head vote among the cameras of images that it was not trained on, and train it on the outcome."""
+    def _rerank(self, made: Mapping[str, Any], chosen: Path) -> tuple[dict[str, Any], Path]:
+        """Let heads that are trained on some images have a part in the choice of cameras of the others."""
         assert self.rerank is not None
-        settings, cameras = self.rerank, chosen
-        head = self.heads[settings.head]
+        settings, folder, settled = self.rerank, chosen, dict(made)
+        heads = {name: self.heads[name] for name in settings.heads}
         for number in range(settings.rounds):
-            told = {"rerank": dataclasses.asdict(settings), "round": number, "head": head}
-            made = {**chosen.made, **told, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose)}
-            places = []
-            for fold in range(settings.folds):
-                train = functools.partial(self._train_fold, head=head, cameras=cameras, fold=fold)
-                places.append(
-                    self.results.step(f"rerank/fold{fold}", {**made, "fold": fold}, train, unrelated=UNSCORED)
-                )
-            vote = functools.partial(self._vote, cameras=chosen.file, checkpoints=[p / CHECKPOINT for p in places])
-            folder = self.results.step("rerank/cameras", made, vote, unrelated=UNSCORED)
-            errors = camera_errors(self.data_module(), folder / CAMERAS)
-            cameras = TrainingCameras(
-                folder / CAMERAS, made, errors, chosen.searched_errors, chosen.reconstruction, chosen.errors
+            settled |= {"rerank": dataclasses.asdict(settings), "round": number, "rerank_heads": heads}
+            settled |= {"backbone": self.backbone, "pose": dataclasses.asdict(self.pose)}
+            labels = TrainingCameras(folder / CAMERAS, dict(settled), None, {}, None)
+            folds = range(settings.folds)
+            places = [[self._train_fold(name, labels, fold) / CHECKPOINT for fold in folds] for name in heads]
+            agree = functools.partial(self._agree, cameras=chosen / CAMERAS, checkpoints=places)
+            folder = self.results.step("rerank/cameras", settled, agree, unrelated=UNSCORED)
+        return settled, folder
+
+    def _train_fold(self, name: str, cameras: TrainingCameras, fold: int) -> Path:
+        """Train a head on the images outside of a fold, unless that is done."""
+        assert self.rerank is not None
+        head, arguments = self.heads[name], {"data": self._features(), "fold": fold, "folds": self.rerank.folds}
+
+        def train(folder: Path) -> None:
+            fit(
+                {
+                    "model": self._pose_task(head, cameras),
+                    "data": {"class_path": "kpose.data.FoldDataModule", "init_args": arguments},
+                    "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
+                },
+                folder,
+                seed=self.seed,
+                accelerator=self.accelerator,
             )
-        return cameras
 
-    def _train_fold(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, fold: int) -> None:
-        """Train a head on the images outside of a fold."""
-        assert self.rerank is not None
-        arguments = {"data": self._features(), "fold": fold, "folds": self.rerank.folds}
-        fit(
-            {
-                "model": self._pose_task(head, cameras),
-                "data": {"class_path": "kpose.data.FoldDataModule", "init_args": arguments},
-                "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
-            },
-            folder,
-            seed=self.seed,
-            accelerator=self.accelerator,
-        )
+        settings = {**cameras.made, "head": head, "fold": fold}
+        return self.results.step(f"rerank/{name}-fold{fold}", settings, train, unrelated=UNSCORED)
 
-    def _vote(self, folder: Path, cameras: Path, checkpoints: Sequence[Path]) -> None:
-        """Let the head of every fold vote among the cameras of the fold's images."""
+    def _agree(self, folder: Path, cameras: Path, checkpoints: Sequence[Sequence[Path]]) -> None:
+        """Choose the cameras of each fold with the part of the heads that were not trained on it."""
         assert self.rerank is not None
-        table = count_votes(
-            self.feature_data(), cameras, checkpoints, weight=self.rerank.weight, silhouettes=self.choice is None
-        )
+        settings, data = self.rerank, self.feature_data()
+        data.prepare_data()
+        data.setup("fit")
+        table = multiplex_of(data, file=cameras)
+        predicted = predicted_rotations(data, table, checkpoints)
+        agreed = agreed_cameras(table, predicted, weight=settings.weight)
+        count_votes(table, predicted, weight=settings.weight, silhouettes=self.choice is None)
+        if settings.fit is not None:
+            search = dataclasses.replace(self.search, levels=(settings.fit,))
+            images, accelerator = self.data_module(), self.accelerator
+            fitted = run_search(
+                images, search, folder, template=self.template, start=agreed, accelerator=accelerator
+            )
+            admit_cameras(table, fitted)
         table.save(folder / CAMERAS)
+        (folder / PARTIAL).unlink(missing_ok=True)
 
     def _reconstruct(self, folder: Path, cameras: Path) -> None:
         """Learn shape and texture."""

@@ -23,6 +23,7 @@ def run_search(
     folder: Path,
     *,
     template: Path | None = None,
+    start: CameraMultiplex | None = None,
     accelerator: str = "auto",
 ) -> CameraMultiplex:
     """Search the cameras of the training images, of which an interrupted search may have found some.
@@ -32,6 +33,7 @@ def run_search(
         settings: What the search is told.
         folder: Where the cameras found so far are kept.
         template: File of the mean shape; the built-in bird when None.
+        start: Cameras that each image starts with, whose losses are not known; the settings' grid when None.
         accelerator: What Lightning computes on.
 
     Returns:
@@ -39,7 +41,7 @@ def run_search(
     """
     data.prepare_data()
     images: Any = data.dataset("train")
-    table = multiplex_of(data, grid=settings.grid)
+    table = multiplex_of(data, grid=settings.grid) if start is None else start
     partial = folder / PARTIAL
     if partial.exists():
         table.load(partial)

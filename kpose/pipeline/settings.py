@@ -100,19 +100,24 @@ class ReconstructionSettings:
 
 @dataclass(frozen=True)
 class RerankSettings:
-    """The vote of a head among the cameras of the training images (see `kpose.tasks.vote_for_cameras`)."""
+    """The part of heads in the choice of cameras of images that they were not trained on."""
 
-    head: str
-    """Name of the head that votes, one of the pipeline's."""
+    heads: tuple[str, ...]
+    """Names of the heads that are asked, some of the pipeline's. Each of them counts alike."""
     rounds: int = 1
     """Rounds of training and voting, positive."""
     folds: int = 2
-    """Parts of the training images, from 2: the head that votes for one part is trained on the others."""
+    """Parts of the training images, from 2: a head that is asked for one part is trained on the others."""
     weight: float = 0.5
-    """Share of the vote in the losses of the cameras, in [0, 1]; the rest is what they were chosen by."""
+    """Share of the heads in the losses of the cameras and in the mean, in [0, 1]; the rest is what was chosen."""
+    fit: SearchLevel | None = None
+    """How the mean of the chosen camera and the predicted ones is fitted to each silhouette, to become the image's
+    best camera in the place of its worst one; heads only vote among the cameras that are there when None."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no vote."""
+        if not self.heads or len(set(self.heads)) < len(self.heads):
+            raise ValueError(f"RerankSettings needs names of different heads; got {list(self.heads)}. Name them.")
         if self.rounds < 1 or self.folds < 2 or not 0 <= self.weight <= 1:
             raise ValueError(
                 "RerankSettings needs a round, two folds and a weight in [0, 1]; got "

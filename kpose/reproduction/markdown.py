@@ -32,7 +32,8 @@ OVERLAPS = {
 COST = {"step_ms": ("ms a step", ".0f"), "peak_mib": ("peak memory, MiB", ".0f")}
 CAMERAS = {
     "searched_cameras": "searched by silhouette",
-    "chosen_cameras": "before the vote",
+    "chosen_cameras": "chosen by appearance",
+    "reranked_cameras": "agreed with heads",
     "cameras": "trained on",
 }
 PAPER_DATA = (

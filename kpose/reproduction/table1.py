@@ -175,8 +175,7 @@ class Table1:
             "origin": origin(self.command),
             "data": self._data(),
             "settings": self.pipeline.settings(),
-            "searched_cameras": cameras.searched_errors,
-            "chosen_cameras": cameras.chosen_errors,
+            **cameras.steps,
             "cameras": cameras.errors,
             "heads": heads,
         }

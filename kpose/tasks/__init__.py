@@ -3,7 +3,7 @@
 from kpose.tasks.base import Task
 from kpose.tasks.camera_choice import choose_cameras, training_views
 from kpose.tasks.camera_search import CameraSearch
-from kpose.tasks.camera_vote import vote_for_cameras
+from kpose.tasks.camera_vote import mean_rotations
 from kpose.tasks.pose import PoseEstimator
 from kpose.tasks.reconstruction import Reconstructor
 from kpose.tasks.shape_adaptation import ShapeAdaptation
@@ -15,6 +15,6 @@ __all__ = [
     "ShapeAdaptation",
     "Task",
     "choose_cameras",
+    "mean_rotations",
     "training_views",
-    "vote_for_cameras",
 ]

@@ -35,7 +35,8 @@ class CameraSearch(Task):
     Data modules give ``mask``, ``crop`` and ``index``; ``camera``, where there is one, is only compared with.
 
     Args:
-        multiplex: Table of the images' cameras; when None, made for the training set at the start.
+        multiplex: Table of the images' cameras, from which the search starts; when None, made for the training set
+            at the start.
         template: File of the category's mean shape; the built-in bird when None.
         num_vertices: Vertices of the template that the search renders (see `coarsen_template`); all when None.
         levels: Resolutions, coarse to fine.
@@ -117,7 +118,10 @@ class CameraSearch(Task):
         mask = batch["mask"].float()
         if "flipped" in batch:  # the table's cameras are those of crops that are not mirrored
             mask = torch.where(batch["flipped"][:, None, None], mask.flip(-1), mask)
+        crop = type(batch["crop"])(*(part[new] for part in batch["crop"]))
         start = table.cameras(rows[new])
+        if table.crop_scale[rows[new]].isfinite().all():  # cameras that were found before, in crops of their own
+            start = table.in_crop(start, rows[new], crop)
         cameras, losses = search_cameras(
             Mesh(self.vertices, self.faces),
             start,
@@ -127,7 +131,7 @@ class CameraSearch(Task):
             levels=self.levels,
             gain=self.gain,
         )
-        table.refer(rows[new], type(batch["crop"])(*(part[new] for part in batch["crop"])))
+        table.refer(rows[new], crop)
         table.replace(rows[new], cameras, losses)
         if len(new):
             self._log_cameras(batch, new, cameras, losses)

@@ -1,4 +1,4 @@
-"""The vote of a trained head among the cameras of images, which attacks what silhouettes leave open."""
+"""What trained heads say of the cameras of images that they were not trained on."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,35 +6,35 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kpose.losses import chordal_distance
+from kpose.geometry.camera import flip_camera
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch, Features
 
-__all__ = ["vote_for_cameras"]
+__all__ = ["mean_rotations"]
 
 
 @torch.no_grad()
-def vote_for_cameras(
+def mean_rotations(
     multiplex: CameraMultiplex,
     network: PoseNetwork,
     views: Sequence[Iterable[Batch]],
     rows: Int[Tensor, "R"],
-) -> Float[Tensor, "R P"]:
-    """Say how far the cameras of images are from those that a network predicts.
+) -> Float[Tensor, "R 3 3"]:
+    """Average the rotations that a network predicts for views of images.
 
     Predictions for images that a network was trained on lean towards their labels: give the rows of others.
 
     Args:
-        multiplex: Searched cameras.
+        multiplex: Table that the images are rows of.
         network: Trained network; it is put into evaluation.
-        views: Pictures of the images (see `training_views`), with ``crop``, ``index``, and ``features`` or
-            ``image``.
-        rows: Rows of the table that are judged.
+        views: Pictures of the images (see `training_views`), with ``index``, and ``features`` or ``image``.
+        rows: Rows of the table that are asked for.
 
     Returns:
-        ``sin²(angle / 2)`` between each camera and the predicted one, the mean over the views: the distance that is
-        to be expected where each prediction is believed alike (see `expected_distance`).
+        Means of the rotation matrices of the images as they are, not mirrored. They are no rotations where views
+        differ: the mean rotation is their `procrustes`, and ``(3 - tr(RᵀM)) / 4`` is the mean of
+        ``sin²(angle / 2)`` between a rotation and the predicted ones (see `expected_distance`).
 
     Raises:
         ValueError: If no view shows one of the images.
@@ -43,7 +43,7 @@ def vote_for_cameras(
     device = multiplex.scale.device
     place = torch.full((multiplex.num_images,), -1, device=device)
     place[rows] = torch.arange(len(rows), device=device)
-    total = torch.zeros(len(rows), multiplex.num_cameras, device=device)
+    total = torch.zeros(len(rows), 3, 3, device=device)
     count = torch.zeros(len(rows), device=device)
     for view in views:
         for batch in view:
@@ -51,18 +51,17 @@ def vote_for_cameras(
             asked = place[found] >= 0
             if not asked.any():
                 continue
-            found = found[asked]
             features = network.backbone.features_of(batch)
-            rotation = network.pose(Features(tuple(m[asked] for m in features.maps))).camera.rotation
-            crop = type(batch["crop"])(*(part[asked] for part in batch["crop"]))
-            flipped = batch["flipped"][asked] if "flipped" in batch else None
-            cameras = multiplex.in_crop(multiplex.cameras(found), found, crop, flipped)
-            distance = chordal_distance(cameras.rotation, rotation[:, None].expand_as(cameras.rotation))
-            total.index_add_(0, place[found], distance)
-            count += torch.bincount(place[found], minlength=len(rows))
+            camera = network.pose(Features(tuple(m[asked] for m in features.maps))).camera
+            rotation = camera.rotation
+            if "flipped" in batch:
+                flipped = batch["flipped"][asked][:, None, None]
+                rotation = torch.where(flipped, flip_camera(camera).rotation, rotation)
+            total.index_add_(0, place[found[asked]], rotation.to(total))
+            count += torch.bincount(place[found[asked]], minlength=len(rows))
     if not count.all():
         raise ValueError(
-            f"vote_for_cameras needs a view of every image; {int((count == 0).sum())} of {len(rows)} have none. "
+            f"mean_rotations needs a view of every image; {int((count == 0).sum())} of {len(rows)} have none. "
             "Give views of the images that the rows belong to."
         )
-    return total / count[:, None]
+    return total / count[:, None, None]

@@ -1,23 +1,35 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from pipeline.small import BATCH, KEYPOINT, QUATERNION, QUIET, birds, files, pipeline
+from pipeline.small import (
+    BATCH,
+    BATCHES,
+    KEYPOINT,
+    QUATERNION,
+    QUIET,
+    RECONSTRUCTION,
+    Kill,
+    birds,
+    files,
+    killed_at,
+    pipeline,
+)
 
 import kpose.pipeline.run as stages
 from kpose.backbones import TinyBackbone
 from kpose.data import FoldDataModule, SyntheticBirdsDataModule
+from kpose.geometry.camera import box_to_crop
+from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance
 from kpose.heads import QuaternionHead
+from kpose.losses import chordal_distance
 from kpose.pipeline import RerankSettings
-from kpose.reconstruction import CameraMultiplex
-from kpose.tasks import PoseEstimator
+from kpose.pipeline.reranking import admit_cameras, agreed_cameras, count_votes
+from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid
+from kpose.tasks import CameraSearch, PoseEstimator
 
 pytestmark = QUIET
 
-ALL = {"heads": {"quaternion": QUATERNION}, "rerank": RerankSettings("quaternion", weight=1.0)}
-
-
-class Kill(RuntimeError):
-    pass
+ALL = {"heads": {"quaternion": QUATERNION}, "rerank": RerankSettings(("quaternion",), weight=1.0)}
 
 
 def table(path, images=24):
@@ -43,17 +55,62 @@ def test_a_vote_changes_the_table_and_survives_a_kill(tmp_path):
     assert not torch.equal(chosen.losses.argmin(-1), voted.losses.argmin(-1))
     assert (voted.losses >= 0).all()
     assert (voted.losses < 1 + 1e-5).all()
-    assert metrics["chosen_cameras"]["best_deg"] != metrics["cameras"]["best_deg"]
+    assert metrics["chosen_cameras"]["best_deg"] != metrics["reranked_cameras"]["best_deg"]
+    assert metrics["reranked_cameras"] == metrics["cameras"]
     assert (tmp_path / "out" / "cameras.safetensors").read_bytes() == new.read_bytes()
 
 
-def test_the_voter_is_one_of_the_heads(tmp_path):
-    with pytest.raises(ValueError, match=r"head that reranks cameras among its heads \['keypoint'\]; got 'svd'"):
-        pipeline(tmp_path / "out", tmp_path, heads={"keypoint": KEYPOINT}, rerank=RerankSettings("svd")).run()
+def test_what_heads_and_choice_agree_on_is_fitted_and_survives_a_kill(tmp_path):
+    rerank = RerankSettings(("quaternion", "keypoint"), weight=0.75, fit=SearchLevel(16, 3, 0.05, 4e-4))
+    settings = {"heads": {"quaternion": QUATERNION, "keypoint": KEYPOINT}, "rerank": rerank}
+    settings["reconstruction"] = RECONSTRUCTION
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at(patch, CameraSearch, "training_step", BATCHES + 2)  # the cameras have been searched before
+        with pytest.raises(Kill):
+            pipeline(tmp_path / "out", tmp_path, **settings).run()
+    assert len(list((tmp_path / "out" / "rerank").glob("*-fold*/*/last.ckpt"))) == 4
+    assert len(list((tmp_path / "out" / "rerank").glob("cameras/*/partial.safetensors"))) == 1
+    metrics = pipeline(tmp_path / "out", tmp_path, **settings).run()
+    assert not list((tmp_path / "out" / "rerank").glob("cameras/*/partial.safetensors"))
+    (old,) = (tmp_path / "out" / "choice").glob("*/cameras.safetensors")
+    (new,) = (tmp_path / "out" / "rerank" / "cameras").glob("*/cameras.safetensors")
+    chosen, agreed = table(old), table(new)
+    moved = (chosen.rotation != agreed.rotation).flatten(2).any(-1)
+    assert (moved.sum(-1) == 1).all()
+    assert torch.equal(agreed.losses.argmin(-1), moved.int().argmax(-1))
+    assert metrics == pipeline(tmp_path / "whole", tmp_path, **settings).run()
+
+
+def test_the_agreed_camera_lies_between_choice_and_prediction():
+    made = CameraMultiplex(torch.arange(3), grid=ViewpointGrid(8, 5))
+    made.refer(torch.arange(3), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(3, 4)))
+    losses = torch.rand(3, 40, generator=torch.Generator().manual_seed(0))
+    made.record(torch.arange(3), losses)
+    best = made.best().rotation
+    turned = best @ axis_angle_to_matrix(torch.tensor([0.0, 0.6, 0.0]))
+    for weight, angle in ((0.0, 0.0), (0.5, 0.3), (1.0, 0.6)):
+        agreed = agreed_cameras(made, turned, weight=weight)
+        assert agreed.num_cameras == 1
+        assert not agreed.seen.any()
+        found = geodesic_distance(agreed.rotation[:, 0], best)
+        torch.testing.assert_close(found, torch.full((3,), angle), atol=2e-3, rtol=0)
+    count_votes(made, turned, weight=0.5, silhouettes=False)
+    expected = (losses + chordal_distance(made.rotation, turned[:, None].expand_as(made.rotation))) / 2
+    torch.testing.assert_close(made.losses, expected)
+    agreed.refer(torch.arange(3), box_to_crop(torch.tensor([8.0, 8.0, 24.0, 24.0]).expand(3, 4)))
+    admit_cameras(made, agreed)
+    assert torch.equal(made.losses.argmin(-1), expected.argmax(-1))
+    torch.testing.assert_close(made.best().rotation, turned)
+    torch.testing.assert_close(made.best().scale, agreed.scale[:, 0] / 2)  # the crop is twice as wide
+
+
+def test_heads_that_rerank_are_heads_of_the_pipeline(tmp_path):
+    with pytest.raises(ValueError, match=r"heads that rerank cameras among its heads \['keypoint'\]; got 'svd'"):
+        pipeline(tmp_path / "out", tmp_path, heads={"keypoint": KEYPOINT}, rerank=RerankSettings(("svd",))).run()
     assert files(tmp_path / "out") == {}
-    for wrong in ({"rounds": 0}, {"folds": 1}, {"weight": 1.5}):
+    for wrong in ({"rounds": 0}, {"folds": 1}, {"weight": 1.5}, {"heads": ()}, {"heads": ("svd", "svd")}):
         with pytest.raises(ValueError, match="RerankSettings needs"):
-            RerankSettings("svd", **wrong)
+            RerankSettings(**{"heads": ("svd",), **wrong})
 
 
 def test_a_fold_is_never_trained_on(tmp_path):

@@ -37,7 +37,7 @@ def stages(resnet):
     return {
         "backbone": resnet,
         "reconstruction": dataclasses.replace(RECONSTRUCTION, epochs=3, render_size=16),
-        "rerank": RerankSettings("quaternion"),
+        "rerank": RerankSettings(("quaternion",)),
         "pose": PoseSettings(epochs=2, batch_size=BATCH, cached_views=2, feature_dropout=0.2),
         "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, render_size=16),
     }
@@ -45,9 +45,9 @@ def stages(resnet):
 
 # Training steps before the kill, and the epoch that the next run goes on with. A fold has one batch an epoch.
 MOMENTS = [
-    (Reconstructor, 2 * BATCHES + 2, 2),  # after the cameras were pruned
     (PoseEstimator, 2, 1),
-    (PoseEstimator, 1 + 2 + BATCHES + 2, 1),
+    (Reconstructor, 2 * BATCHES + 2, 2),  # after the cameras were pruned
+    (PoseEstimator, BATCHES + 2, 1),
     (ShapeAdaptation, BATCHES + 2, 1),
 ]
 

@@ -3,12 +3,12 @@ import torch
 
 from kpose.backbones import TinyBackbone
 from kpose.geometry.camera import box_to_crop, flip_camera
-from kpose.geometry.rotation import geodesic_distance, random_rotation
+from kpose.geometry.rotation import random_rotation
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.structures import Camera, Features, PosePrediction
-from kpose.tasks import vote_for_cameras
+from kpose.tasks import mean_rotations
 
 
 class Oracle(PoseNetwork):
@@ -40,8 +40,8 @@ def multiplex():
     return made
 
 
-def test_cameras_near_the_prediction_win_in_photo_and_mirror_image(multiplex):
-    truth = random_rotation((4,), generator=torch.Generator().manual_seed(0))
+def test_predictions_for_photo_and_mirror_image_are_averaged(multiplex):
+    truth, other = random_rotation((2, 4), generator=torch.Generator().manual_seed(0))
     mirrored = flip_camera(Camera(torch.ones(4), torch.zeros(4, 2), truth)).rotation
     index = multiplex.index
     views = [
@@ -49,12 +49,13 @@ def test_cameras_near_the_prediction_win_in_photo_and_mirror_image(multiplex):
         [batch(index[:2], mirrored[:2], True), batch(index[2:], mirrored[2:], True)],
     ]
     rows = torch.tensor([3, 1])
-    votes = vote_for_cameras(multiplex, Oracle(), views, rows)
-    angles = geodesic_distance(multiplex.rotation[rows], truth[rows, None].expand(-1, 4, 3, 3))
-    torch.testing.assert_close(votes, (angles / 2).sin().square(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean_rotations(multiplex, Oracle(), views, rows), truth[rows], atol=1e-6, rtol=0)
+    views.append([batch(index, other, False)])
+    expected = (2 * truth + other)[rows] / 3
+    torch.testing.assert_close(mean_rotations(multiplex, Oracle(), views, rows), expected, atol=1e-6, rtol=0)
 
 
 def test_every_image_needs_a_view(multiplex):
     view = [batch(multiplex.index[:2], torch.eye(3).expand(2, 3, 3), False)]
     with pytest.raises(ValueError, match="1 of 2 have none"):
-        vote_for_cameras(multiplex, Oracle(), [view], torch.tensor([0, 3]))
+        mean_rotations(multiplex, Oracle(), [view], torch.tensor([0, 3]))
