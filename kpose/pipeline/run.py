@@ -179,14 +179,16 @@ class Pipeline(PipelineParts):
     def _rerank(self, made: Mapping[str, Any], chosen: Path) -> tuple[dict[str, Any], Path]:
         """Let heads that are trained on some images have a part in the choice of cameras of the others."""
         assert self.rerank is not None
-        settings, folder, settled = self.rerank, chosen, dict(made)
-        heads = {name: self.heads[name] for name in settings.heads}
+        settings, folder, settled = self.rerank, chosen, {**made, "backbone": self.backbone}
+        settled["pose"] = dataclasses.asdict(self.pose)
         for number in range(settings.rounds):
-            settled |= {"rerank": dataclasses.asdict(settings), "round": number, "rerank_heads": heads}
-            settled |= {"backbone": self.backbone, "pose": dataclasses.asdict(self.pose)}
             labels = TrainingCameras(folder / CAMERAS, dict(settled), None, {}, None)
             folds = range(settings.folds)
-            places = [[self._train_fold(name, labels, fold) / CHECKPOINT for fold in folds] for name in heads]
+            places = [
+                [self._train_fold(name, labels, fold) / CHECKPOINT for fold in folds] for name in settings.heads
+            ]
+            settled |= {"rerank": dataclasses.asdict(settings), "round": number}
+            settled["rerank_heads"] = {name: self.heads[name] for name in settings.heads}
             agree = functools.partial(self._agree, cameras=chosen / CAMERAS, checkpoints=places)
             folder = self.results.step("rerank/cameras", settled, agree, unrelated=UNSCORED)
         return settled, folder
@@ -208,7 +210,7 @@ class Pipeline(PipelineParts):
                 accelerator=self.accelerator,
             )
 
-        settings = {**cameras.made, "head": head, "fold": fold}
+        settings = {**cameras.made, "head": head, "fold": fold, "folds": self.rerank.folds}
         return self.results.step(f"rerank/{name}-fold{fold}", settings, train, unrelated=UNSCORED)
 
     def _agree(self, folder: Path, cameras: Path, checkpoints: Sequence[Sequence[Path]]) -> None:

@@ -149,7 +149,7 @@ def _error_sources(figures: Mapping[str, Any]) -> str:
     """Say what the training cameras had already, what heads add, and which part of a camera costs overlap."""
     heads = figures["heads"]
     text = ""
-    tables = {title: figures[key] for key, title in CAMERAS.items() if figures[key]}
+    tables = {title: figures[key] for key, title in CAMERAS.items() if figures.get(key)}
     if tables:
         header = ["cameras of the training images", "best", "best of 4", "best of all that are kept"]
         rows = [[title, *_camera_errors(errors)] for title, errors in tables.items()]
