@@ -89,3 +89,18 @@ def test_mirrored_crops_give_the_cameras_of_unmirrored_ones(birds, tmp_path):
         tables.append(task.table)
     for first, second in zip(*(t.cameras(torch.arange(3)) for t in tables), strict=True):
         torch.testing.assert_close(first, second)
+
+
+def test_cameras_of_other_crops_are_mapped_before_they_are_fitted(birds, tmp_path):
+    batch = next(iter(DataLoader(birds, batch_size=6)))
+    tables = []
+    for zoom in (1.0, 2.0):
+        table = CameraMultiplex(birds.indices, names=birds.names, grid=GRID)
+        rows, crop = table.rows(batch["index"]), batch["crop"]
+        table.refer(rows, crop._replace(scale=crop.scale * zoom, translation=crop.translation * zoom))
+        table.replace_all(table.cameras(torch.arange(6))._replace(scale=table.scale * zoom))
+        trainer(tmp_path).fit(search(birds, table), DataLoader(birds, batch_size=6))
+        tables.append(table)
+    torch.testing.assert_close(tables[0].crop_scale[rows], crop.scale)
+    for first, second in zip(*(table.cameras(torch.arange(6)) for table in tables), strict=True):
+        torch.testing.assert_close(first, second)
