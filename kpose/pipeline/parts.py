@@ -93,25 +93,25 @@ class PipelineParts:
                 "Pipeline needs the shapes of stage 2 to adapt them to heads; got no `reconstruction`. Give it, "
                 "or leave `adaptation` out."
             )
-        for name in () if self.rerank is None else self.rerank.heads:
-            if name not in self.heads:
-                raise ValueError(
-                    f"Pipeline needs heads that rerank cameras among its heads {list(self.heads)}; got {name!r}. "
-                    "Name some of them."
-                )
         check_seed("Pipeline", self.seed)
         self._template()
         data = self.data_module()
         for split in ("train", getattr(data, "test_split", "train")):
             data.dataset(split)
         backbone = build(Backbone, self.backbone, "backbone")
-        for name, head in self.heads.items():
-            if Path(name).name != name:
-                raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
-            PoseNetwork(
-                backbone, build(Callable[[FeatureSpec], PoseHead], head, f"heads.{name}"), template=self.template
-            )
+        self._check_heads(backbone, self.heads, "heads")
+        if self.rerank is not None:
+            self._check_heads(backbone, self.rerank.heads, "rerank.heads")
         self._check_stages()
+
+    def _check_heads(self, backbone: Backbone, heads: dict[str, dict[str, Any]], where: str) -> None:
+        for name, head in heads.items():
+            if Path(name).name != name:
+                raise ValueError(
+                    f"Pipeline needs names of heads that can be folders; got {name!r} under `{where}`. Rename it."
+                )
+            made = build(Callable[[FeatureSpec], PoseHead], head, f"{where}.{name}")
+            PoseNetwork(backbone, made, template=self.template)
 
     def _check_stages(self) -> None:
         """Build what the stages after the search train and train on; their files are read when they are set up."""

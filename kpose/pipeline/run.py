@@ -188,7 +188,6 @@ class Pipeline(PipelineParts):
                 [self._train_fold(name, labels, fold) / CHECKPOINT for fold in folds] for name in settings.heads
             ]
             settled |= {"rerank": dataclasses.asdict(settings), "round": number}
-            settled["rerank_heads"] = {name: self.heads[name] for name in settings.heads}
             agree = functools.partial(self._agree, cameras=chosen / CAMERAS, checkpoints=places)
             folder = self.results.step("rerank/cameras", settled, agree, unrelated=UNSCORED)
         return settled, folder
@@ -196,7 +195,10 @@ class Pipeline(PipelineParts):
     def _train_fold(self, name: str, cameras: TrainingCameras, fold: int) -> Path:
         """Train a head on the images outside of a fold, unless that is done."""
         assert self.rerank is not None
-        head, arguments = self.heads[name], {"data": self._features(), "fold": fold, "folds": self.rerank.folds}
+        head, arguments = (
+            self.rerank.heads[name],
+            {"data": self._features(), "fold": fold, "folds": self.rerank.folds},
+        )
 
         def train(folder: Path) -> None:
             fit(

@@ -102,8 +102,8 @@ class ReconstructionSettings:
 class RerankSettings:
     """The part of heads in the choice of cameras of images that they were not trained on."""
 
-    heads: tuple[str, ...]
-    """Names of the heads that are asked, some of the pipeline's. Each of them counts alike."""
+    heads: dict[str, dict]  # type: ignore[type-arg]  # see `ReconstructionSettings.model`
+    """Configuration of each head that is asked, by a name; each of them counts alike."""
     rounds: int = 1
     """Rounds of training and voting, positive."""
     folds: int = 2
@@ -116,8 +116,8 @@ class RerankSettings:
 
     def __post_init__(self) -> None:
         """Refuse what makes no vote."""
-        if not self.heads or len(set(self.heads)) < len(self.heads):
-            raise ValueError(f"RerankSettings needs names of different heads; got {list(self.heads)}. Name them.")
+        if not self.heads:
+            raise ValueError("RerankSettings needs a head; got none. Name one, or leave `rerank` out.")
         if self.rounds < 1 or self.folds < 2 or not 0 <= self.weight <= 1:
             raise ValueError(
                 "RerankSettings needs a round, two folds and a weight in [0, 1]; got "

@@ -29,7 +29,7 @@ from kpose.tasks import CameraSearch, PoseEstimator
 
 pytestmark = QUIET
 
-ALL = {"heads": {"quaternion": QUATERNION}, "rerank": RerankSettings(("quaternion",), weight=1.0)}
+ALL = {"heads": {"quaternion": QUATERNION}, "rerank": RerankSettings({"quaternion": QUATERNION}, weight=1.0)}
 
 
 def table(path, images=24):
@@ -61,9 +61,9 @@ def test_a_vote_changes_the_table_and_survives_a_kill(tmp_path):
 
 
 def test_what_heads_and_choice_agree_on_is_fitted_and_survives_a_kill(tmp_path):
-    rerank = RerankSettings(("quaternion", "keypoint"), weight=0.75, fit=SearchLevel(16, 3, 0.05, 4e-4))
-    settings = {"heads": {"quaternion": QUATERNION, "keypoint": KEYPOINT}, "rerank": rerank}
-    settings["reconstruction"] = RECONSTRUCTION
+    heads = {"quaternion": QUATERNION, "points": KEYPOINT}
+    rerank = RerankSettings(heads, weight=0.75, fit=SearchLevel(16, 3, 0.05, 4e-4))
+    settings = {"rerank": rerank, "reconstruction": RECONSTRUCTION}
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, CameraSearch, "training_step", BATCHES + 2)  # the cameras have been searched before
         with pytest.raises(Kill):
@@ -104,13 +104,17 @@ def test_the_agreed_camera_lies_between_choice_and_prediction():
     torch.testing.assert_close(made.best().scale, agreed.scale[:, 0] / 2)  # the crop is twice as wide
 
 
-def test_heads_that_rerank_are_heads_of_the_pipeline(tmp_path):
-    with pytest.raises(ValueError, match=r"heads that rerank cameras among its heads \['keypoint'\]; got 'svd'"):
-        pipeline(tmp_path / "out", tmp_path, heads={"keypoint": KEYPOINT}, rerank=RerankSettings(("svd",))).run()
+def test_wrong_heads_and_numbers_are_told_before_anything_is_done(tmp_path):
+    for heads, message in (
+        ({"a/b": QUATERNION}, r"can be folders; got 'a/b' under `rerank.heads`"),
+        ({"points": {"class_path": "KeypointHead", "init_args": {"sigma": -1.0}}}, "a positive sigma"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pipeline(tmp_path / "out", tmp_path, rerank=RerankSettings(heads)).run()
     assert files(tmp_path / "out") == {}
-    for wrong in ({"rounds": 0}, {"folds": 1}, {"weight": 1.5}, {"heads": ()}, {"heads": ("svd", "svd")}):
+    for wrong in ({"rounds": 0}, {"folds": 1}, {"weight": 1.5}, {"heads": {}}):
         with pytest.raises(ValueError, match="RerankSettings needs"):
-            RerankSettings(**{"heads": ("svd",), **wrong})
+            RerankSettings(**{"heads": {"quaternion": QUATERNION}, **wrong})
 
 
 def test_a_fold_is_never_trained_on(tmp_path):

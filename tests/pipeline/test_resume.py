@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline.small import BATCH, BATCHES, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
+from pipeline.small import BATCH, BATCHES, QUATERNION, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
 from transformers import ResNetBackbone, ResNetConfig
 
 from kpose.callbacks import MeasureTraining
@@ -37,7 +37,7 @@ def stages(resnet):
     return {
         "backbone": resnet,
         "reconstruction": dataclasses.replace(RECONSTRUCTION, epochs=3, render_size=16),
-        "rerank": RerankSettings(("quaternion",)),
+        "rerank": RerankSettings({"quaternion": QUATERNION}),
         "pose": PoseSettings(epochs=2, batch_size=BATCH, cached_views=2, feature_dropout=0.2),
         "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, render_size=16),
     }
