@@ -65,7 +65,7 @@ def count_votes(
         if silhouettes
         else table.losses
     )
-    votes = _distance(table.rotation, predicted)
+    votes = expected_distance(table.rotation, predicted[:, None], torch.ones(len(predicted), 1))
     table.record(torch.arange(table.num_images), torch.lerp(own, votes, weight))
 
 
@@ -113,7 +113,3 @@ def admit_cameras(table: CameraMultiplex, fitted: CameraMultiplex) -> None:
     least = losses.amin(-1).nan_to_num(posinf=1.0)  # of a single camera
     losses[rows, worst] = torch.nextafter(least, torch.full_like(least, -math.inf))
     table.replace(rows, cameras, losses)
-
-
-def _distance(candidates: Tensor, mean: Tensor) -> Tensor:
-    return expected_distance(candidates, mean[:, None], torch.ones(len(mean), 1))

@@ -3,8 +3,8 @@
 from kpose.tasks.base import Task
 from kpose.tasks.camera_choice import choose_cameras, training_views
 from kpose.tasks.camera_search import CameraSearch
-from kpose.tasks.camera_vote import mean_rotations
 from kpose.tasks.pose import PoseEstimator
+from kpose.tasks.predicted_rotations import mean_rotations
 from kpose.tasks.reconstruction import Reconstructor
 from kpose.tasks.shape_adaptation import ShapeAdaptation
 
