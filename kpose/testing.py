@@ -8,6 +8,7 @@ from torch import Tensor
 from kpose.geometry.rotation import random_rotation
 from kpose.heads import PoseHead, RotationHead
 from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction
+from kpose.templates import bird
 
 __all__ = ["check_pose_head", "example_batch"]
 
@@ -51,7 +52,8 @@ def check_pose_head(
 
     Rotations are in SO(3); losses are finite scalars; every parameter gets a finite gradient; the batch has what
     ``supervision`` names; batches of one and of three work; evaluation is deterministic; the state dict restores
-    the head; bfloat16 autocast works; ``camera_of`` gives the predicted camera, with gradients. A `RotationHead` is
+    the head; bfloat16 autocast works; only heads with ``reads_shapes`` give other poses for other vertices;
+    ``camera_of`` gives the predicted camera, with gradients. A `RotationHead` is
     asked in addition for a ``to_rotation`` with right gradients, finite at zero, at its start and at collinear
     columns, and for a start from which every small turn can be reached.
 
@@ -140,6 +142,9 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec], PoseHead]
         with torch.autocast("cpu", torch.bfloat16):
             half = head(features)
         _expect_camera(half, 3, "under bfloat16 autocast")
+        if not head.reads_shapes:
+            shrunk = 0.5 * (head.template or bird()).vertices.expand(3, -1, -1)
+            _expect(_equal(head(features, shrunk).camera, first), "`reads_shapes`, since its poses depend on them")
     prediction = head(features)
     camera = head.camera_of(prediction)
     close = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(camera, prediction.camera, strict=True))

@@ -27,6 +27,9 @@ class PoseHead(nn.Module, ABC, Generic[PredictionT]):
     template: Template | None = None
     """Mean shape that the head is built on, for heads that need one."""
 
+    reads_shapes: bool = False
+    """Whether poses depend on the ``vertices`` that `forward` is given."""
+
     @abstractmethod
     def forward(self, features: Features, vertices: Float[Tensor, "batch V 3"] | None = None) -> PredictionT:
         """Predict a pose for every image of the batch.

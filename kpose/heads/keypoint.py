@@ -88,6 +88,10 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         pose_weight: Weight of the error of the camera that least squares give, with gradients through the solver.
         fallback: Builds the head that regresses a camera for images whose keypoints determine none; None for none.
         solver: How cameras are solved for; a `KeypointSolver` with its defaults when None.
+        reads_shapes: Whether the points lie on the shape of the object in each image, as in the paper, or on the
+            template in all images. Points of the template are off the parts that they stand for where shapes
+            differ from it, but cameras that are solved from them stay as they are whatever is learned of shapes
+            later on (see `kpose.tasks.ShapeAdaptation`).
         seed: Seed of the point at which sampling starts.
 
     Raises:
@@ -116,6 +120,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         pose_weight: float = 0.0,
         fallback: Callable[[FeatureSpec], PoseHead] | None = ProcrustesHead,
         solver: KeypointSolver | None = None,
+        reads_shapes: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -136,6 +141,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         self.template = shape
         self.register_buffer("template_vertices", shape.vertices.clone())
         self.self_supervision = SelfSupervision(shape, indices, sigma=sigma)
+        self.reads_shapes = reads_shapes
         self.occluded_weight = occluded_weight
         self.label_weights = label_weights
         self.deep_weight = deep_weight
@@ -163,7 +169,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         """Predict heatmaps and solve for the camera of every image."""
         maps = self.network(features)
         outputs = tuple(output.float() for output in maps.stages)
-        if vertices is None:
+        if vertices is None or not self.reads_shapes:
             vertices = self.template_vertices.expand(len(outputs[-1]), -1, -1)
         points = vertices[:, self.keypoint_indices]
         regression = None if self.fallback is None else self.fallback(features, vertices)

@@ -122,9 +122,9 @@ class PipelineParts:
             for callback in self._reconstruction_callbacks(nowhere):
                 build(Callback, callback, "reconstruction")
         if self.adaptation is not None:
-            head = next(iter(self.heads.values()))
             cameras = TrainingCameras(nowhere, {}, None, {}, nowhere)
-            build(Task, self._adaptation_task(head, cameras, nowhere), "adaptation.model")
+            for name, head in self.heads.items():
+                build(Task, self._adaptation_task(head, cameras, nowhere), f"adaptation.model.{name}")
 
     @property
     def _template_file(self) -> str | None:

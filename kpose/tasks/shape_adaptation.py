@@ -1,16 +1,18 @@
 """Stage 4: fit the shapes of a trained pose network to the cameras that its head predicts."""
 
+import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
-from kpose.losses import AppearanceDistance, PixelDistance
+from kpose.losses import AppearanceDistance, PixelDistance, chordal_distance
 from kpose.messages import one_line
 from kpose.reconstruction import MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
@@ -36,7 +38,8 @@ class ShapeAdaptation(PoseEstimator):
     stage 2 what the head's cameras leave unexplained; the head, if asked, learns where objects are and how large.
     No camera is needed, nor is one read.
 
-    A head of keypoints solves for the camera of the shape as it is at the time.
+    A head that reads shapes is refused: its cameras would follow the shapes, so what a shape gains by turning
+    against its camera is lost again as the camera turns back, and both go on turning.
 
     Args:
         backbone: Where the features come from, frozen.
@@ -46,9 +49,12 @@ class ShapeAdaptation(PoseEstimator):
         template: File of the category's mean shape; see `PoseEstimator`.
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
         head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
-            it is. No gradient goes to rotations: silhouettes would turn objects to wherever they fit. Parts of a
+            it is. Silhouettes give rotations no gradient: they would turn objects to wherever they fit. Parts of a
             head that placement does not depend on get none either, which several processes have to be told
             (Lightning's strategy ``ddp_find_unused_parameters_true``).
+        rotation_weight: Weight of how far a head that learns goes from the rotations that it gave at the start:
+            sin² of half the angle. Rotations come from the same features and points as places and sizes, and are
+            lost without it.
         optimizer: Builds the optimizer from the parameters that are trained; those of the head are a group with a
             learning rate of its own.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run; None keeps
@@ -64,7 +70,8 @@ class ShapeAdaptation(PoseEstimator):
             they are.
 
     Raises:
-        ValueError: If ``render_size`` is not positive; when training starts, if ``start`` holds another network.
+        ValueError: If ``render_size`` is not positive, ``head_lr`` or ``rotation_weight`` negative, or the head
+            reads shapes; when training starts, if ``start`` holds another network.
 
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020, for the losses; that shapes are trained under
@@ -88,6 +95,7 @@ class ShapeAdaptation(PoseEstimator):
         template: Path | None = None,
         distance: AppearanceDistance | None = None,
         head_lr: float = 0.0,
+        rotation_weight: float = 100.0,
         optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         renderer: Renderer | None = None,
@@ -110,14 +118,25 @@ class ShapeAdaptation(PoseEstimator):
         )
         if render_size is not None and render_size < 1:
             raise ValueError(f"ShapeAdaptation needs a positive render_size; got {render_size}. Raise it.")
-        if head_lr < 0:
+        for name, value in (("head_lr", head_lr), ("rotation_weight", rotation_weight)):
+            if not value >= 0:
+                raise ValueError(f"ShapeAdaptation needs a {name} of at least 0; got {value}. Give 0 for none.")
+        if self.network.head.reads_shapes:
             raise ValueError(
-                f"ShapeAdaptation needs a head_lr of at least 0; got {head_lr}. Give 0 to keep the head."
+                "ShapeAdaptation needs a head whose poses do not depend on the shapes that it trains; got "
+                f"{type(self.network.head).__name__}, which reads them. Give a KeypointHead "
+                "`reads_shapes: false`, or take another head."
             )
         self.network.requires_grad_(False).eval()
         self.reconstructor.requires_grad_(True)
         self.network.head.requires_grad_(head_lr > 0)
         self.head_lr = head_lr
+        self.rotation_weight = rotation_weight
+        holds = head_lr > 0 and rotation_weight > 0
+        # Part of the checkpoint, so that a run that is resumed is held to the same rotations.
+        self.held: PoseHead | None = (
+            copy.deepcopy(self.network.head).requires_grad_(False).eval() if holds else None
+        )
         self.objective = MultiplexObjective(
             self.network.template,
             PixelDistance() if distance is None else distance,
@@ -148,6 +167,8 @@ class ShapeAdaptation(PoseEstimator):
         """
         super().train(mode)
         self.network.eval()
+        if self.held is not None:
+            self.held.eval()
         return self
 
     def setup(self, stage: str) -> None:
@@ -170,6 +191,8 @@ class ShapeAdaptation(PoseEstimator):
                 f"ShapeAdaptation needs the network that {self.start} was trained with; got another "
                 f"({one_line(error)[:300]}). Configure both stages alike."
             ) from error
+        if self.held is not None:
+            self.held.load_state_dict(self.network.head.state_dict())
 
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
         if stage != "train":
@@ -185,10 +208,12 @@ class ShapeAdaptation(PoseEstimator):
         features = self.network.backbone.features_of(batch)
         thinned = Features(tuple(map(self.feature_dropout, features.maps)))
         camera = self._cameras(features, thinned)
+        terms = self._hold(features, camera)
+        camera = camera._replace(rotation=camera.rotation.detach())
         shapes = self.reconstructor(thinned)
         one = Camera(*(part[:, None] for part in camera))
         pictures = compared_pictures(batch, self.render_size)
-        terms = self.objective.terms(self.objective(shapes, self.reconstructor.mesh(shapes), one, *pictures))
+        terms |= self.objective.terms(self.objective(shapes, self.reconstructor.mesh(shapes), one, *pictures))
         loss = torch.stack(list(terms.values())).sum()
         size = len(camera.scale)
         self.log("train/loss", loss, batch_size=size, prog_bar=True)
@@ -201,8 +226,16 @@ class ShapeAdaptation(PoseEstimator):
             with torch.no_grad():
                 return self.network.pose(features).camera
         head = self.network.head
-        camera: Camera = head.camera_of(head(thinned, self.network.shapes(features)))
-        return camera._replace(rotation=camera.rotation.detach())
+        camera: Camera = head.camera_of(head(thinned))
+        return camera
+
+    def _hold(self, features: Features, camera: Camera) -> dict[str, Tensor]:
+        """Score how far the head has gone from the rotations that it gave at the start."""
+        if self.held is None:
+            return {}
+        with torch.no_grad():
+            start = self.held(features).camera.rotation
+        return {"rotation": self.rotation_weight * chordal_distance(camera.rotation, start).mean()}
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Build the optimizer over the reconstructor, and the head where it is trained, and its schedule."""

@@ -32,6 +32,7 @@ KEYPOINT_HEADS = {
     "divergence": {"loss": DivergenceLoss(), "pose_weight": 1.0},
     "position": {"loss": PositionLoss(), "pose_weight": 1.0},
     "least-squares-pose": {"pose_weight": 1.0, "fallback": QuaternionHead},
+    "template-points": {"reads_shapes": False},
     "bare": {"fallback": None, "confidence_weight": 0.0},
 }
 
@@ -115,6 +116,13 @@ class RandomHead(QuaternionHead):
         return type(prediction)(Camera(scale, *prediction.camera[1:]), prediction.raw)
 
 
+class SecretReaderHead(QuaternionHead):
+    def forward(self, features, vertices=None):
+        prediction = super().forward(features)
+        scale = prediction.camera.scale / (1 if vertices is None else vertices.norm())
+        return type(prediction)(prediction.camera._replace(scale=scale), prediction.raw)
+
+
 @pytest.mark.parametrize(
     ("factory", "rule"),
     [
@@ -124,6 +132,7 @@ class RandomHead(QuaternionHead):
         (UnusedLayerHead, "'unused.weight' has none"),
         (UnknownEntryHead, r"\['depth_map'\] are not in"),
         (RandomHead, "same result twice"),
+        (SecretReaderHead, "`reads_shapes`, since its poses depend"),
     ],
 )
 def test_broken_heads_are_found_out(factory, rule):

@@ -95,6 +95,18 @@ def test_given_vertices_are_the_ones_that_are_solved_for():
     assert torch.allclose(head(features(2), half).camera.scale, 2 * camera.scale, atol=0.02)
 
 
+def test_points_of_the_template_are_solved_for_whatever_the_shapes():
+    head = KeypointHead(SPEC, reads_shapes=False).eval()
+    batch = example_batch(2)
+    head.network = Oracle(true_heatmaps(head, batch["camera"]))
+    half = 0.5 * head.template_vertices.expand(2, -1, -1)
+    prediction, own = head(features(2), half), head(features(2))
+    assert torch.allclose(prediction.camera.scale, batch["camera"].scale, atol=0.01)
+    assert torch.equal(prediction.points, own.points)
+    # Targets are those points under the labels, too.
+    assert torch.equal(head.losses(prediction, batch)["heatmap"], head.losses(own, batch)["heatmap"])
+
+
 def test_visibility_weighs_far_side_and_outside():
     head = KeypointHead(SPEC, occluded_weight=0.25)
     batch = example_batch(3)

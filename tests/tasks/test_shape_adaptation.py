@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ from reconstruction.training import QUIET, Data, tensors, trainer
 
 from kpose.backbones import TinyBackbone
 from kpose.heads import KeypointHead, PoseHead, QuaternionHead
-from kpose.metrics import mask_iou
+from kpose.metrics import angular_error, mask_iou
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator, ShapeAdaptation
@@ -16,7 +17,7 @@ from kpose.tasks import PoseEstimator, ShapeAdaptation
 pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:You defined a `validation_step`")]
 
 
-FEW_KEYPOINTS = partial(KeypointHead, num_keypoints=8, width=8)
+FEW_KEYPOINTS = partial(KeypointHead, num_keypoints=8, width=8, reads_shapes=False)
 
 
 class Unlabelled(Data):
@@ -107,12 +108,30 @@ def test_nothing_else_is_trained_than_was_asked_for(head, head_lr, parts, tmp_pa
     assert changed == parts
 
 
-def test_no_gradient_goes_to_rotations(tmp_path):
-    model = task(Turned, head_lr=1e-2)
+def test_silhouettes_give_rotations_no_gradient(tmp_path):
+    model = task(Turned, head_lr=1e-2, rotation_weight=0.0)
     turn, size = model.network.head.turn.detach().clone(), model.network.head.size.detach().clone()
     trainer(tmp_path, max_epochs=3).fit(model, without(Data(batch_size=4), "camera"))
     assert torch.equal(model.network.head.turn, turn)
     assert (model.network.head.size < size).all()
+
+
+def test_a_head_that_learns_is_held_to_its_rotations(tmp_path):
+    turned = {}
+    for weight in (0.0, 100.0):
+        model = task(head_lr=1e-3, rotation_weight=weight, optimizer=partial(torch.optim.Adam, lr=0.0))
+        start = copy.deepcopy(model.network).eval()
+        trainer(tmp_path, max_epochs=20).fit(model, without(Data(batch_size=4), "camera"))
+        now, before = (network.eval()(birds()["image"]).camera for network in (model.network, start))
+        turned[weight] = angular_error(now.rotation, before.rotation).mean()
+        assert (now.scale - before.scale).abs().mean() > 0.1
+    assert turned[0.0] > 5
+    assert turned[100.0] < 2.5
+
+
+def test_heads_whose_cameras_would_follow_the_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"got KeypointHead, which reads them. Give .* `reads_shapes: false`"):
+        task(partial(KeypointHead, num_keypoints=8, width=8))
 
 
 def test_it_starts_with_the_weights_of_a_trained_head(tmp_path):
@@ -121,12 +140,13 @@ def test_it_starts_with_the_weights_of_a_trained_head(tmp_path):
     run = trainer(tmp_path, max_epochs=0)
     run.fit(trained, Data())
     run.save_checkpoint(tmp_path / "head.ckpt")
-    model = task(start=tmp_path / "head.ckpt")
+    model = task(start=tmp_path / "head.ckpt", head_lr=1e-3)
     trainer(tmp_path, max_epochs=0).fit(model, Data())
     found, expected = tensors(model.network), tensors(trained.network)
     assert found.keys() == expected.keys()
+    assert all(torch.equal(v, expected[f"head.{k}"]) for k, v in tensors(model.held).items())
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
-    wrong = task(partial(KeypointHead, num_keypoints=8, width=8), start=tmp_path / "head.ckpt")
+    wrong = task(FEW_KEYPOINTS, start=tmp_path / "head.ckpt")
     with pytest.raises(ValueError, match=r"needs the network that .*head.ckpt was trained with; got another"):
         trainer(tmp_path).fit(wrong, Data())
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nowhere"):
@@ -155,6 +175,8 @@ def test_the_reconstructor_alone_sees_thinned_features(tmp_path):
 def test_what_is_missing_is_told(tmp_path):
     with pytest.raises(ValueError, match="head_lr of at least 0; got -1"):
         task(head_lr=-1.0)
+    with pytest.raises(ValueError, match="rotation_weight of at least 0; got nan"):
+        task(rotation_weight=float("nan"))
     model = task()
     with pytest.raises(KeyError, match=r"needs batch entries \['image', 'mask'\].*gives \['mask'\]"):
         model.training_step(Batch(image=torch.zeros(1, 3, 32, 32)), 0)
