@@ -171,7 +171,7 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
         ({**ALL, "adaptation": AdaptationSettings(model={"head_lr": -1.0})}, "a head_lr of at least 0; got -1"),
         (
             {**ALL, "heads": {**ALL["heads"], "shaped": {"class_path": "KeypointHead"}}},
-            "adaptation.*shaped.*reads them",
+            "got KeypointHead, which reads them",
         ),
         ({"pose": PoseSettings(cached_views=2)}, "needs a frozen backbone"),
         ({"data": {"class_path": "pytorch_lightning.LightningDataModule"}}, "a method `dataset`; got Lightning"),
