@@ -53,8 +53,8 @@ class ShapeAdaptation(PoseEstimator):
             head that placement does not depend on get none either, which several processes have to be told
             (Lightning's strategy ``ddp_find_unused_parameters_true``).
         rotation_weight: Weight of how far a head that learns goes from the rotations that it gave at the start:
-            sin² of half the angle. Rotations come from the same features and points as places and sizes, and are
-            lost without it.
+            sin² of half the angle. Rotations come from the same features and points as places and sizes, and go
+            astray without it.
         optimizer: Builds the optimizer from the parameters that are trained; those of the head are a group with a
             learning rate of its own.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run; None keeps
@@ -222,11 +222,12 @@ class ShapeAdaptation(PoseEstimator):
 
     def _cameras(self, features: Features, thinned: Features) -> Camera:
         """Predict the cameras that the shapes are seen by."""
+        head = self.network.head
         if self.head_lr == 0:
             with torch.no_grad():
-                return self.network.pose(features).camera
-        head = self.network.head
-        camera: Camera = head.camera_of(head(thinned))
+                camera: Camera = head(features).camera
+        else:
+            camera = head.camera_of(head(thinned))
         return camera
 
     def _hold(self, features: Features, camera: Camera) -> dict[str, Tensor]:
