@@ -1,13 +1,16 @@
 """Values that travel between the parts of kpose.
 
 Everything here is plain data: named tuples of tensors, so that PyTorch's collation, Lightning's device
-transfer and ``torch.compile`` handle them without help. Shapes are in the field comments; the conventions
+transfer and ``torch.compile`` handle them without help. Indexing a named tuple gives a field; ``at`` gives the same
+rows of all fields. Shapes are in the field comments; the conventions
 (frames, units, signs) are on the page ``docs/conventions.md``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -29,9 +32,14 @@ __all__ = [
 class Camera(NamedTuple):
     """Weak-perspective camera: ``u = scale * (rotation @ X)_xy + translation``.
 
-    The unit of ``scale`` and ``translation`` is that of the image frame the camera belongs to: normalised
+    The unit of ``scale`` and ``translation`` is that of the image frame the camera belongs to: normalized
     coordinates of a crop (corners at ±1) or pixels of a photo. ``x`` points right, ``y`` down, ``z`` away
     from the viewer.
+
+    Example:
+        >>> camera = Camera(torch.ones(4), torch.zeros(4, 2), torch.eye(3).expand(4, 3, 3))
+        >>> camera.at([0, 2]).translation.shape
+        torch.Size([2, 2])
     """
 
     scale: Float[Tensor, "*batch"]
@@ -40,6 +48,30 @@ class Camera(NamedTuple):
     """Image position of the object's origin."""
     rotation: Float[Tensor, "*batch 3 3"]
     """Object frame to camera frame, determinant +1."""
+
+    def at(self, rows: Any) -> "Camera":  # noqa: ANN401 - whatever indexes a tensor
+        """Return the cameras at an index of the leading dimensions."""
+        return self.map(lambda part: part[rows])
+
+    def detach(self) -> "Camera":
+        """Return the same cameras without gradients."""
+        return self.map(Tensor.detach)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Camera":  # noqa: ANN401 - those of `Tensor.to`
+        """Return the same cameras on another device or of another dtype, as `torch.Tensor.to`."""
+        return self.map(lambda part: part.to(*args, **kwargs))
+
+    def where(self, condition: Bool[Tensor, "*batch"], other: "Camera") -> "Camera":
+        """Return these cameras where a condition holds, and others elsewhere."""
+        return Camera(
+            torch.where(condition, self.scale, other.scale),
+            torch.where(condition[..., None], self.translation, other.translation),
+            torch.where(condition[..., None, None], self.rotation, other.rotation),
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Camera":
+        """Return the cameras whose fields a function gives from these."""
+        return Camera(*(function(part) for part in self))
 
 
 class PerspectiveCamera(NamedTuple):
@@ -59,9 +91,13 @@ class Crop(NamedTuple):
     """Similarity from the frame (pixels of the photo) to a crop: ``u_crop = scale * u_frame + translation``."""
 
     scale: Float[Tensor, "*batch"]
-    """Normalised crop units per photo pixel: ``2 / side`` for a square crop of ``side`` pixels."""
+    """Normalized crop units per photo pixel: ``2 / side`` for a square crop of ``side`` pixels."""
     translation: Float[Tensor, "*batch 2"]
     """Crop position of the photo's origin (the top-left corner of its first pixel)."""
+
+    def at(self, rows: Any) -> "Crop":  # noqa: ANN401 - whatever indexes a tensor
+        """Return the crops at an index of the leading dimensions."""
+        return Crop(self.scale[rows], self.translation[rows])
 
 
 class Mesh(NamedTuple):
@@ -78,7 +114,34 @@ class Mesh(NamedTuple):
     texture: Float[Tensor, "*batch 3 h w"] | None = None
     """RGB texture image in [0, 1]; needs ``uv`` and ``uv_faces``."""
     vertex_colors: Float[Tensor, "*batch V 3"] | None = None
-    """RGB colours in [0, 1]; exclusive with ``texture``."""
+    """RGB colors in [0, 1]; exclusive with ``texture``."""
+
+    def at(self, rows: Any) -> "Mesh":  # noqa: ANN401 - whatever indexes a tensor
+        """Return the meshes at an index of the leading dimensions."""
+        changed = {name: value[rows] for name in _BATCHED if (value := getattr(self, name)) is not None}
+        return self._replace(**changed)
+
+    def detach(self) -> "Mesh":
+        """Return the same meshes without gradients."""
+        return self._map(Tensor.detach)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Mesh":  # noqa: ANN401 - those of `Tensor.to`
+        """Return the same meshes on another device, or their floating-point fields in another dtype.
+
+        Arguments are those of `torch.Tensor.to`.
+        """
+        moved = self._map(lambda part: part.to(*args, **kwargs))
+        indices = {
+            name: value.to(moved.vertices.device) for name in _INDICES if (value := getattr(self, name)) is not None
+        }
+        return moved._replace(**indices)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Mesh":
+        return Mesh(*(None if part is None else function(part) for part in self))  # type: ignore[arg-type]
+
+
+_BATCHED = ("vertices", "texture", "vertex_colors")
+_INDICES = ("faces", "uv_faces")
 
 
 class Template(NamedTuple):
@@ -123,7 +186,7 @@ class Rendering(NamedTuple):
     barycentrics: Float[Tensor, "*batch H W 3"]
     """Position of the pixel's centre within that face, zero where there is none."""
     rgb: Float[Tensor, "*batch 3 H W"] | None = None
-    """Colours in [0, 1] on a black background, when the mesh has an appearance."""
+    """Colors in [0, 1] on a black background, when the mesh has an appearance."""
 
 
 class FeatureSpec(NamedTuple):
@@ -140,6 +203,22 @@ class Features(NamedTuple):
 
     maps: tuple[Float[Tensor, "batch _ _ _"], ...]
     """Feature maps, fine to coarse, as the backbone's `FeatureSpec` says."""
+
+    def at(self, rows: Any) -> "Features":  # noqa: ANN401 - whatever indexes a tensor
+        """Return the maps of the images at an index."""
+        return self.map(lambda maps: maps[rows])
+
+    def detach(self) -> "Features":
+        """Return the same maps without gradients."""
+        return self.map(Tensor.detach)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Features":  # noqa: ANN401 - those of `Tensor.to`
+        """Return the same maps on another device or of another dtype, as `torch.Tensor.to`."""
+        return self.map(lambda maps: maps.to(*args, **kwargs))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Features":
+        """Return the pyramid whose maps a function gives from these."""
+        return Features(tuple(function(maps) for maps in self.maps))
 
 
 @dataclass(frozen=True)
@@ -164,7 +243,7 @@ class Batch(TypedDict, total=False):
     vertices: Float[Tensor, "batch V 3"]
     """True shape of the object, in the template's vertex order (synthetic data only)."""
     parts: Float[Tensor, "batch P 2"]
-    """Annotated parts in normalised coordinates; zero where not visible."""
+    """Annotated parts in normalized coordinates; zero where not visible."""
     parts_visible: Bool[Tensor, "batch P"]
     """Which parts are annotated as visible."""
     crop: Crop

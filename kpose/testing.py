@@ -130,7 +130,7 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec], PoseHead]
     with torch.no_grad():
         first, second = head(features).camera, head(features).camera
         _expect(_equal(first, second), "the same result twice in evaluation mode")
-        single = head(Features(tuple(m[:1] for m in features.maps))).camera
+        single = head(features.at(slice(1))).camera
         _expect_camera(head(features), 3, "in evaluation mode")
         _expect(
             torch.allclose(single.rotation, first.rotation[:1], atol=1e-3),

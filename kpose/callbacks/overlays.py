@@ -10,7 +10,7 @@ from torch import Tensor
 from kpose.callbacks.loggers import log_image, picture_loggers
 from kpose.geometry.camera import box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.heads import KeypointPrediction
-from kpose.structures import Batch, Camera, Mesh, PosePrediction
+from kpose.structures import Batch, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator
 from kpose.visualization import draw_keypoints, heatmap_image, image_grid, overlay_mesh
 
@@ -74,7 +74,7 @@ def picture_prediction(
         The pictures side by side.
     """
     with torch.no_grad():
-        camera = Camera(*(part[row].float() for part in prediction.camera))
+        camera = prediction.camera.at(row).to(torch.float32)
         height, width = image.shape[-2:]
         frame = box_to_crop(image.new_tensor([0, 0, width, height]))
         pictures = [image]

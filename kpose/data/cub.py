@@ -325,7 +325,7 @@ class CUBDataset(PhotoDataset):
             index=torch.tensor(row),
         )
         if notes.camera is not None:
-            batch["camera"] = crop_camera(Camera(*(value[row] for value in notes.camera)), crop)
+            batch["camera"] = crop_camera(notes.camera.at(row), crop)
         return batch
 
     def _load(self, row: int) -> Tensor:

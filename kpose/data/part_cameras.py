@@ -67,7 +67,7 @@ def solve_part_cameras(
     scale, translation, rotation = (f[:, 0] for f in refine(problem, pose, part_kernel(pose.scale), steps=20))
     half = sizes.double() / 2
     camera = Camera(scale * half, translation * half[:, None] + centre, rotation)
-    return Camera(*(value.to(points.dtype) for value in camera))
+    return camera.to(points.dtype)
 
 
 def normalize_parts(points: Tensor, visible: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

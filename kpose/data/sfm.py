@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         progress=True,
     )
     keep = [row for row, split in enumerate(notes.splits) if split]
-    camera = Camera(*(value[keep] for value in result.camera))
+    camera = result.camera.at(keep)
     write_cameras(out, [notes.image_ids[row] for row in keep], [notes.splits[row] for row in keep], camera)
     write_mean_parts(out.with_name("mean_parts.csv"), result.shape)
     solved = int(camera.scale.isfinite().sum())

@@ -22,7 +22,7 @@ from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, ma
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
 from kpose.network import PoseNetwork
-from kpose.structures import Camera, Crop, Mesh, PosePrediction, ShapePrediction
+from kpose.structures import Crop, Mesh, PosePrediction, ShapePrediction
 
 __all__ = ["Predictor"]
 
@@ -278,7 +278,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> Reconstruction:
     """Take one row of a prediction to the pixels of its photo."""
     crop = box_to_crop(torch.tensor(frame.square))
-    camera = Camera(*(part[row].float().cpu() for part in prediction.camera))
+    camera = prediction.camera.at(row).to("cpu", torch.float32)
     keypoints: dict[str, Any] = {}
     if isinstance(prediction, KeypointPrediction):
         keypoints = {

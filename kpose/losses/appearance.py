@@ -149,7 +149,7 @@ class FeatureDistance(AppearanceDistance):
             wanted = self._features(photo * inside)
         seen = self._many_features((rendered * inside[:, None]).flatten(0, 1))
         pyramid = Features(tuple(m.reshape(*rendered.shape[:2], *m.shape[1:]) for m in seen))
-        return feature_distance(pyramid, Features(tuple(m[:, None] for m in wanted.maps)))
+        return feature_distance(pyramid, wanted.at((slice(None), None)))
 
     def _many_features(self, images: Tensor) -> tuple[Tensor, ...]:
         if len(images) <= self.max_images or not images.requires_grad:

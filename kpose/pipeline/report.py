@@ -120,7 +120,7 @@ def _training(data: Any, cameras: Path, mesh: Mesh, task: Callable[[Tensor], Any
             with torch.no_grad():
                 mesh = Mesh(task(item["image"][None]).vertices[0], mesh.faces)
         batch = Batch(**{name: item[name][None] for name in ("index",)}, crop=_lifted(item["crop"]))  # type: ignore[typeddict-item]
-        pictures.append(_overlay(item["image"], mesh, Camera(*(part[0] for part in table.labels(batch)))))
+        pictures.append(_overlay(item["image"], mesh, table.labels(batch).at(0)))
     return _sheet(pictures)
 
 
@@ -134,7 +134,7 @@ def _held_out(images: Dataset[Batch], checkpoint: Path) -> str:
     pictures = []
     for row, item in enumerate(items):
         mesh = Mesh(vertices[row], network.faces)
-        pictures.append(_overlay(item["image"], mesh, Camera(*(part[row] for part in camera))))
+        pictures.append(_overlay(item["image"], mesh, camera.at(row)))
     return _sheet(pictures)
 
 

@@ -106,7 +106,7 @@ def solve_pnp(
         flat = (points_2d.reshape(size, count, 2), points_3d.reshape(size, count, 3), weights.reshape(size, count))
         image, points, weights = _usable(*(field.to(dtype) for field in flat))
         solution = _solve(image, points, weights, threshold, hypotheses, generator)
-        camera = Camera(*(field.reshape((*batch, *field.shape[1:])) for field in solution.camera))
+        camera = solution.camera.map(lambda field: field.reshape((*batch, *field.shape[1:])))
         inliers, covariance, valid = solution[1:]
         return PnPSolution(
             camera,

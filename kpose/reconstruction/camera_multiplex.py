@@ -294,7 +294,7 @@ class CameraMultiplex(nn.Module):
         rows = torch.arange(self.num_images, device=self.index.device)
         choice = self.losses.argmin(-1)
         cameras = self.cameras(rows, gain=gain)
-        return Camera(*(part[rows, choice] for part in cameras))
+        return cameras.at((rows, choice))
 
     @torch.no_grad()
     def labels(self, batch: Batch) -> Camera:
@@ -309,7 +309,7 @@ class CameraMultiplex(nn.Module):
         rows = self.rows(batch["index"])
         best = self.losses[rows].argmin(-1)
         cameras = self.in_crop(self.cameras(rows), rows, batch["crop"], batch.get("flipped"))
-        return Camera(*(part[torch.arange(len(rows)), best] for part in cameras))
+        return cameras.at((torch.arange(len(rows)), best))
 
     @torch.no_grad()
     def prune(self, keep: int, *, min_angle_deg: float = 0.0, gain: float = 1.0) -> None:
@@ -336,7 +336,7 @@ class CameraMultiplex(nn.Module):
         cameras = self.cameras(rows, gain=gain)
         kept = distinct_best(cameras.rotation, self.losses, keep, math.radians(min_angle_deg))
         losses = self.losses.gather(1, kept)
-        self.replace_all(Camera(*(part[rows[:, None], kept] for part in cameras)))
+        self.replace_all(cameras.at((rows[:, None], kept)))
         self.losses = losses
 
     def save(self, path: Path, *, gain: float = 1.0) -> None:

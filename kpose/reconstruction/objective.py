@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
         """Give the same without gradients."""
         return Comparison(
             ShapePrediction(*(part.detach() for part in self.reconstruction)),
-            Camera(*(part.detach() for part in self.cameras)),
+            self.cameras.detach(),
             *(part.detach() for part in self[2:]),
         )
 

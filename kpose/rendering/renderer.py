@@ -87,5 +87,5 @@ def to_image(mesh: Mesh, camera: Camera) -> tuple[Tensor, tuple[int, ...]]:
     dtype = torch.float64 if exact else torch.float32
     with torch.autocast(mesh.vertices.device.type, enabled=False):
         vertices = mesh.vertices.to(dtype).expand(*batch, *mesh.vertices.shape[-2:])
-        seen = to_image_frame(vertices, Camera(*(part.to(dtype) for part in camera)))
+        seen = to_image_frame(vertices, camera.to(dtype))
     return seen.reshape(-1, *seen.shape[-2:]), tuple(batch)

@@ -93,7 +93,7 @@ def choose_cameras(
     """
     _check(multiplex, views)
     shape = coarsen_template(bird() if template is None else template, num_vertices)
-    mesh = Mesh(*(part.to(multiplex.scale.device) for part in (shape.vertices, shape.faces)))
+    mesh = Mesh(shape.vertices, shape.faces).to(multiplex.scale.device)
     seen = view_template(mesh, rotation_grid(num_rotations).to(mesh.vertices))
     pictures = _pictures(views, multiplex, backbone, feature_map, dimensions, progress=progress)
     posterior = pose_posterior(

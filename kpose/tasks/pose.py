@@ -19,7 +19,7 @@ from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer, SoftRenderer
-from kpose.structures import Batch, Camera, Features, FeatureSpec, Mesh, PosePrediction, Template
+from kpose.structures import Batch, Camera, FeatureSpec, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.repeats import without_repeats
 from kpose.tasks.training_cameras import multiplex_of
@@ -176,7 +176,7 @@ class PoseEstimator(Task):
         """Give poses and the shapes that they are poses of."""
         features = self.network.backbone.features_of(batch)
         vertices = self.network.shapes(features)
-        thinned = Features(tuple(map(self.feature_dropout, features.maps)))
+        thinned = features.map(self.feature_dropout)
         return self.network.pose(thinned, vertices), vertices
 
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:

@@ -9,7 +9,7 @@ from torch import Tensor
 from kpose.geometry.camera import flip_camera
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraMultiplex
-from kpose.structures import Batch, Features
+from kpose.structures import Batch
 
 __all__ = ["mean_rotations"]
 
@@ -52,7 +52,7 @@ def mean_rotations(
             if not asked.any():
                 continue
             features = network.backbone.features_of(batch)
-            camera = network.pose(Features(tuple(m[asked] for m in features.maps))).camera
+            camera = network.pose(features.at(asked)).camera
             rotation = camera.rotation
             if "flipped" in batch:
                 flipped = batch["flipped"][asked][:, None, None]

@@ -17,7 +17,7 @@ from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import mask_iou, multiplex_error
 from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
-from kpose.structures import Batch, Features, FeatureSpec, ShapePrediction, Template
+from kpose.structures import Batch, FeatureSpec, ShapePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.templates import bird, load_template
@@ -292,7 +292,7 @@ class Reconstructor(Task):
 
     def _reconstruct(self, batch: Batch) -> ShapePrediction:
         features = self.backbone.features_of(batch)
-        thinned = Features(tuple(map(self.feature_dropout, features.maps)))
+        thinned = features.map(self.feature_dropout)
         reconstruction: ShapePrediction = self.reconstructor(thinned)
         return reconstruction
 
