@@ -24,8 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from kpose.backbones import TransformersBackbone
 from kpose.data import CUBDataModule
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import project, random_rotation
 from kpose.heads import KeypointHead, PoseSource
 from kpose.inference import Predictor
 from kpose.network import PoseNetwork

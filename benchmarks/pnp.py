@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kpose.geometry.rotation import geodesic_distance, random_rotation
-from kpose.geometry.sampling import farthest_point_sampling
+from kpose.geometry import farthest_point_sampling, geodesic_distance, random_rotation
 from kpose.pnp import solve_pnp
 
 AXES = (0.25, 0.9, 0.45)

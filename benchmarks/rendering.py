@@ -18,8 +18,7 @@ import trimesh
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from kpose.geometry.camera import to_image_frame
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import random_rotation, to_image_frame
 from kpose.rendering import CompositeRenderer, HardRenderer, Renderer, SoftRenderer
 from kpose.structures import Camera, Mesh
 

@@ -36,17 +36,9 @@ napoleon_preprocess_types = False
 
 
 def public_modules() -> list[str]:
-    """Name the modules that have a page: sub-packages, single modules, and those of geometry."""
-    names = []
-    for info in pkgutil.iter_modules(kpose.__path__, "kpose."):
-        if info.name == "kpose.geometry":
-            names += [
-                inner.name
-                for inner in pkgutil.iter_modules([str(Path(kpose.__path__[0]) / "geometry")], info.name + ".")
-            ]
-        elif not info.name.endswith("__main__"):
-            names.append(info.name)
-    return sorted(names)
+    """Return the modules that have a page: sub-packages and single modules."""
+    names = (info.name for info in pkgutil.iter_modules(kpose.__path__, "kpose."))
+    return sorted(name for name in names if not name.endswith("__main__"))
 
 
 def write_api_pages() -> None:

@@ -27,7 +27,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule
 from kpose.files import write_text
-from kpose.geometry.rotation import procrustes
+from kpose.geometry import procrustes
 from kpose.metrics import angular_error
 from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch

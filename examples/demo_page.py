@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance
 from kpose.inference import Reconstruction
 from kpose.inference.sheet import sheet_row
 from kpose.visualization import to_pillow

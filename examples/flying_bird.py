@@ -15,7 +15,7 @@ from kpose.data.backdrop import random_backdrop
 from kpose.data.draws import Draws
 from kpose.data.plumage import random_plumage
 from kpose.files import fresh_file
-from kpose.geometry.rotation import axis_angle_to_matrix, viewpoint_to_matrix
+from kpose.geometry import axis_angle_to_matrix, viewpoint_to_matrix
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird
 from kpose.visualization import shaded_mesh, to_pillow

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kpose.geometry.mesh import vertex_normals
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import vertex_normals, viewpoint_to_matrix
 from kpose.structures import Camera, Template
 from kpose.templates import Limb, body_solid, template_mesh, wrap_solid
 from kpose.visualization import shaded_mesh, to_pillow

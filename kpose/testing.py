@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import random_rotation
 from kpose.heads import PoseHead, RotationHead
 from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction
 from kpose.templates import bird

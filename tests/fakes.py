@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import matrix_to_quaternion, viewpoint_to_matrix
+from kpose.geometry import matrix_to_quaternion, project, viewpoint_to_matrix
 from kpose.structures import Camera
 
 PART_NAMES = (

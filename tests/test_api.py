@@ -14,13 +14,11 @@ RECORD = Path(__file__).with_name("api_surface.json")
 
 
 def modules() -> list[str]:
-    """Name the modules that users import from: sub-packages, single modules, and those of geometry."""
+    """Return the modules that users import from: sub-packages and single modules."""
     import kpose
 
     names = [f"kpose.{info.name}" for info in pkgutil.iter_modules(kpose.__path__) if not info.name.startswith("_")]
-    geometry = importlib.import_module("kpose.geometry")
-    names += [f"kpose.geometry.{info.name}" for info in pkgutil.iter_modules(geometry.__path__)]
-    return ["kpose", *sorted(name for name in names if name != "kpose.geometry")]
+    return ["kpose", *sorted(names)]
 
 
 def surface() -> dict[str, list[str]]:

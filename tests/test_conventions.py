@@ -10,31 +10,29 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from kpose.geometry.camera import (
+from kpose.geometry import (
     apply_crop,
+    axis_angle_to_matrix,
     box_to_crop,
     crop_camera,
     flip_camera,
-    normalized_to_pixels,
-    perspective_to_weak,
-    pixels_to_normalized,
-    project,
-    project_perspective,
-    to_image_frame,
-    uncrop_camera,
-    weak_to_perspective,
-)
-from kpose.geometry.heatmap import gaussian_heatmaps
-from kpose.geometry.rotation import (
-    axis_angle_to_matrix,
+    gaussian_heatmaps,
     geodesic_distance,
     gram_schmidt,
     matrix_to_quaternion,
     mirror_rotation,
+    normalized_to_pixels,
+    perspective_to_weak,
+    pixels_to_normalized,
     procrustes,
+    project,
+    project_perspective,
     quaternion_to_matrix,
     random_rotation,
+    to_image_frame,
+    uncrop_camera,
     viewpoint_to_matrix,
+    weak_to_perspective,
 )
 from kpose.structures import Camera, Crop, Mesh
 

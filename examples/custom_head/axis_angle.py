@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import RotationHead
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import RotationHead, RotationPrediction
 from kpose.losses import chordal_distance
 from kpose.reconstruction import ViewpointGrid

@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from kpose.callbacks.loggers import log_image, picture_loggers
-from kpose.geometry.camera import box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.geometry import box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.heads import KeypointPrediction
 from kpose.structures import Batch, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance
 from kpose.reconstruction import CameraMultiplex
 from kpose.tasks import Reconstructor
 

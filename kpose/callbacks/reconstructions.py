@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kpose.callbacks.loggers import log_image, picture_loggers
 from kpose.files import write_file
-from kpose.geometry.rotation import matrix_to_viewpoint
+from kpose.geometry import matrix_to_viewpoint
 from kpose.reconstruction import Comparison
 from kpose.structures import Batch, Mesh
 from kpose.tasks import Reconstructor

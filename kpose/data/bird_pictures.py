@@ -11,8 +11,7 @@ from kpose.data.backdrop import random_backdrop
 from kpose.data.draws import Draws
 from kpose.data.plumage import random_plumage
 from kpose.data.scene import random_cameras, random_shapes
-from kpose.geometry.camera import project
-from kpose.geometry.mesh import vertex_normals
+from kpose.geometry import project, vertex_normals
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Mesh, Template
 

@@ -20,8 +20,7 @@ from kpose.cropping import square_box
 from kpose.data.crops import load_crop
 from kpose.data.photo_dataset import PhotoDataset, byte_color
 from kpose.files import write_file
-from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera
-from kpose.geometry.rotation import matrix_to_quaternion, quaternion_to_matrix
+from kpose.geometry import apply_crop, box_to_crop, crop_camera, matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
 
 __all__ = [

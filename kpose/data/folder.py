@@ -17,7 +17,7 @@ from kpose.cropping import square_box
 from kpose.data.crops import crop_pair
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, byte_color
-from kpose.geometry.camera import box_to_crop
+from kpose.geometry import box_to_crop
 from kpose.messages import one_line, warn_once
 from kpose.structures import Batch
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import viewpoint_to_matrix
 from kpose.pnp.model import Kernel, Pose, Problem, select, squared_residuals
 from kpose.pnp.refinement import refine
 from kpose.structures import Camera

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.data.draws import Draws
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import axis_angle_to_matrix, procrustes, viewpoint_to_matrix
+from kpose.geometry import axis_angle_to_matrix, procrustes, project, viewpoint_to_matrix
 from kpose.structures import Camera, Template
 
 __all__ = ["random_cameras", "random_shapes"]

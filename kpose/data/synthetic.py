@@ -19,7 +19,7 @@ from kpose.data.bird_pictures import render_birds
 from kpose.data.photo_datamodule import check_sizes
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
 from kpose.files import write_file
-from kpose.geometry.camera import box_to_crop
+from kpose.geometry import box_to_crop
 from kpose.structures import Batch, Camera, Template
 from kpose.templates import bird
 

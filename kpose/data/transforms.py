@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from kornia.augmentation import ColorJiggle
 from torch import Tensor, nn
 
-from kpose.geometry.camera import apply_crop, crop_camera, flip_camera
+from kpose.geometry import apply_crop, crop_camera, flip_camera
 from kpose.structures import Batch, Camera, Crop
 
 __all__ = ["RandomColor", "RandomCropJitter", "RandomFlip", "flip_batch", "mirror_names", "recrop_batch"]

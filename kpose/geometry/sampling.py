@@ -22,7 +22,7 @@ def farthest_point_sampling(
         points: Positions.
         count: Number of points to choose, from 1 to the number of points.
         generator: Source of randomness for the first point, on the CPU.
-        mirror: Partner of each point under a mirror (`kpose.geometry.mesh.mirror_pairs`). When given, points enter
+        mirror: Partner of each point under a mirror (`kpose.geometry.mirror_pairs`). When given, points enter
             together with their partners, so that the set is closed under mirroring; a place that is left for a
             single point goes to one on the symmetry plane.
 

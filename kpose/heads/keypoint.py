@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from kornia.losses import binary_focal_loss_with_logits
 from torch import Tensor, nn
 
-from kpose.geometry.sampling import farthest_point_sampling
+from kpose.geometry import farthest_point_sampling
 from kpose.heads.base import PoseHead
 from kpose.heads.border import BorderTarget
 from kpose.heads.confidence import PeakConfidence

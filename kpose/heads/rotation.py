@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kpose.geometry.rotation import gram_schmidt, matrix_to_quaternion, procrustes, quaternion_to_matrix
+from kpose.geometry import gram_schmidt, matrix_to_quaternion, procrustes, quaternion_to_matrix
 from kpose.heads.base import PoseHead
 from kpose.losses import chordal_distance, quaternion_distance
 from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction

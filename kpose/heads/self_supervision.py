@@ -6,9 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry.camera import project
-from kpose.geometry.heatmap import gaussian_heatmaps
-from kpose.geometry.mesh import surface_distances
+from kpose.geometry import gaussian_heatmaps, project, surface_distances
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh, Template
 

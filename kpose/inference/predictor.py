@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kpose.blueprint import Blueprint
 from kpose.files import model_source
-from kpose.geometry.camera import box_to_crop, uncrop_camera, undo_crop
+from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction, PoseSource
 from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry.camera import box_to_crop, crop_camera
+from kpose.geometry import box_to_crop, crop_camera
 from kpose.inference.photo import Picture, cut_square, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh

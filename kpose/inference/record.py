@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 import kpose
-from kpose.geometry.interchange import to_blender, to_opencv, to_pytorch3d
-from kpose.geometry.rotation import matrix_to_quaternion
+from kpose.geometry import matrix_to_quaternion, to_blender, to_opencv, to_pytorch3d
 from kpose.inference.reconstruction import Reconstruction
 from kpose.structures import Camera
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry.camera import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.geometry import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.inference.photo import cut_square
 from kpose.inference.reconstruction import Reconstruction
 from kpose.visualization import (

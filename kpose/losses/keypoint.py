@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kpose.geometry.heatmap import heatmap_mean, heatmap_peaks
+from kpose.geometry import heatmap_mean, heatmap_peaks
 from kpose.losses.heatmap import heatmap_divergence, heatmap_loss, weighted_mean
 
 __all__ = ["DivergenceLoss", "HeatmapLoss", "PositionLoss"]
@@ -19,7 +19,7 @@ class HeatmapLoss(nn.Module):
         Equation 3 of the keypoint paper kpose implements.
 
     Example:
-        >>> from kpose.geometry.heatmap import gaussian_heatmaps
+        >>> from kpose.geometry import gaussian_heatmaps
         >>> keypoints = torch.tensor([[[0.3, -0.2]]])
         >>> targets = gaussian_heatmaps(keypoints, (16, 16), 0.1)
         >>> loss = HeatmapLoss()

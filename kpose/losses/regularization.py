@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry.mesh import laplacian
+from kpose.geometry import laplacian
 
 __all__ = ["GraphLaplacianLoss", "deformation_loss", "laplacian_loss"]
 
@@ -38,7 +38,7 @@ def laplacian_loss(
 
     Args:
         vertices: Positions.
-        operator: Sparse graph Laplacian (see `kpose.geometry.mesh.laplacian`).
+        operator: Sparse graph Laplacian (see `kpose.geometry.laplacian`).
         squared: Mean squared length of the operator's rows instead of mean length.
 
     Returns:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import geodesic_distance, procrustes
+from kpose.geometry import geodesic_distance, procrustes
 from kpose.metrics._camera_pairs import CameraPairs
 
 __all__ = ["AngularError", "angular_error", "frame_alignment"]

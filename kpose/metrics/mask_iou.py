@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from kpose.geometry.mask import mask_iou
+from kpose.geometry import mask_iou
 
 __all__ = ["MaskIoU", "mask_iou"]
 

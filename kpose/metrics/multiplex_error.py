@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance
 
 __all__ = ["multiplex_error"]
 

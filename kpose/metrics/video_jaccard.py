@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from kpose.geometry.mask import mask_iou
+from kpose.geometry import mask_iou
 
 __all__ = ["VideoJaccard", "jaccard_statistics"]
 

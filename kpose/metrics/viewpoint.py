@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import matrix_to_viewpoint
+from kpose.geometry import matrix_to_viewpoint
 from kpose.metrics._camera_pairs import CameraPairs
 
 __all__ = ["ViewpointWasserstein", "wasserstein_circular", "wasserstein_linear"]

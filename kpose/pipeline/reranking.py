@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.data import fold_indices
-from kpose.geometry.rotation import procrustes
+from kpose.geometry import procrustes
 from kpose.losses import chordal_distance
 from kpose.pipeline.fitting import trained_network
 from kpose.reconstruction import CameraMultiplex, camera_weights

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix
 from kpose.pnp.hypotheses import SAMPLE, closed_form
 from kpose.pnp.model import (
     Kernel,

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance
 
 __all__ = ["camera_weights", "distinct_best"]
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry.camera import flip_camera
+from kpose.geometry import flip_camera
 from kpose.reconstruction.camera_choice import distinct_best
 from kpose.reconstruction.camera_files import read_camera_table, write_camera_table
 from kpose.reconstruction.gathering import gather_rows

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import viewpoint_to_matrix
 from kpose.structures import Camera
 
 __all__ = ["ViewpointGrid", "turn_cameras", "where_camera"]

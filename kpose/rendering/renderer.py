@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.camera import to_image_frame
+from kpose.geometry import to_image_frame
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["Renderer"]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, flip_batch
-from kpose.geometry.rotation import rotation_grid
+from kpose.geometry import rotation_grid
 from kpose.reconstruction import CameraMultiplex
 from kpose.reconstruction.appearance import PosePosterior, expected_miss, pose_posterior, principal_components
 from kpose.reconstruction.template_views import (

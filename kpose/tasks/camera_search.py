@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from kpose.geometry.camera import flip_camera
+from kpose.geometry import flip_camera
 from kpose.metrics import multiplex_error
 from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid, search_cameras
 from kpose.rendering import Renderer, fast_renderer

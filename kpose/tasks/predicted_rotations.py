@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kpose.geometry.camera import flip_camera
+from kpose.geometry import flip_camera
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraMultiplex
 from kpose.structures import Batch

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from kpose.geometry.mesh import edges, is_closed, volume
+from kpose.geometry import edges, is_closed, volume
 from kpose.structures import Template
 
 __all__ = ["check_template", "label_pieces"]

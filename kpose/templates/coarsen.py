@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from kpose.geometry.mesh import vertex_normals
-from kpose.geometry.sampling import farthest_point_sampling, mirror_permutation
+from kpose.geometry import farthest_point_sampling, mirror_permutation, vertex_normals
 from kpose.structures import Template
 from kpose.templates.uv import spherical_uv
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kpose.geometry.mesh import mirror_pairs
+from kpose.geometry import mirror_pairs
 
 __all__ = ["SphereMap", "collapse_short_edges", "geodesic_sphere", "split_long_edges"]
 

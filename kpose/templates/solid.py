@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kpose.geometry.mesh import edges
+from kpose.geometry import edges
 from kpose.templates.check import label_pieces
 from kpose.templates.files import merge_vertices, read_surface
 from kpose.templates.wrap import Solid

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.mesh import face_normals, vertex_normals, volume
+from kpose.geometry import face_normals, vertex_normals, volume
 from kpose.structures import Template
 from kpose.templates.remesh import SphereMap, collapse_short_edges, geodesic_sphere, split_long_edges
 from kpose.templates.uv import spherical_uv

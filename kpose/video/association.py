@@ -10,7 +10,7 @@ from kornia.contrib import connected_components
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from kpose.geometry.mask import mask_iou
+from kpose.geometry import mask_iou
 from kpose.inference.segmentation import Segment, Segmenter
 from kpose.video.color import color_histogram, color_share, color_similarity, find_shift
 from kpose.video.frames import Frame

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry.camera import crop_camera, project
+from kpose.geometry import crop_camera, project
 from kpose.structures import Crop
 from kpose.video.frames import Frame
 from kpose.video.predictor import ObjectReconstruction

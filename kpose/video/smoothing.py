@@ -7,8 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.camera import uncrop_camera
-from kpose.geometry.rotation import axis_angle_to_matrix, matrix_to_axis_angle
+from kpose.geometry import axis_angle_to_matrix, matrix_to_axis_angle, uncrop_camera
 from kpose.inference import Reconstruction
 from kpose.structures import Camera
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import kpose
 from kpose.files import fresh_file
-from kpose.geometry.rotation import matrix_to_quaternion
+from kpose.geometry import matrix_to_quaternion
 from kpose.video.predictor import FrameReconstructions, ObjectReconstruction
 
 __all__ = ["COLUMNS", "TrackFiles", "object_record"]

@@ -2,7 +2,7 @@
 
 Every function that draws returns a float RGB tensor ``(3, H, W)`` in [0, 1] on the device of its input; a moving
 picture is a stack of them. None opens a window.
-Positions and cameras are in pixels of the picture that is drawn on (`kpose.geometry.camera` converts).
+Positions and cameras are in pixels of the picture that is drawn on (`kpose.geometry` converts).
 """
 
 from kpose.visualization.animation import save_animation

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
-from kpose.geometry.mesh import vertex_normals
-from kpose.geometry.rotation import axis_angle_to_matrix, viewpoint_to_matrix
+from kpose.geometry import axis_angle_to_matrix, vertex_normals, viewpoint_to_matrix
 from kpose.rendering import HardRenderer, Renderer
 from kpose.structures import Camera, Mesh
 from kpose.visualization.color import blend

@@ -8,7 +8,7 @@ from kornia.color import ColorMapType
 from kornia.morphology import gradient
 from torch import Tensor
 
-from kpose.geometry.camera import box_to_crop, crop_camera
+from kpose.geometry import box_to_crop, crop_camera
 from kpose.structures import Camera, Mesh
 from kpose.visualization.color import blend, colormap
 from kpose.visualization.mesh import shaded_mesh

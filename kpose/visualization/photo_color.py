@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
-from kpose.geometry.camera import to_image_frame
+from kpose.geometry import to_image_frame
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Mesh
 

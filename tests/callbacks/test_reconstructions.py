@@ -8,7 +8,7 @@ from reconstruction.scenes import SIZE, birds
 from reconstruction.training import QUIET, Data, task, trainer
 
 from kpose.callbacks import LogReconstructions, picture_azimuths, picture_reconstruction
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import viewpoint_to_matrix
 
 pytestmark = QUIET
 

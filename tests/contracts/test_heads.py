@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import (
     GramSchmidtHead,
     KeypointHead,

@@ -7,7 +7,7 @@ from fakes import PARTS, write_fake_cub
 
 from kpose.data import read_cub, read_mean_parts
 from kpose.data.cmr import convert_cmr, main
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance
 
 scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed; it reads .mat files")
 ROWS = {"train": [0, 2, 4], "val": [1], "test": [3, 5, 6, 7]}

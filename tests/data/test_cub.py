@@ -6,8 +6,7 @@ from fakes import PART_NAMES, PARTS, write_fake_cub
 from torch.utils.data import DataLoader
 
 from kpose.data import CUBDataset, read_cameras, read_cub, read_mean_parts, write_cameras
-from kpose.geometry.camera import project, uncrop_camera, undo_crop
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance, project, uncrop_camera, undo_crop
 
 
 @pytest.fixture(scope="module")

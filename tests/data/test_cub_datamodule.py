@@ -5,7 +5,7 @@ from fakes import PARTS, write_fake_cub
 
 from kpose.data import CUBDataModule, read_mean_parts
 from kpose.data.transforms import flip_batch, mirror_names
-from kpose.geometry.camera import project
+from kpose.geometry import project
 
 
 class Recorder(pl.LightningModule):

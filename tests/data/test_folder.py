@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from kpose.data import FolderDataModule, FolderDataset, read_folder, read_mask
-from kpose.geometry.camera import apply_crop
+from kpose.geometry import apply_crop
 
 SIZE = (40, 30)  # width, height
 BOX = (10, 5, 26, 13)

@@ -4,8 +4,7 @@ from fakes import PART_NAMES, PARTS, draw_cameras, seen_parts, write_fake_cub
 
 from kpose.data import read_cub, read_mean_parts
 from kpose.data.sfm import factorize, main, structure_from_motion
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import geodesic_distance, mirror_rotation
+from kpose.geometry import geodesic_distance, mirror_rotation, project
 
 
 def observe(count: int, noise: float = 0.0, seed: int = 0):

@@ -10,8 +10,7 @@ from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.data.draws import Draws
 from kpose.data.plumage import random_plumage
 from kpose.data.scene import random_cameras, random_shapes
-from kpose.geometry.camera import apply_crop, project
-from kpose.geometry.rotation import matrix_to_viewpoint
+from kpose.geometry import apply_crop, matrix_to_viewpoint, project
 from kpose.rendering import HardRenderer
 from kpose.structures import Mesh
 from kpose.templates import bird

@@ -10,7 +10,7 @@ from kpose.data.transforms import (
     mirror_names,
     recrop_batch,
 )
-from kpose.geometry.camera import apply_crop, box_to_crop, crop_camera, pixels_to_normalized, project, undo_crop
+from kpose.geometry import apply_crop, box_to_crop, crop_camera, pixels_to_normalized, project, undo_crop
 from kpose.structures import Crop
 
 COUNT, SIZE = 6, 32

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from kpose.data import SyntheticBirdsDataModule
-from kpose.geometry.camera import box_to_crop
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import box_to_crop, random_rotation
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.structures import Camera, Features
 

@@ -13,7 +13,7 @@ from templates.checks import check_template_contract
 
 from kpose.cli import main as kpose
 from kpose.data import FolderDataModule
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import viewpoint_to_matrix
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera
 from kpose.templates import load_template, template_mesh

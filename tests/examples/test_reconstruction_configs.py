@@ -8,7 +8,7 @@ import torch
 
 from kpose.cli import main
 from kpose.data import SyntheticBirdsDataset
-from kpose.geometry.camera import box_to_crop
+from kpose.geometry import box_to_crop
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.tasks import Reconstructor
 

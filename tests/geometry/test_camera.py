@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kpose.geometry.camera import (
+from kpose.geometry import (
     apply_crop,
     box_to_crop,
     crop_camera,
@@ -15,12 +15,12 @@ from kpose.geometry.camera import (
     pixels_to_normalized,
     project,
     project_perspective,
+    random_rotation,
     to_image_frame,
     uncrop_camera,
     undo_crop,
     weak_to_perspective,
 )
-from kpose.geometry.rotation import random_rotation
 from kpose.structures import Camera, PerspectiveCamera
 
 

@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from kpose.geometry.camera import project
-from kpose.geometry.interchange import to_blender, to_opencv, to_pytorch3d
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import project, random_rotation, to_blender, to_opencv, to_pytorch3d
 from kpose.structures import Camera
 
 SIZES = [(80, 120), (130, 90), (64, 64)]

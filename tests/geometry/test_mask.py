@@ -3,7 +3,7 @@ import inspect
 import pytest
 import torch
 
-from kpose.geometry.mask import mask_iou
+from kpose.geometry import mask_iou
 
 
 def test_soft_is_the_published_formula() -> None:

@@ -4,7 +4,7 @@ import trimesh
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from kpose.geometry.mesh import (
+from kpose.geometry import (
     edges,
     face_normals,
     is_closed,

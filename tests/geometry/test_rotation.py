@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from kpose.geometry.rotation import (
+from kpose.geometry import (
     axis_angle_to_matrix,
     geodesic_distance,
     gram_schmidt,

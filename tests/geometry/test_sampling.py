@@ -2,8 +2,7 @@ import pytest
 import torch
 import trimesh
 
-from kpose.geometry.mesh import mirror_pairs
-from kpose.geometry.sampling import farthest_point_sampling, mirror_permutation
+from kpose.geometry import farthest_point_sampling, mirror_pairs, mirror_permutation
 
 
 def seeded(seed=0):

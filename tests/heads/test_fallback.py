@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import geodesic_distance
+from kpose.geometry import geodesic_distance, project
 from kpose.heads import KeypointHead, KeypointSolver, PoseSource, ProcrustesHead, QuaternionHead
 from kpose.structures import Features, FeatureSpec
 from kpose.templates import bird

@@ -3,10 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from kpose.geometry.camera import flip_camera, project
-from kpose.geometry.heatmap import gaussian_heatmaps
-from kpose.geometry.rotation import geodesic_distance
-from kpose.geometry.sampling import mirror_permutation
+from kpose.geometry import flip_camera, gaussian_heatmaps, geodesic_distance, mirror_permutation, project
 from kpose.heads import KeypointHead, KeypointMaps, LabelBorder
 from kpose.losses import DivergenceLoss, HeatmapLoss, PositionLoss
 from kpose.structures import Features, FeatureSpec

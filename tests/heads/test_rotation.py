@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import random_rotation
 from kpose.heads import GramSchmidtHead, ProcrustesHead, QuaternionHead, RotationHead
 from kpose.structures import Camera, Features, FeatureSpec
 from kpose.testing import example_batch

@@ -3,9 +3,7 @@ import itertools
 import pytest
 import torch
 
-from kpose.geometry.camera import project
-from kpose.geometry.heatmap import gaussian_heatmaps
-from kpose.geometry.sampling import farthest_point_sampling
+from kpose.geometry import farthest_point_sampling, gaussian_heatmaps, project
 from kpose.heads import SelfSupervision, color_map, label_faces
 from kpose.structures import Camera, Template
 from kpose.templates import bird

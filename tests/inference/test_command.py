@@ -11,7 +11,7 @@ from inference.conftest import call, picture
 from PIL import Image
 
 import kpose
-from kpose.geometry.rotation import quaternion_to_matrix
+from kpose.geometry import quaternion_to_matrix
 from kpose.inference import Predictor
 from kpose.inference.record import reconstruction_record
 from kpose.inference.results import output_names

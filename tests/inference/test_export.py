@@ -14,7 +14,7 @@ from trimesh.exchange.obj import load_obj
 from trimesh.exchange.ply import load_ply
 from trimesh.resolvers import FilePathResolver
 
-from kpose.geometry.mesh import vertex_normals
+from kpose.geometry import vertex_normals
 from kpose.inference.export import save_mesh, to_trimesh
 from kpose.rendering.paint import paint_of
 from kpose.structures import Mesh

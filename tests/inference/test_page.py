@@ -8,7 +8,7 @@ import torch
 from inference.browser import Browser, needs_chromium
 from PIL import Image
 
-from kpose.geometry.camera import box_to_crop
+from kpose.geometry import box_to_crop
 from kpose.inference import Reconstruction
 from kpose.inference.page import write_page
 from kpose.inference.results import PhotoResult

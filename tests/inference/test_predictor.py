@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kpose.backbones import TinyBackbone
-from kpose.geometry.camera import apply_crop, project
+from kpose.geometry import apply_crop, project
 from kpose.heads import KeypointPrediction, KeypointSolver, QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square

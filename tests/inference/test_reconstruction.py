@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.geometry.camera import box_to_crop, uncrop_camera
+from kpose.geometry import box_to_crop, uncrop_camera
 from kpose.inference import Predictor, Reconstruction
 from kpose.inference.photo import cut_square
 from kpose.rendering import HardRenderer

@@ -9,7 +9,7 @@ import torch
 from inference.conftest import call, picture
 from PIL import Image
 
-from kpose.geometry.camera import apply_crop
+from kpose.geometry import apply_crop
 from kpose.inference import Predictor, prediction_sheet
 from kpose.inference.sheet import sheet_row
 from kpose.structures import Mesh

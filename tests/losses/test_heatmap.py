@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry.heatmap import gaussian_heatmaps
+from kpose.geometry import gaussian_heatmaps
 from kpose.losses import heatmap_loss
 
 POINTS = torch.tensor([[[0.1, -0.3], [0.5, 0.6]]])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kpose.geometry.heatmap import gaussian_heatmaps
+from kpose.geometry import gaussian_heatmaps
 from kpose.losses import DivergenceLoss, HeatmapLoss, PositionLoss, heatmap_divergence
 
 LOSSES = [HeatmapLoss(), DivergenceLoss(), PositionLoss()]

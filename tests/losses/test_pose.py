@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, matrix_to_quaternion, random_rotation
+from kpose.geometry import axis_angle_to_matrix, geodesic_distance, matrix_to_quaternion, random_rotation
 from kpose.losses import chordal_distance, quaternion_distance
 
 

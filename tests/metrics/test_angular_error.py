@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kpose.geometry.rotation import axis_angle_to_matrix, random_rotation
+from kpose.geometry import axis_angle_to_matrix, random_rotation
 from kpose.metrics import AngularError, angular_error, frame_alignment
 from kpose.structures import Camera
 

@@ -9,7 +9,7 @@ from processes import in_two_processes, join
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import random_rotation
 from kpose.metrics import AngularError, MaskIoU, VideoJaccard, ViewpointWasserstein
 from kpose.structures import Camera
 

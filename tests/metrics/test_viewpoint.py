@@ -6,7 +6,7 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import viewpoint_to_matrix
 from kpose.metrics import ViewpointWasserstein, wasserstein_circular, wasserstein_linear
 from kpose.structures import Camera
 

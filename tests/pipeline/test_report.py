@@ -8,7 +8,7 @@ from pipeline.small import BACKBONE, QUIET, birds
 
 from kpose.backbones import TinyBackbone
 from kpose.data import SyntheticBirdsDataModule
-from kpose.geometry.camera import box_to_crop
+from kpose.geometry import box_to_crop
 from kpose.heads import QuaternionHead
 from kpose.pipeline.report import write_report
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid

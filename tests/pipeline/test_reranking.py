@@ -18,8 +18,7 @@ from pipeline.small import (
 import kpose.pipeline.run as stages
 from kpose.backbones import TinyBackbone
 from kpose.data import FoldDataModule, SyntheticBirdsDataModule
-from kpose.geometry.camera import box_to_crop
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance
+from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance
 from kpose.heads import QuaternionHead
 from kpose.losses import chordal_distance
 from kpose.pipeline import RerankSettings

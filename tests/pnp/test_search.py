@@ -1,8 +1,7 @@
 import torch
 from torch import Tensor
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import axis_angle_to_matrix, random_rotation
+from kpose.geometry import axis_angle_to_matrix, project, random_rotation
 from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, orthogonalize, pick_poses, sample_cameras
 from kpose.pnp.model import (
     Kernel,

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, random_rotation
+from kpose.geometry import axis_angle_to_matrix, geodesic_distance, project, random_rotation
 from kpose.pnp import PnPSolution, WeakPerspectivePnP, model, search, solve_pnp
 from kpose.structures import Camera
 

@@ -4,8 +4,7 @@ from functools import partial
 
 import torch
 
-from kpose.geometry.camera import box_to_crop
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import box_to_crop, viewpoint_to_matrix
 from kpose.reconstruction import CameraMultiplex, MeshReconstructor, TextureHead, ViewpointGrid
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Camera, Crop

@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import geodesic_distance, random_rotation, rotation_grid, viewpoint_to_matrix
+from kpose.geometry import geodesic_distance, project, random_rotation, rotation_grid, viewpoint_to_matrix
 from kpose.reconstruction.appearance import (
     expected_distance,
     expected_miss,

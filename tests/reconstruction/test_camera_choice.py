@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix
 from kpose.reconstruction import camera_weights
 from kpose.reconstruction.camera_choice import distinct_best
 

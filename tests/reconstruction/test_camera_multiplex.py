@@ -6,8 +6,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from kpose.geometry.camera import apply_crop, crop_camera, project, uncrop_camera
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import apply_crop, crop_camera, project, random_rotation, uncrop_camera
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.structures import Camera, Crop
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from kpose.geometry.rotation import geodesic_distance, viewpoint_to_matrix
+from kpose.geometry import geodesic_distance, viewpoint_to_matrix
 from kpose.reconstruction import SearchLevel, ViewpointGrid, search_cameras
 from kpose.rendering import CompositeRenderer, HardRenderer
 from kpose.structures import Camera, Mesh

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import rotation_grid
+from kpose.geometry import project, rotation_grid
 from kpose.reconstruction.template_views import (
     WINDOW_CELLS,
     WINDOW_REACH,

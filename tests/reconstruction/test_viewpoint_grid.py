@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, viewpoint_to_matrix
+from kpose.geometry import axis_angle_to_matrix, geodesic_distance, viewpoint_to_matrix
 from kpose.reconstruction import ViewpointGrid
 from kpose.reconstruction.viewpoint_grid import turn_cameras
 from kpose.structures import Camera

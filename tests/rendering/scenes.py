@@ -3,7 +3,7 @@
 import torch
 import trimesh
 
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import random_rotation
 from kpose.structures import Camera, Mesh
 
 IDENTITY = Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from rendering.scenes import IDENTITY, cameras, colored, lumpy, sphere, textured
 
-from kpose.geometry.camera import to_image_frame
+from kpose.geometry import to_image_frame
 from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer, fast_renderer
 from kpose.structures import Camera, Mesh
 

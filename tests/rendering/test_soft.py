@@ -7,7 +7,7 @@ import torch
 from rendering.scenes import IDENTITY, cameras, colored, lumpy, sphere, textured
 from torch.nn.functional import softplus
 
-from kpose.geometry.camera import to_image_frame
+from kpose.geometry import to_image_frame
 from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer
 from kpose.structures import Camera, Mesh
 

@@ -1,7 +1,7 @@
 import torch
 from rendering.scenes import IDENTITY, cameras, lumpy, sphere
 
-from kpose.geometry.camera import to_image_frame
+from kpose.geometry import to_image_frame
 from kpose.rendering import vertex_visibility
 from kpose.structures import Camera, Mesh
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kpose.backbones import TinyBackbone
-from kpose.geometry.rotation import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
 from kpose.reproduction.sheets import picture_sheet, score_images, some_images, worst_images

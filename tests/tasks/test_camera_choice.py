@@ -9,8 +9,7 @@ from torch.utils.data import DataLoader
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule
 from kpose.data.transforms import flip_batch
-from kpose.geometry.camera import box_to_crop
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, rotation_grid
+from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance, rotation_grid
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.reconstruction.appearance import expected_miss
 from kpose.structures import Camera, FeatureSpec

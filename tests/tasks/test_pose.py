@@ -9,7 +9,7 @@ from reconstruction.training import Data
 from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
-from kpose.geometry.camera import box_to_crop, flip_camera, project, undo_crop
+from kpose.geometry import box_to_crop, flip_camera, project, undo_crop
 from kpose.heads import KeypointHead, QuaternionHead
 from kpose.reconstruction import CameraMultiplex, MeshReconstructor, TextureHead
 from kpose.structures import Camera, Features, Mesh, PosePrediction

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from kpose.backbones import TinyBackbone
-from kpose.geometry.camera import box_to_crop, flip_camera
-from kpose.geometry.rotation import random_rotation
+from kpose.geometry import box_to_crop, flip_camera, random_rotation
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid

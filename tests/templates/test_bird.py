@@ -7,7 +7,7 @@ import trimesh
 from templates.checks import check_template_contract, edge_crossings
 
 from kpose.data.cub import CUBDataset, read_mean_parts
-from kpose.geometry.mesh import edges, vertex_normals
+from kpose.geometry import edges, vertex_normals
 from kpose.metrics import mask_iou
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera

@@ -2,7 +2,7 @@ import pytest
 import torch
 from templates.checks import check_template_contract
 
-from kpose.geometry.mesh import volume
+from kpose.geometry import volume
 from kpose.templates import Body, Relief, Section, build_template
 from kpose.templates.bird import BIRD
 from kpose.templates.build import lattice, lattice_points

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry.mesh import volume
+from kpose.geometry import volume
 from kpose.metrics import mask_iou
 from kpose.reconstruction import ViewpointGrid
 from kpose.rendering import HardRenderer

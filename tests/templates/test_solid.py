@@ -6,7 +6,7 @@ import torch
 import trimesh
 from templates.checks import check_template_contract, edge_crossings
 
-from kpose.geometry.mesh import edges, volume
+from kpose.geometry import edges, volume
 from kpose.templates import Limb, Solid, bird, body_solid, mesh_solid, wrap_solid
 from kpose.templates.solid import _euler, _squared_distance
 

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 from video.conftest import bird_box, draw_bird
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import axis_angle_to_matrix, geodesic_distance, random_rotation
+from kpose.geometry import axis_angle_to_matrix, geodesic_distance, project, random_rotation
 from kpose.inference import Predictor
 from kpose.structures import Camera
 from kpose.video import AssociationTracker, Frame, TemporalSmoothing, Track, Tracker, VideoPredictor

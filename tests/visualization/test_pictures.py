@@ -5,8 +5,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry.camera import project
-from kpose.geometry.rotation import viewpoint_to_matrix
+from kpose.geometry import project, viewpoint_to_matrix
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird, template_mesh
