@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kpose.data.coco import CocoObject, decode_counts, decode_segmentation, read_coco
+from kpose.data.coco import CocoObject, decode_segmentation, read_coco
 from kpose.data.cub import (
     CUBAnnotations,
     CUBDataset,
@@ -62,7 +62,6 @@ __all__ = [
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
     "VideoSequence",
-    "decode_counts",
     "decode_segmentation",
     "flip_batch",
     "fold_indices",

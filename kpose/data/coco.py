@@ -1,23 +1,24 @@
-"""COCO's json files: which objects they annotate, and their segmentations as masks, without pycocotools."""
+"""COCO's json files: which objects they annotate, and their segmentations as masks."""
 
-import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Bool
+from pycocotools import mask as mask_api
 from torch import Tensor
 
 from kpose.files import read_json
 
-__all__ = ["CocoObject", "decode_counts", "decode_segmentation", "read_coco"]
+__all__ = ["CocoObject", "decode_segmentation", "read_coco"]
 
-MOST_PIXELS = 178_956_970  # where Pillow, too, takes a file for an attack on the memory
-MOST_GROUPS = 12  # of five bits, in one run length
+_MAX_PIXELS = 178_956_970  # where Pillow, too, takes a file for an attack on the memory
+_MAX_OUTLINE = 1_000_000  # of a polygon, in pixels
+_COMPRESSED = re.compile(rb"([P-o]{0,5}[0-O])+")  # run lengths in groups of five bits; lower letters go on
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _file_name(image: Mapping[str, Any]) -> str:
 def _size(image: Mapping[str, Any]) -> tuple[int, int]:
     height, width = image["height"], image["width"]
     numbers = isinstance(height, int | float) and isinstance(width, int | float)
-    if not (numbers and height > 0 < width and height * width <= MOST_PIXELS and height % 1 == width % 1 == 0):
+    if not (numbers and height > 0 < width and height * width <= _MAX_PIXELS and height % 1 == width % 1 == 0):
         raise TypeError("in the size of an image")
     return int(height), int(width)
 
@@ -150,7 +151,7 @@ def _category(path: Path, known: Mapping[Any, str], category: str | None) -> str
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Bool[Tensor, "h w"]:  # noqa: ANN401
-    """Draw a segmentation in COCO's form.
+    """Decode a segmentation in COCO's form with pycocotools.
 
     Args:
         segmentation: Polygons, lists of ``x, y, x, y, ...`` in pixels with the origin at the corner of the first
@@ -159,7 +160,7 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Bool[Tensor
         size: Height and width of the mask.
 
     Returns:
-        Mask: of polygons, the pixels whose centre is inside one.
+        Mask.
 
     Raises:
         ValueError: If the segmentation is not in one of these forms, or run lengths are of another size.
@@ -170,90 +171,52 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Bool[Tensor
         >>> decode_segmentation({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).int().tolist()
         [[0, 1], [1, 0]]
     """
-    height, width = size
-    mask: npt.NDArray[np.bool_]
     if isinstance(segmentation, Mapping):
-        own = segmentation.get("size")
-        if not isinstance(own, Sequence) or tuple(own) != (height, width):
-            raise ValueError(f"COCO run lengths need the image's size {(height, width)}; got {own}. Correct them.")
-        counts = segmentation.get("counts")
-        runs: Any = decode_counts(counts) if isinstance(counts, str | bytes) else counts
-        whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-        if not whole or sum(runs) != height * width:
-            raise ValueError(
-                f"COCO run lengths need to be whole numbers that add up to the {height * width} pixels of the "
-                "image; they do not. Correct them."
-            )
-        values = np.arange(len(runs)) % 2 == 1
-        mask = np.repeat(values, runs).reshape(width, height).T
+        run_lengths = _run_lengths(segmentation, *size)
+    elif isinstance(segmentation, Sequence) and not isinstance(segmentation, str) and segmentation:
+        polygons = [_polygon(polygon) for polygon in segmentation]
+        run_lengths = mask_api.merge(mask_api.frPyObjects(polygons, *size))
     else:
-        if not isinstance(segmentation, Sequence) or isinstance(segmentation, str):
-            raise ValueError("COCO segmentations need polygons or run lengths; got neither. Correct them.")
-        mask = np.zeros((height, width), dtype=bool)
-        for polygon in segmentation:
-            _draw(mask, polygon)
-    return torch.from_numpy(np.ascontiguousarray(mask))
+        raise ValueError("COCO segmentations need polygons or run lengths; got neither. Correct them.")
+    return torch.from_numpy(np.ascontiguousarray(mask_api.decode(run_lengths))) > 0
 
 
-def decode_counts(counts: str | bytes) -> list[int]:
-    """Read COCO's compressed run lengths.
-
-    Each number is written in groups of five bits, lowest first, a character each (48 added, 32 more while groups
-    follow), its sign being the highest bit of the last group; from the fourth on, a number is the difference to
-    the one two before it.
-
-    Args:
-        counts: Text of the run lengths.
-
-    Returns:
-        Run lengths.
-
-    Raises:
-        ValueError: If the text ends within a number or has other characters.
-
-    Example:
-        >>> decode_counts("1d02")
-        [1, 20, 2]
-    """
-    text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-    runs: list[int] = []
-    value = shift = 0
-    for byte in text:
-        group = byte - 48
-        if not 0 <= group < 64:
-            raise ValueError("COCO run lengths need characters from '0' to 'o'; got others. Correct them.")
-        value |= (group & 31) << shift
-        shift += 5
-        if shift > 5 * MOST_GROUPS:
-            raise ValueError(
-                "COCO run lengths need numbers of the size of an image; got a longer one. Correct them."
-            )
-        if group & 32:
-            continue
-        if group & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise ValueError("COCO run lengths need whole numbers; the text ends within one. Correct them.")
-    return runs
+def _run_lengths(segmentation: Mapping[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Check run lengths before pycocotools reads them: its C code goes on behind the end of a damaged text."""
+    own, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(own, Sequence) or tuple(own) != (height, width):
+        raise ValueError(f"COCO run lengths need the image's size {(height, width)}; got {own}. Correct them.")
+    if isinstance(counts, list) and all(type(run) is int and 0 <= run <= height * width for run in counts):
+        counts = mask_api.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+    text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
+    if not isinstance(text, bytes) or not _COMPRESSED.fullmatch(text):
+        raise ValueError("COCO run lengths need to be whole numbers, as a list or compressed. Correct them.")
+    if not _fills(text, height * width) or _fills(text, height * width - 1):
+        raise ValueError(
+            f"COCO run lengths need to add up to the {height * width} pixels of the image. Correct them."
+        )
+    return {"size": [height, width], "counts": text}
 
 
-def _draw(mask: npt.NDArray[np.bool_], polygon: Any) -> None:  # noqa: ANN401
-    """Add a polygon to a mask."""
+def _fills(text: bytes, pixels: int) -> bool:
+    """Check that run lengths end within so many pixels; pycocotools refuses those that go on."""
+    try:
+        mask_api.decode({"size": [pixels, 1], "counts": text})
+    except ValueError:
+        return False
+    return True
+
+
+def _polygon(polygon: Any) -> list[float]:  # noqa: ANN401
     try:
         points = np.asarray(polygon, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         raise ValueError("COCO polygons need x and y of three points or more; got others. Correct them.")
-    points = points.reshape(-1, 2)
-    inside = np.zeros_like(mask)
-    centres = np.arange(mask.shape[1]) + 0.5
-    for (x, y), (next_x, next_y) in zip(points, np.roll(points, -1, 0), strict=True):
-        # Rows whose middle the edge crosses; its upper end counts and its lower one does not.
-        rows = np.arange(max(0, math.ceil(min(y, next_y) - 0.5)), min(len(mask), math.ceil(max(y, next_y) - 0.5)))
-        if len(rows):
-            crossings = x + (rows + 0.5 - y) * ((next_x - x) / (next_y - y))
-            inside[rows] ^= centres >= crossings[:, None]
-    mask |= inside
+    corners = points.reshape(-1, 2)
+    outline = np.abs(corners - np.roll(corners, 1, 0)).max(1).sum()
+    # pycocotools walks along the outline in steps of a fifth of a pixel, and keeps all of them in memory.
+    if max(outline, np.abs(points).max()) > _MAX_OUTLINE:
+        raise ValueError(f"COCO polygons need an outline of at most {_MAX_OUTLINE} pixels. Correct them.")
+    return list(points)
