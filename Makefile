@@ -41,7 +41,7 @@ docs: $(READY)  ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 results: $(READY)  ## Write the figures of the pages in docs/ anew from docs/results/*.json
-	$(BIN)/python docs/refresh_results.py
+	$(BIN)/python examples/reproduction/refresh_results.py
 
 api: $(READY)  ## Record the public names in tests/api_surface.json
 	$(BIN)/python tests/test_api.py

@@ -4,7 +4,6 @@ Imports point down only::
 
     __main__
     cli
-    reproduction
     pipeline
     training  testing
     video

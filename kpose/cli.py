@@ -16,7 +16,6 @@ OWN = {
     "app": "kpose.inference.app_command",
     "pipeline": "kpose.pipeline.command",
     "predict": "kpose.inference.command",
-    "reproduce": "kpose.reproduction.command",
     "template": "kpose.inference.template_command",
     "video": "kpose.video.command",
 }
@@ -34,7 +33,6 @@ USAGE = """usage: kpose COMMAND ..., with one of the commands
   video       a video in; the same with its birds' meshes, and their camera tracks, out
   app         a page in the browser to drop photos on
   template    make the mean shape of another category
-  reproduce   make the tables of the paper anew
 
 kpose COMMAND --help tells the rest; kpose --version the version.
 """

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kpose.files import write_file
-from kpose.reproduction.markdown import head_label
+
+from markdown import head_label
 
 __all__ = ["draw_table1", "draw_table2"]
 

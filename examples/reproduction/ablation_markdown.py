@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kpose.reproduction.markdown import markdown_table, origin_lines
+from markdown import markdown_table, origin_lines
 
 __all__ = ["ablations_markdown"]
 

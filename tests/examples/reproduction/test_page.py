@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from kpose.reproduction import ablations_markdown, refreshed_page, table1_markdown
-from kpose.reproduction.plot import draw_table1
 from kpose.visualization import from_pillow
 
-PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+from ablation_markdown import ablations_markdown
+from markdown import table1_markdown
+from page import refreshed_page
+from plot import draw_table1
+
+PAGES = sorted((Path(__file__).parents[3] / "docs").glob("*.md"))
 
 
 def scores(angle, iou):
@@ -17,7 +20,7 @@ def scores(angle, iou):
 FIGURES = {
     "table": "table1",
     "origin": {
-        "command": "kpose reproduce table1 --data cub",
+        "command": "python table1.py --data cub",
         "version": "0.1.0",
         "commit": "abc1234",
         "date": "2026-01-31",

@@ -10,16 +10,17 @@ from PIL import Image
 from pipeline.small import files
 from video.conftest import build_task, draw_bird, write_checkpoint
 
-from kpose.cli import main as kpose
 from kpose.data import read_davis
 from kpose.inference import Predictor
 from kpose.inference.photo import load_photo
 from kpose.metrics import VideoJaccard
-from kpose.reproduction import score_sequence, table2_markdown
-from kpose.reproduction.plot import draw_table2
-from kpose.reproduction.table2_command import main
 from kpose.video import AssociationTracker, DiskTracker, VideoPredictor, open_frames
 from kpose.visualization import from_pillow
+
+from plot import draw_table2
+from table2 import main
+from tracks import score_sequence
+from video_markdown import table2_markdown
 
 COUNT = 6
 
@@ -130,8 +131,8 @@ def done(davis, checkpoints, tmp_path_factory):
     arguments = ["--checkpoints", str(checkpoints), "--davis", str(davis), "--out"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        kpose(["reproduce", "table2", *arguments, "out"])
-        kpose(["reproduce", "table2", *arguments, "colors", "--association", "--sequences", "blackswan"])
+        assert main([*arguments, "out"]) == 0
+        assert main([*arguments, "colors", "--association", "--sequences", "blackswan"]) == 0
     return folder, arguments
 
 
@@ -220,7 +221,7 @@ def test_wrong_input_gives_one_line_and_a_code(
     given += [word.format(heads=checkpoints, davis=davis) for word in arguments]
     assert main(given) == code
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("kpose reproduce table2: ")
+    assert line.startswith("table2.py: ")
     assert message in line
     assert not list(tmp_path.glob("out/**/*.json"))
 

@@ -16,13 +16,14 @@ from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainingCameras
 from kpose.pipeline.fitting import trained_network
 from kpose.pipeline.parts import check_seed
-from kpose.reproduction.markdown import table1_csv, table1_markdown
-from kpose.reproduction.origin import origin
-from kpose.reproduction.plot import draw_table1
-from kpose.reproduction.sheets import picture_sheet, score_images, some_images, worst_images
 from kpose.tasks import training_views
 from kpose.tasks.training_cameras import multiplex_of
 from kpose.visualization import to_pillow
+
+from markdown import table1_csv, table1_markdown
+from origin import origin
+from plot import draw_table1
+from sheets import picture_sheet, score_images, some_images, worst_images
 
 __all__ = ["Table1"]
 
@@ -33,7 +34,7 @@ PAPER = {  # seed paper, Table 1
     "keypoint": {"iou": 0.70, "angle_deg": 40.5},
 }
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("reproduction")
 
 
 class Table1:
@@ -57,7 +58,7 @@ class Table1:
         pipeline: Pipeline,
         *,
         seeds: Sequence[int] = (0, 1, 2),
-        command: Sequence[str] = ("kpose", "reproduce", "table1"),
+        command: Sequence[str] = ("python", "examples/reproduction/table1.py"),
     ) -> None:
         if not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f"Table1 needs distinct seeds; got {list(seeds)}. Give at least one, each once.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 CONFIGS = EXAMPLES / "configs" / "ablations"
 SMALL = (
     "--data.init_args.num_train=4",
@@ -26,11 +26,10 @@ pytestmark = [
 
 def run(folder: Path, *arguments: str) -> dict:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(EXAMPLES))
         patch.syspath_prepend(str(EXAMPLES / "custom_head"))
         config = ("--config", str(CONFIGS / "synthetic.yaml"), f"--data.init_args.cache_dir={folder / 'cache'}")
         patch.setattr(sys, "argv", ["ablations.py", *config, f"--out={folder}", *SMALL, *arguments])
-        runpy.run_path(str(EXAMPLES / "ablations.py"), run_name="__main__")
+        runpy.run_path(str(EXAMPLES / "reproduction" / "ablations.py"), run_name="__main__")
     return json.loads((folder / "ablations.json").read_text())
 
 
@@ -77,11 +76,11 @@ def test_configured_variants_are_heads():
     from kpose.backbones import TinyBackbone
     from kpose.configuration_files import instantiate
 
-    sys_path = [str(EXAMPLES), str(EXAMPLES / "custom_head")]
+    sys_path = [str(EXAMPLES / "custom_head")]
     with pytest.MonkeyPatch.context() as patch:
         for place in sys_path:
             patch.syspath_prepend(place)
-        main = runpy.run_path(str(EXAMPLES / "ablations.py"))["main"]
+        main = runpy.run_path(str(EXAMPLES / "reproduction" / "ablations.py"))["main"]
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--config", action="config")
         parser.add_function_arguments(main, as_positional=False)

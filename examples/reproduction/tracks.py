@@ -16,8 +16,9 @@ from kpose.data import VideoSequence
 from kpose.inference import Predictor, Reconstruction
 from kpose.inference.photo import load_photo
 from kpose.metrics import VideoJaccard, mask_iou
-from kpose.reproduction.sheets import ScoredImage
 from kpose.video import DiskTracker, Frame, FrameReconstructions, Tracker, VideoPredictor
+
+from sheets import ScoredImage
 
 __all__ = ["Follow", "ScoredSequence", "follow_annotation", "score_sequence"]
 

@@ -14,19 +14,20 @@ from kpose.configuration_files import BOUNDED_YAML, parsing
 from kpose.messages import one_line
 from kpose.pipeline import Pipeline
 from kpose.pipeline.command import pipeline_arguments
-from kpose.reproduction.configurations import FILES, configuration
-from kpose.reproduction.table1 import PAPER, Table1
+
+from configurations import FILES, configuration
+from table1_run import PAPER, Table1
 
 __all__ = ["main"]
 
-PROG = "kpose reproduce table1"
+PROG = "table1.py"
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Reproduce Table 1.
 
     Args:
-        args: Arguments after ``kpose reproduce table1``; those of the process when None.
+        args: Arguments after the name of the script; those of the process when None.
 
     Returns:
         0; 2 if the arguments are wrong and 1 if a stage cannot be run; one line says why.
@@ -42,9 +43,13 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ArgumentError, FileNotFoundError, ValueError) as error:
         return _complain(error, 2)
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("kpose.reproduction").setLevel(logging.INFO)
+    logging.getLogger("reproduction").setLevel(logging.INFO)
     try:
-        table = Table1(Pipeline(**arguments), seeds=options.seeds, command=(*PROG.split(), *given))
+        table = Table1(
+            Pipeline(**arguments),
+            seeds=options.seeds,
+            command=("python", "examples/reproduction/table1.py", *given),
+        )
         table.run()
     except (OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:
         return _complain(error, 1)
@@ -99,3 +104,7 @@ def _heads(file: Path | None, taken: Set[str]) -> dict[str, Any]:
 def _complain(error: Exception, code: int) -> int:
     sys.stderr.write(f"{PROG}: {one_line(error)}\n")
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

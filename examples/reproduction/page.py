@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kpose.reproduction.ablation_markdown import ablations_markdown
-from kpose.reproduction.markdown import table1_markdown
-from kpose.reproduction.video_markdown import table2_markdown
+from ablation_markdown import ablations_markdown
+from markdown import table1_markdown
+from video_markdown import table2_markdown
 
 __all__ = ["refreshed_page"]
 
@@ -43,7 +43,7 @@ def refreshed_page(page: Path) -> str:
         if figures.get("table") not in WRITERS:
             raise ValueError(
                 f"{page} needs figures of {' or '.join(WRITERS)}; {match[2]} holds {figures.get('table')!r}. Take "
-                "the JSON file that `kpose reproduce` has written."
+                "the JSON file that the script of the table has written."
             )
         return f"{match[1]}\n{WRITERS[figures['table']](figures)}\n{match[3]}"
 

@@ -129,7 +129,7 @@ def origin_lines(origin: Mapping[str, Any], *notes: str) -> str:
     """Write what figures were computed with.
 
     Args:
-        origin: What `kpose.reproduction.origin.origin` gives.
+        origin: What `origin` gives.
         notes: Further lines.
 
     Returns:

@@ -28,7 +28,7 @@ def origin(command: Sequence[str], *, names: Mapping[str, str] = NAMES) -> dict[
     """Say what a figure was computed with, without a word about whose machine it was.
 
     Args:
-        command: The command line, ``kpose`` first.
+        command: The command line.
         names: What is written in place of a value that is a path of this machine, by the option before it.
 
     Returns:
@@ -37,8 +37,8 @@ def origin(command: Sequence[str], *, names: Mapping[str, str] = NAMES) -> dict[
         ``torch``.
 
     Example:
-        >>> origin(["kpose", "reproduce", "table1", "--root", "/path/to/cub", "--out", "/path/to/a"])["command"]
-        'kpose reproduce table1 --root $KPOSE_CUB_ROOT --out a'
+        >>> origin(["python", "table1.py", "--root", "/path/to/cub", "--out", "/path/to/a"])["command"]
+        'python table1.py --root $KPOSE_CUB_ROOT --out a'
     """
     return {
         "command": _portable(command, names),

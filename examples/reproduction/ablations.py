@@ -6,8 +6,8 @@ variant ``default``, a keypoint head, other ways to solve for the camera are sco
 need no training. Modules of one's own heads are found in ``PYTHONPATH``, here those of examples/custom_head.
 
     export PYTHONPATH=examples/custom_head
-    python examples/ablations.py --config examples/configs/ablations/synthetic.yaml --out ablations
-    python examples/ablations.py --config examples/configs/ablations/cub.yaml --out ablations_cub \
+    python examples/reproduction/ablations.py --config examples/configs/ablations/synthetic.yaml --out ablations
+    python examples/reproduction/ablations.py --config examples/configs/ablations/cub.yaml --out ablations_cub \
         --data.init_args.root $KPOSE_CUB_ROOT --backbone.init_args.name $KPOSE_BACKBONE
 
 The folder has ``ablations.md`` with the means and standard deviations over the seeds, and ``ablations.json``.
@@ -31,11 +31,12 @@ from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule
 from kpose.files import write_text
 from kpose.heads import PoseHead
-from kpose.reproduction import ablations_markdown, origin
 from kpose.structures import Batch, Features, FeatureSpec
 from kpose.tasks import PoseEstimator
 
+from ablation_markdown import ablations_markdown
 from ablation_readings import score_readings
+from origin import origin
 
 SCORES = ("angle_deg", "angle_deg_median", "angle_acc30", "iou")
 DEFAULT = "default"

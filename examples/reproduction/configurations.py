@@ -1,8 +1,6 @@
-"""Pipelines that come with kpose, under the names of their data."""
+"""Pipelines that come with the examples, under the names of their data."""
 
 from pathlib import Path
-
-import kpose
 
 __all__ = ["configuration"]
 
@@ -28,14 +26,8 @@ def configuration(data: str) -> Path:
     if data not in FILES:
         if not Path(data).is_file():
             raise FileNotFoundError(
-                f"kpose reproduce needs data, one of {', '.join(FILES)} or a configuration file; there is no "
+                f"table1.py needs data, one of {', '.join(FILES)} or a configuration file; there is no "
                 f"{data}. Check the path."
             )
         return Path(data)
-    # A wheel brings the files of examples/ along; a checkout has them where they are.
-    package = Path(kpose.__file__).parent
-    folders = (package / "reproduction" / "configs", package.parent / "examples" / "configs" / "pipeline")
-    for folder in folders:
-        if (folder / FILES[data]).is_file():
-            return folder / FILES[data]
-    raise FileNotFoundError(f"kpose was installed without {FILES[data]}. Install it from its wheel or checkout.")
+    return Path(__file__).parents[1] / "configs" / "pipeline" / FILES[data]

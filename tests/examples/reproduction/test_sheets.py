@@ -5,8 +5,9 @@ from kpose.backbones import TinyBackbone
 from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
-from kpose.reproduction.sheets import picture_sheet, score_images, some_images, worst_images
 from kpose.testing import example_batch
+
+from sheets import picture_sheet, score_images, some_images, worst_images
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from kpose.reproduction.markdown import head_label, markdown_table, origin_lines
+from markdown import head_label, markdown_table, origin_lines
 
 __all__ = ["table2_csv", "table2_markdown"]
 

@@ -7,13 +7,13 @@ import pytest
 import yaml
 from pipeline.small import BACKBONE, KEYPOINT, QUATERNION, QUIET, birds, files
 
-from kpose.cli import main as kpose
 from kpose.pipeline import Pipeline
-from kpose.reproduction.table1_command import main
+
+from table1 import main
 
 pytestmark = QUIET
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "custom_head"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "custom_head"
 SEEDS = ("0", "5")
 
 
@@ -49,7 +49,7 @@ def done(tmp_path_factory):
         patch.syspath_prepend(str(folder))
         assert main([*arguments, SEEDS[0]]) == 0
         once = files(folder / "out")
-        kpose(["reproduce", "table1", *arguments, *SEEDS])
+        assert main([*arguments, *SEEDS]) == 0
         again = files(folder / "out")
         assert {path: again[path] for path in once} == once
         assert {path.parts[0] for path in again.keys() - once.keys()} == {"heads", "training_errors"}
@@ -88,7 +88,8 @@ def test_the_files_say_the_same(done):
     spread = figures["heads"]["keypoint"]["spread"]["angle_deg"]
     assert f"| keypoints | {mean:.1f} ± {spread:.1f} |" in text
     assert "| 40.5 | 0.70 |" in text
-    assert "kpose reproduce table1 --data config.yaml --out out --heads heads.yaml --seeds 0 5" in text
+    assert "python examples/reproduction/table1.py --data config.yaml" in text
+    assert "--out out --heads heads.yaml --seeds 0 5" in text
     assert "24 training and 8 held-out images of SyntheticBirdsDataModule" in text
     assert str(done[0]) not in text
 
@@ -127,7 +128,7 @@ def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, tmp_pat
     )
     assert main(["--data", "config.yaml", "--out", "out", *arguments]) == code
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("kpose reproduce table1: ")
+    assert line.startswith("table1.py: ")
     assert message in line
     assert files(tmp_path / "out") == {}
 
@@ -156,12 +157,3 @@ def test_the_configurations_that_come_along_have_the_heads_of_the_paper(data, tm
         assert made[0].data["init_args"]["root"] == "birds"
         assert made[0].backbone["init_args"]["name"] == "resnet"
         assert made[0].pose.cached_views
-
-
-def test_an_unknown_table_is_told(capsys):
-    with pytest.raises(SystemExit) as left:
-        kpose(["reproduce", "table3"])
-    assert left.value.code == 2
-    assert "needs one of the tables table1" in capsys.readouterr().err
-    kpose(["reproduce", "--help"])
-    assert "usage: kpose reproduce {table1" in capsys.readouterr().out

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 
 import kpose
-from kpose.reproduction import origin
+
+from origin import origin
 
 
 def test_paths_of_this_machine_are_left_out():
-    words = ["kpose", "reproduce", "table1", "--root=/path/to/birds", "--backbone", "/path/to/net"]
+    words = ["python", "table1.py", "--root=/path/to/birds", "--backbone", "/path/to/net"]
     words += [
         "--out",
         "/path/to/a b",
@@ -20,7 +21,7 @@ def test_paths_of_this_machine_are_left_out():
         "svd=/path/to/svd.ckpt",
     ]
     assert origin(words)["command"] == (
-        "kpose reproduce table1 --root=$KPOSE_CUB_ROOT --backbone $KPOSE_BACKBONE --out 'a b' "
+        "python table1.py --root=$KPOSE_CUB_ROOT --backbone $KPOSE_BACKBONE --out 'a b' "
         "--heads mine/heads.yaml --pose.epochs=3 --data.init_args.name 'a b' svd=svd.ckpt"
     )
     assert "CPU cores" in origin(words)["hardware"]

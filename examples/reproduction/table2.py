@@ -9,14 +9,15 @@ from pathlib import Path
 
 from kpose.data import VideoSequence, read_davis, read_youtube_vos
 from kpose.messages import one_line
-from kpose.reproduction.markdown import LABELS
-from kpose.reproduction.table2 import Table2
-from kpose.reproduction.tracks import Follow, follow_annotation
 from kpose.video import AssociationTracker, LWLTracker, Sam2Tracker
+
+from markdown import LABELS
+from table2_run import Table2
+from tracks import Follow, follow_annotation
 
 __all__ = ["main"]
 
-PROG = "kpose reproduce table2"
+PROG = "table2.py"
 FAULTS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, AssertionError)  # the last: no CUDA
 
 
@@ -24,7 +25,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Reproduce Table 2.
 
     Args:
-        args: Arguments after ``kpose reproduce table2``; those of the process when None.
+        args: Arguments after the name of the script; those of the process when None.
 
     Returns:
         0; 2 if the arguments are wrong and 1 if the table cannot be made; one line says why.
@@ -42,7 +43,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         return _complain(error, 2)
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("kpose.reproduction").setLevel(logging.INFO)
+    logging.getLogger("reproduction").setLevel(logging.INFO)
     try:
         tracker, follow = _tracker(options)
         table = Table2(
@@ -53,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
             tracker=tracker,
             device=options.device,
             trusted_modules=options.trust,
-            command=(*PROG.split(), *given),
+            command=("python", "examples/reproduction/table2.py", *given),
         )
         table.run()
     except FAULTS as error:
@@ -135,3 +136,7 @@ def _tracker(options: argparse.Namespace) -> tuple[str, Follow]:
 def _complain(error: Exception, code: int) -> int:
     sys.stderr.write(f"{PROG}: {one_line(error)}\n")
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,13 +16,14 @@ from kpose.data import VideoSequence
 from kpose.files import file_digest, safe_name, write_file, write_text
 from kpose.inference import Predictor
 from kpose.pipeline.folder import ResultFolder
-from kpose.reproduction.markdown import head_label
-from kpose.reproduction.origin import origin
-from kpose.reproduction.plot import draw_table2
-from kpose.reproduction.sheets import picture_sheet
-from kpose.reproduction.tracks import Follow, follow_annotation, score_sequence
-from kpose.reproduction.video_markdown import table2_csv, table2_markdown
 from kpose.visualization import from_pillow, image_grid, to_pillow
+
+from markdown import head_label
+from origin import origin
+from plot import draw_table2
+from sheets import picture_sheet
+from tracks import Follow, follow_annotation, score_sequence
+from video_markdown import table2_csv, table2_markdown
 
 __all__ = ["Table2"]
 
@@ -33,7 +34,7 @@ PAPER = {  # seed paper, Table 2
     "keypoint": {"jaccard_mean": 0.45, "jaccard_recall": 0.53, "jaccard_decay": 0.018},
 }
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("reproduction")
 
 
 class Table2:
@@ -66,7 +67,7 @@ class Table2:
         tracker: str = "annotation",
         device: str = "cpu",
         trusted_modules: Sequence[str] = (),
-        command: Sequence[str] = ("kpose", "reproduce", "table2"),
+        command: Sequence[str] = ("python", "examples/reproduction/table2.py"),
     ) -> None:
         names = [sequence.name for sequence in sequences]
         if not checkpoints or not names or len(set(names)) < len(names):
