@@ -1,6 +1,7 @@
-"""Fit the measures of the built-in bird to the silhouettes of CUB's training birds, and score them.
+"""Fit the measures of the built-in bird to the silhouettes of CUB's training birds, build it, and score it.
 
-    python examples/fit_template.py fit $KPOSE_CUB_ROOT      # prints a table as in kpose/templates/bird.py
+    python examples/fit_template.py fit $KPOSE_CUB_ROOT      # prints a table such as BIRD below
+    python examples/fit_template.py build kpose/templates/bird.safetensors
     python examples/fit_template.py score $KPOSE_CUB_ROOT    # prints the tables of docs/template.md
     python examples/fit_template.py draw docs/images/template.png
 
@@ -22,10 +23,57 @@ from kpose.data.cub import CUBDataset, read_mean_parts
 from kpose.metrics import mask_iou
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Mesh
-from kpose.templates import Body, Section, bird, template_mesh
-from kpose.templates.bird import BIRD
-from kpose.templates.build import lattice, lattice_points
+from kpose.templates import bird, save_template, template_mesh
 from kpose.visualization import mesh_views
+
+from lofted_body import Body, Relief, Section, lattice, lattice_points, loft_template
+
+BIRD = Body(
+    sections=(
+        Section(-0.713, -0.079, 0.0, 0.0, 0.035, 41.5),
+        Section(-0.683, -0.067, 0.02, 0.026, 0.021, 39.0),
+        Section(-0.635, -0.034, 0.035, 0.047, 0.007, 36.6),
+        Section(-0.592, -0.01, 0.061, 0.086, -0.007, 34.1),
+        Section(-0.566, 0.01, 0.154, 0.175, -0.022, 29.7),
+        Section(-0.485, 0.073, 0.208, 0.234, -0.036, 23.3),
+        Section(-0.391, 0.086, 0.209, 0.25, -0.05, 15.0),
+        Section(-0.277, 0.041, 0.219, 0.284, -0.063, 5.6),
+        Section(-0.12, -0.032, 0.3, 0.36, -0.072, -4.8),
+        Section(0.13, -0.073, 0.366, 0.4, -0.075, -12.4),
+        Section(0.408, -0.066, 0.369, 0.41, -0.072, -11.3),
+        Section(0.67, -0.021, 0.322, 0.379, -0.064, -9.7),
+        Section(0.889, 0.07, 0.229, 0.269, -0.051, -7.9),
+        Section(1.047, 0.151, 0.145, 0.136, -0.036, -5.9),
+        Section(1.184, 0.192, 0.12, 0.068, -0.018, -3.8),
+        Section(1.308, 0.22, 0.118, 0.046, 0.0, -1.6),
+        Section(1.408, 0.239, 0.116, 0.034, 0.018, 0.6),
+        Section(1.415, 0.227, 0.0, 0.0, 0.036, 2.8),
+    ),
+    reliefs=(
+        Relief(0.44, 0.85, 35.0, 106.0, 0.06, taper=55.0, softness=0.4),  # folded wing
+        Relief(0.60, 0.71, 115.0, 165.0, 0.06, softness=0.9),  # tucked leg
+    ),
+)
+"""Measures of the built-in bird, in the unit of CMR's structure from motion; made by `fit`."""
+
+BIRD_PARTS = {
+    "back": (0.514, 0.0),
+    "beak": (0.044, 0.0),
+    "belly": (0.564, 180.0),
+    "breast": (0.435, 180.0),
+    "crown": (0.324, 0.0),
+    "forehead": (0.186, 0.0),
+    "left eye": (0.228, 60.0),
+    "left leg": (0.665, 148.0),
+    "left wing": (0.564, 69.0),
+    "nape": (0.435, 0.0),
+    "right eye": (0.228, -60.0),
+    "right leg": (0.665, -148.0),
+    "right wing": (0.564, -69.0),
+    "tail": (0.951, 0.0),
+    "throat": (0.228, 180.0),
+}
+"""Place along the bird and angle around it, in degrees, of CUB's parts in CUB's order."""
 
 START = Body(
     sections=(
@@ -126,6 +174,15 @@ def changed(drawing: Tensor, change: Tensor) -> Tensor:
     )
 
 
+def build(path: Path) -> None:
+    """Build the bird from its measures, as the package ships it.
+
+    Args:
+        path: File to write, ends in ``.safetensors``.
+    """
+    save_template(loft_template(BIRD, BIRD_PARTS), path)
+
+
 def score(root: Path, *, size: int = 128, padding: float = 0.25) -> None:
     """Score the built-in bird, as it is, under the cameras of the splits ``train`` and ``val``.
 
@@ -163,7 +220,7 @@ def draw(path: Path, *, size: int = 200) -> None:
         path: Picture to write.
         size: Side of each view in pixels.
     """
-    level = [(azimuth, 10.0) for azimuth in range(0, 360, 45)]
+    level = [(45.0 * turn, 10.0) for turn in range(8)]
     others = [(0.0, 89.0), (90.0, 89.0), (0.0, -89.0), (90.0, -89.0), (60.0, 45.0), (150.0, 45.0), (60.0, -30.0)]
     mesh = template_mesh(bird())
     rows = [mesh_views(mesh, size, viewpoints=views) for views in (level, [*others, (150.0, -30.0)])]
@@ -172,4 +229,4 @@ def draw(path: Path, *, size: int = 200) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli([fit, score, draw])
+    auto_cli([fit, build, score, draw])

@@ -1,8 +1,6 @@
 """Templates: mean shapes of categories, built from measures or loaded from files."""
 
 from kpose.templates.bird import bird
-from kpose.templates.body import Body, Relief, Section
-from kpose.templates.build import build_template
 from kpose.templates.check import check_template
 from kpose.templates.coarsen import coarsen_template
 from kpose.templates.files import load_template, save_template
@@ -11,14 +9,10 @@ from kpose.templates.solid import Limb, body_solid, mesh_solid
 from kpose.templates.wrap import Solid, wrap_solid
 
 __all__ = [
-    "Body",
     "Limb",
-    "Relief",
-    "Section",
     "Solid",
     "bird",
     "body_solid",
-    "build_template",
     "check_template",
     "coarsen_template",
     "load_template",

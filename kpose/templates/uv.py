@@ -14,7 +14,7 @@ def spherical_uv(
 ) -> tuple[Float[Tensor, "T 2"], Int[Tensor, "F 3"]]:
     """Lay texture coordinates on a mesh by the direction of its vertices from the middle of their bounding box.
 
-    The layout is that of `build_template`: u goes once around the y axis, from the belly's middle over the left
+    The layout is that of the built-in bird: u goes once around the y axis, from the belly's middle over the left
     flank, the back and the right flank to the belly again, v from front (-y) to rear. No face spans the seam: faces
     that cross it reach beyond it, into a margin that repeats the other side (u is shrunk to make room). Surfaces
     that a ray from the middle meets twice share texture.

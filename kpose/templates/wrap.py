@@ -51,7 +51,7 @@ def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> T
     from the ellipsoid's to the solid's, while its vertices spread along the surface and long edges are halved, so
     that limbs get vertices as they grow. In the end short edges are drawn together until as many vertices are left
     as asked for. Texture coordinates are those of the sphere: no two points of the surface share texture. Their
-    layout is that of `build_template`.
+    layout is that of the built-in bird.
 
     Args:
         solid: Solid in one piece, without handles and cavities.

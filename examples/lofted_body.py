@@ -1,8 +1,15 @@
-"""From a body to a template: rings of vertices, faces between them, texture coordinates and parts."""
+"""Templates lofted from sections: a smooth closed surface described by a small table of measures.
+
+A body runs from its front tip (-y) to its rear tip (+y). Each section is a ring like an ellipse in an upright or
+leaning plane; the measures of the sections blend along the body as a uniform cubic B-spline, which never overshoots
+them. `surface` is differentiable in the measures, so that a body can be fitted. `loft_template` meshes it by rings
+of vertices, with texture coordinates and parts. `fit_template.py` makes the built-in bird with it.
+"""
 
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +19,163 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kpose.structures import Template
-from kpose.templates.body import Body, Relief, surface
-
-__all__ = ["Lattice", "build_template", "lattice", "lattice_points"]
 
 Array = npt.NDArray[Any]
 
 _DIGITS = 5  # vertices are rounded, so that they do not depend on the machine's last bits
+
+
+class Section(NamedTuple):
+    """Control section of a body, in object units; half measures are from the section's center."""
+
+    y: float
+    """Place along the body: the front is at smaller y."""
+    z: float
+    """Height of the center."""
+    width: float
+    """Half-width (x)."""
+    height: float
+    """Half-height (z)."""
+    sag: float = 0.0
+    """Where the section is widest: 0 at the center, towards 1 low (pear-shaped), towards -1 high."""
+    lean: float = 0.0
+    """Angle of the section's plane in degrees: its top leans forward, so that the body dips towards the front."""
+
+
+class Relief(NamedTuple):
+    """Swelling on both flanks, such as a folded wing: a patch in (place along the body, angle around it)."""
+
+    start: float
+    """Front end, as a share of the body's length in sections: 0 front tip, 1 rear tip."""
+    stop: float
+    """Rear end, in the same unit."""
+    top: float
+    """Angle of the upper edge in the middle of the patch, in degrees: 0 is the top of the section, 90 its side."""
+    bottom: float
+    """Angle of the lower edge in the middle of the patch, in degrees."""
+    thickness: float
+    """Height of the swelling, in object units; along the section's outward direction."""
+    taper: float = 0.0
+    """Degrees by which the lower edge rises from the front end to the rear end."""
+    softness: float = 0.5
+    """Share of the patch, from each edge inwards, over which the swelling rises, in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """Measures of a body that is symmetric about ``x = 0``.
+
+    Args:
+        sections: At least 5 control sections from the front tip to the rear tip, y growing; the first and the last
+            are the tips, of zero width and height. Equal y of the first (last) two makes a blunt end.
+        reliefs: Swellings on the flanks.
+    """
+
+    sections: tuple[Section, ...]
+    reliefs: tuple[Relief, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the measures.
+
+        Raises:
+            ValueError: If the measures do not describe a body.
+        """
+        rows = self.sections
+        if len(rows) < 5:
+            raise ValueError(f"Body needs at least 5 sections; got {len(rows)}. Add sections between the tips.")
+        if not all(math.isfinite(value) for row in (*rows, *self.reliefs) for value in row):
+            raise ValueError("Body needs finite measures; got NaN or infinity. Check the table.")
+        if any(row.width != 0 or row.height != 0 for row in (rows[0], rows[-1])):
+            raise ValueError("Body needs tips of zero width and height in its first and last section. Add them.")
+        if any(row.width <= 0 or row.height <= 0 for row in rows[1:-1]):
+            raise ValueError("Body needs positive widths and heights between its tips. Check the table.")
+        if any(after.y < before.y for before, after in itertools.pairwise(rows)) or rows[0].y == rows[-1].y:
+            raise ValueError("Body needs y growing from the front tip to the rear tip. Sort the sections by y.")
+        if any(abs(row.sag) >= 1 or abs(row.lean) >= 90 for row in rows):
+            raise ValueError(
+                "Body needs sags between -1 and 1 and leans between -90 and 90 degrees. Check the table."
+            )
+
+    def table(self) -> Float[Tensor, "S 6"]:
+        """Return the sections as a tensor.
+
+        Returns:
+            One row ``(y, z, width, height, sag, lean)`` for each section, float64.
+        """
+        return torch.tensor(self.sections, dtype=torch.float64)
+
+
+def blend(table: Float[Tensor, "S C"], place: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch C"]:
+    """Blend rows as the control points of a uniform cubic B-spline that starts and ends at the outer rows.
+
+    Args:
+        table: Control points, at least 4.
+        place: Where to read, from 0 (first row) to 1 (last row).
+
+    Returns:
+        Values at the places; each is a convex combination of at most four rows.
+
+    Source:
+        de Boor, A Practical Guide to Splines, 1978, chapter X.
+
+    Example:
+        >>> blend(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0.0, 0.5, 1.0])).flatten()
+        tensor([0.0000, 1.5000, 3.0000])
+    """
+    spans = len(table) - 3
+    knots = torch.nn.functional.pad(torch.arange(spans + 1.0).to(place), (3, 3), mode="constant")
+    knots[-3:] = spans
+    position = place * spans
+    span = position.detach().floor().clamp(0, spans - 1).long()
+    # De Boor's recursion on the four rows that reach into the span.
+    rows = [table[span + k] for k in range(4)]
+    for level in range(1, 4):
+        for k in range(3, level - 1, -1):
+            left, right = knots[span + k], knots[span + k + 4 - level]
+            share = ((position - left) / (right - left))[..., None]
+            rows[k] = (1 - share) * rows[k - 1] + share * rows[k]
+    return rows[3]
+
+
+def surface(
+    table: Float[Tensor, "S 6"],
+    place: Float[Tensor, "*batch"],
+    angle: Float[Tensor, "*batch"],
+    reliefs: tuple[Relief, ...] = (),
+) -> Float[Tensor, "*batch 3"]:
+    """Compute points of a body's surface; differentiable in the table.
+
+    Args:
+        table: Sections as `Body.table` returns them.
+        place: Place along the body, from 0 (front tip) to 1 (rear tip).
+        angle: Angle around the section in radians: 0 at the top, π at the bottom, growing towards the left (+x).
+        reliefs: Swellings on the flanks.
+
+    Returns:
+        Points in the object frame.
+    """
+    y, z, width, height, sag, lean = blend(table, place).unbind(-1)
+    sine, cosine = angle.sin(), angle.cos()
+    swell = torch.zeros_like(place)
+    for relief in reliefs:
+        swell = swell + _swelling(relief, place, angle)
+    x = width * (angle - sag * sine).sin() + swell * sine
+    rise, lean = (height + swell) * cosine, lean.deg2rad()
+    return torch.stack((x, y - rise * lean.sin(), z + rise * lean.cos()), -1)
+
+
+def _swelling(relief: Relief, place: Tensor, angle: Tensor) -> Tensor:
+    """Height of a relief: a plateau that rises smoothly from the patch's edges."""
+    along = (place - relief.start) / (relief.stop - relief.start)
+    side = math.pi - (angle.remainder(2 * math.pi) - math.pi).abs()
+    lower = relief.bottom + relief.taper * (0.5 - along)
+    around = (side.rad2deg() - relief.top) / (lower - relief.top)
+    return relief.thickness * _plateau(along, relief.softness) * _plateau(around, relief.softness)
+
+
+def _plateau(share: Tensor, softness: float) -> Tensor:
+    rise = (2 * torch.minimum(share, 1 - share) / softness).clamp(0, 1)
+    return rise * rise * (3 - 2 * rise)
 
 
 class Lattice(NamedTuple):
@@ -40,7 +197,7 @@ class Lattice(NamedTuple):
     """For each face corner, its row in ``uv``."""
 
 
-def build_template(
+def loft_template(
     body: Body, parts: Mapping[str, tuple[float, float]] | None = None, *, num_vertices: int = 642
 ) -> Template:
     """Build a template from a body.
@@ -62,14 +219,9 @@ def build_template(
     Raises:
         ValueError: If there are too few vertices, or if a part is outside the body.
 
-    Example:
-        >>> from kpose.templates import Section
-        >>> ball = Body((Section(-1, 0, 0, 0), *(Section(y, 0, 1, 1) for y in (-1, 0, 1)), Section(1, 0, 0, 0)))
-        >>> build_template(ball, {"top": (0.5, 0.0)}).part_names
-        ('top',)
     """
     if num_vertices < 50:
-        raise ValueError(f"build_template needs at least 50 vertices; got {num_vertices}. Ask for more.")
+        raise ValueError(f"loft_template needs at least 50 vertices; got {num_vertices}. Ask for more.")
     grid = lattice(body, num_vertices)
     exact = lattice_points(grid, body.table(), body.reliefs)
     names = tuple(parts or {})
@@ -88,18 +240,18 @@ def build_template(
 def lattice_points(
     grid: Lattice, table: Float[Tensor, "S 6"], reliefs: tuple[Relief, ...] = ()
 ) -> Float[Tensor, "V 3"]:
-    """Give the vertices of a lattice on a body; differentiable in the table.
+    """Compute the vertices of a lattice on a body; differentiable in the table.
 
     Args:
         grid: Lattice.
-        table: Sections as `Body.table` gives them, not necessarily of the body that the lattice was laid on.
+        table: Sections as `Body.table` returns them, not necessarily of the body that the lattice was laid on.
         reliefs: Swellings on the flanks.
 
     Returns:
         Positions, exactly symmetric about ``x = 0``.
     """
     points = surface(table, grid.place.to(table), grid.angle.to(table), reliefs)
-    # The right is copied from the left: vectorised sines may differ in the last bit.
+    # The right is copied from the left: vectorized sines may differ in the last bit.
     left = torch.where(grid.side < 0, grid.mirror, torch.arange(len(grid.mirror)))
     sign = torch.stack((grid.side, torch.ones_like(grid.side), torch.ones_like(grid.side)), -1)
     return points[left] * sign.to(points)
@@ -224,7 +376,7 @@ def _nearest(grid: Lattice, points: Tensor, body: Body, name: str, place: float,
     """Find the vertex that stands for a part."""
     if not (0 <= place <= 1 and -180 <= degrees <= 180):
         raise ValueError(
-            f"build_template needs parts at places from 0 to 1 and angles from -180 to 180 degrees; got {name!r} "
+            f"loft_template needs parts at places from 0 to 1 and angles from -180 to 180 degrees; got {name!r} "
             f"at {place}, {degrees}."
         )
     angle = torch.tensor(abs(degrees), dtype=torch.float64).deg2rad()
