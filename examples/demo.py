@@ -103,7 +103,7 @@ def held_out_birds(out: Path, size: int) -> SyntheticBirdsDataset:
     Returns:
         The test pictures of the data module, at this size.
     """
-    seen = SyntheticBirdsDataModule(**data_settings(out)).datasets["test"]
+    seen = SyntheticBirdsDataModule(**data_settings(out)).dataset("test")
     return SyntheticBirdsDataset(
         len(seen), size, start=seen.start, cache_dir=seen.cache_dir, seed=seen.seed, variety=seen.variety
     )

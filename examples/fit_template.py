@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from kpose.data.cub import CUBDataset, read_mean_parts
+from kpose.data import CUBDataset, read_mean_parts
 from kpose.metrics import mask_iou
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Mesh

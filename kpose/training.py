@@ -14,8 +14,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 # Short class names on the command line resolve among classes that have been imported.
 import kpose.callbacks
-import kpose.data.data_modules
+import kpose.data
 from kpose.configuration_files import BOUNDED_YAML, parsing
+from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.messages import one_line
 from kpose.tasks import Task
 

@@ -251,7 +251,7 @@ def test_convention_8_flipped_camera_projects_mirrored_points_to_the_mirrored_pl
 
 
 def test_convention_8_a_flip_swaps_left_and_right_parts():
-    from kpose.data.transforms import flip_batch, mirror_names
+    from kpose.data import flip_batch, mirror_names
 
     batch = {
         "parts": torch.tensor([[[0.1, 0.2], [0.0, 0.0], [0.5, 0.6]]]),

@@ -1,8 +1,7 @@
 """CUB-200-2011 (Wah et al. 2011): annotations, structure-from-motion cameras and the data set of crops.
 
 Positions leave this module in photo pixels with the origin at the corner of the first pixel; CUB and CMR count
-pixels from 1, so their position k is read as k − 0.5 here and nowhere else. The batch-wise part (augmentation,
-loaders) is in ``kpose.data.cub_datamodule``.
+pixels from 1, so their position k is read as k − 0.5 here and nowhere else.
 """
 
 import csv
@@ -13,14 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from kpose.cropping import square_box
-from kpose.data.crops import load_crop
-from kpose.data.photo_dataset import PhotoDataset, byte_color
+from kpose.data.photo_dataset import PhotoDataset, load_crop
 from kpose.files import write_file
-from kpose.geometry import apply_crop, box_to_crop, crop_camera, matrix_to_quaternion, quaternion_to_matrix
+from kpose.geometry import apply_crop, crop_camera, matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
 
 __all__ = [
@@ -34,10 +31,10 @@ __all__ = [
     "write_mean_parts",
 ]
 
-DOWNLOAD = "python -m kpose.data.download"
-CAMERA_COLUMNS = ("image_id", "split", "scale", "tx", "ty", "qw", "qx", "qy", "qz")
+_DOWNLOAD = "python -m kpose.data.download"
+_CAMERA_COLUMNS = ("image_id", "split", "scale", "tx", "ty", "qw", "qx", "qy", "qz")
 # From CUB's 1-based pixel index to the position of that pixel's centre.
-OFFSET = -0.5
+_OFFSET = -0.5
 
 
 @dataclass(frozen=True)
@@ -63,32 +60,15 @@ class CUBAnnotations:
     camera: Camera | None
     """Cameras in photo pixels, not a number where an image has none; ``None`` without a cameras file."""
 
-    def mask_file(self, row: int) -> Path:
-        """Give the path of an image's mask.
-
-        Args:
-            row: Row of the image.
-
-        Returns:
-            Path of the segmentation.
-        """
-        return (self.root / "segmentations" / self.files[row]).with_suffix(".png")
-
 
 def from_cub_pixels(positions: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
     """Convert positions that count pixels from 1 (CUB's, CMR's, MATLAB's) to photo pixels.
-
-    Args:
-        positions: Positions ``(x, y)``; the centre of the first pixel is 1.
-
-    Returns:
-        Positions of which the centre of the first pixel is 0.5, the origin being its corner.
 
     Example:
         >>> from_cub_pixels(torch.tensor([1.0, 7.0]))
         tensor([0.5000, 6.5000])
     """
-    return positions + OFFSET
+    return positions + _OFFSET
 
 
 def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
@@ -115,10 +95,10 @@ def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
     rows = {number: row for row, number in enumerate(ids)}
     names = tuple(name for _, name in _numbered(root / "parts" / "parts.txt"))
     boxes = _by_image(root / "bounding_boxes.txt", rows, columns=5)[:, 0, 1:]
-    boxes = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1) + OFFSET
+    boxes = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1) + _OFFSET
     parts = _by_image(root / "parts" / "part_locs.txt", rows, columns=5, repeats=len(names))
     visible = parts[..., 4] > 0
-    positions = np.where(visible[..., None], parts[..., 2:4] + OFFSET, 0.0)
+    positions = np.where(visible[..., None], parts[..., 2:4] + _OFFSET, 0.0)
     splits = _official_splits(root, rows)
     path = root / "sfm" / "cameras.csv" if cameras is None else Path(cameras)
     camera = None
@@ -140,7 +120,7 @@ def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
 
 
 def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str] | None]:
-    """Read the cameras of images from a cameras file.
+    """Read the cameras and splits of images from a cameras file.
 
     Args:
         path: File with a header and the columns ``image_id,split,scale,tx,ty,qw,qx,qy,qz``; ``tx``, ``ty`` in
@@ -166,17 +146,17 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
             found = reader.fieldnames or ()
             records = {row["image_id"]: row for row in reader} if "image_id" in found else {}
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"read_cameras needs a table; {path} is none ({error}). Make it anew.") from error
-    needed = [name for name in CAMERA_COLUMNS if name != "split"]
+            raise ValueError(f"read_cameras needs a table; {path} is none ({error}). Make it again.") from error
+    needed = [name for name in _CAMERA_COLUMNS if name != "split"]
     if missing := [name for name in needed if name not in found]:
         raise ValueError(f"read_cameras needs the columns {needed} in {path}; {missing} are missing. Add them.")
-    nothing = dict.fromkeys(CAMERA_COLUMNS, "nan")
+    nothing = dict.fromkeys(_CAMERA_COLUMNS, "nan")
     rows = [records.get(str(number), nothing) for number in image_ids]
     try:
-        table = np.array([[float(row[name]) for name in CAMERA_COLUMNS[2:]] for row in rows]).reshape(-1, 7)
+        table = np.array([[float(row[name]) for name in _CAMERA_COLUMNS[2:]] for row in rows]).reshape(-1, 7)
     except (TypeError, ValueError) as error:  # a short line has None
         raise ValueError(
-            f"read_cameras needs numbers in {path}; it has others ({error}). Mend its lines."
+            f"read_cameras needs numbers in {path}; it has others ({error}). Correct its lines."
         ) from error
     values = torch.from_numpy(table).float()
     camera = Camera(values[:, 0], from_cub_pixels(values[:, 1:3]), quaternion_to_matrix(values[:, 3:]))
@@ -188,24 +168,16 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
 def write_cameras(
     path: Path, image_ids: Sequence[int], splits: Sequence[str], camera: Camera, *, digits: int = 6
 ) -> None:
-    """Write a cameras file, the inverse of `read_cameras`; it replaces an older one at once.
-
-    Args:
-        path: File to write; its folder is made.
-        image_ids: CUB's numbers of the images.
-        splits: Split of each image.
-        camera: Cameras in photo pixels; images whose camera is not finite are left out.
-        digits: Decimals.
-    """
+    """Write a cameras file, the inverse of `read_cameras`; images whose camera is not finite are left out."""
     values = torch.cat(
-        (camera.scale[:, None], camera.translation - OFFSET, matrix_to_quaternion(camera.rotation)), 1
+        (camera.scale[:, None], camera.translation - _OFFSET, matrix_to_quaternion(camera.rotation)), 1
     ).tolist()
     rows = [
         [number, split, *(f"{value:.{digits}f}" for value in row)]
         for number, split, row in zip(image_ids, splits, values, strict=True)
         if all(map(math.isfinite, row))
     ]
-    _write_table(Path(path), CAMERA_COLUMNS, rows)
+    _write_table(Path(path), _CAMERA_COLUMNS, rows)
 
 
 def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
@@ -229,12 +201,7 @@ def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
 
 
 def write_mean_parts(path: Path, parts: Float[Tensor, "P 3"]) -> None:
-    """Write the mean positions of the parts, the inverse of `read_mean_parts`; it replaces an older file at once.
-
-    Args:
-        path: File to write; its folder is made.
-        parts: Positions in the order of the part numbers, object units.
-    """
+    """Write the mean positions of the parts, the inverse of `read_mean_parts`."""
     rows = [[number, *(f"{value:.6f}" for value in row)] for number, row in enumerate(parts.tolist(), start=1)]
     _write_table(Path(path), ("part_id", "x", "y", "z"), rows)
 
@@ -244,14 +211,14 @@ class CUBDataset(PhotoDataset):
 
     An item is a `Batch` without the leading dimension: ``image``, ``mask``, ``parts``, ``parts_visible``, ``crop``,
     ``flipped`` (false), ``index`` (row in ``annotations``, whatever the split) and, when there is a cameras file,
-    ``camera`` in the crop. Nothing about an item is random. Crops are decoded once (see `CropCache`).
+    ``camera`` in the crop. Nothing about an item is random. Crops are decoded once.
 
     Args:
         root: Folder in CUB's layout.
         split: ``train``, ``val`` or ``test``.
         image_size: Side of the crops, in pixels.
         padding: How far the crop's edges lie outside the annotated box, as a share of the box's longer side.
-        fill: Colour outside the photo, in [0, 1].
+        fill: Color outside the photo, in [0, 1].
         cameras: Cameras file (see `read_cub`).
         cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
         annotations: Annotations of ``root`` if they have been read already; ``cameras`` is then not looked at.
@@ -274,17 +241,24 @@ class CUBDataset(PhotoDataset):
         annotations: CUBAnnotations | None = None,
     ) -> None:
         self.annotations = read_cub(Path(root), cameras) if annotations is None else annotations
-        self.split = split
-        self.image_size = image_size
-        self.fill = byte_color(fill)
-        self.rows = [row for row, name in enumerate(self.annotations.splits) if name == split]
-        if not self.rows:
-            known = sorted({name for name in self.annotations.splits if name})
-            raise ValueError(f"CUBDataset needs images in split {split!r} of {root}; there are {known}. Name one.")
-        self.boxes = square_box(self.annotations.boxes, padding)
-        _check_folder(self.annotations)
-        files = [self.annotations.files[row] for row in self.rows]
-        self.cache = self.new_cache(cache, f"{self.annotations.root.resolve()} {self.fill}", files)
+        self.root = self.annotations.root
+        super().__init__(
+            self.root,
+            split,
+            splits=self.annotations.splits,
+            boxes=self.annotations.boxes,
+            stamp=self.annotations.files.__getitem__,
+            image_size=image_size,
+            padding=padding,
+            fill=fill,
+            cache=cache,
+        )
+        for folder in (self.root / "images", self.root / "segmentations"):
+            if not folder.is_dir():
+                raise FileNotFoundError(
+                    f"CUB data needs the folder {folder}; there is none. "
+                    f"Get it by `{_DOWNLOAD} FOLDER`, or correct the folder."
+                )
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -294,7 +268,7 @@ class CUBDataset(PhotoDataset):
     @property
     def image_files(self) -> list[Path]:
         """Photos of the split, in the order of the items."""
-        return [self.annotations.root / "images" / self.annotations.files[row] for row in self.rows]
+        return [self.root / "images" / self.annotations.files[row] for row in self.rows]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -302,41 +276,32 @@ class CUBDataset(PhotoDataset):
         return tuple(str(self.annotations.image_ids[row]) for row in self.rows)
 
     def __getitem__(self, item: int) -> Batch:
-        """Give one image with its annotations, in its crop.
+        """Return one image with its annotations, in its crop.
 
         Args:
             item: Position in the split.
 
         Returns:
-            A batch without the leading dimension.
+            Batch without the leading dimension.
         """
-        row, notes = self.rows[item], self.annotations
-        pixels = self._load(row) if self.cache is None else self.cache.get(item, lambda: self._load(row))
-        crop = box_to_crop(self.boxes[row])
-        visible = notes.parts_visible[row]
-        batch = Batch(
-            image=pixels[:3].float() / 255,
-            mask=pixels[3] > 127,
-            parts=torch.where(visible[:, None], apply_crop(notes.parts[row], crop), 0.0),
-            parts_visible=visible,
-            crop=crop,
-            flipped=torch.tensor(False),
-            index=torch.tensor(row),
-        )
+        batch, row, notes = super().__getitem__(item), self.rows[item], self.annotations
+        batch["parts_visible"] = visible = notes.parts_visible[row]
+        batch["parts"] = torch.where(visible[:, None], apply_crop(notes.parts[row], batch["crop"]), 0.0)
         if notes.camera is not None:
-            batch["camera"] = crop_camera(notes.camera.at(row), crop)
+            batch["camera"] = crop_camera(notes.camera.at(row), batch["crop"])
         return batch
 
-    def _load(self, row: int) -> Tensor:
-        photo = self.annotations.root / "images" / self.annotations.files[row]
-        mask = self.annotations.mask_file(row)
-        return load_crop(photo, mask, self.boxes[row].tolist(), self.image_size, self.fill)
+    def load(self, row: int) -> UInt8[Tensor, "4 size size"]:
+        """Decode the crop of a photo; see `PhotoDataset.load`."""
+        file = self.annotations.files[row]
+        mask = (self.root / "segmentations" / file).with_suffix(".png")
+        return load_crop(self.root / "images" / file, mask, self.boxes[row].tolist(), self.image_size, self.fill)
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"CUB data needs {path}; there is no such file. Get it by `{DOWNLOAD} FOLDER`, or correct the folder."
+            f"CUB data needs {path}; there is no such file. Get it by `{_DOWNLOAD} FOLDER`, or correct the folder."
         )
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -351,7 +316,7 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
         if len(line) != 2 or not line[0].isdecimal() or len(line[0]) > 18:
             raise ValueError(
                 f"CUB data needs a number and a name on each line of {path}; got {' '.join(line)[:60]!r} as number "
-                f"{number}. Get the folder again by `{DOWNLOAD} FOLDER`."
+                f"{number}. Get the folder again by `{_DOWNLOAD} FOLDER`."
             )
     return [(int(number), name) for number, name in found]
 
@@ -376,7 +341,7 @@ def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 
     if len(table) != repeats * len(rows):
         raise ValueError(
             f"CUB data needs {repeats} line(s) in {path} for each of the {len(rows)} images of images.txt; "
-            f"got {len(table)} in all. Get the folder again by `{DOWNLOAD} FOLDER`."
+            f"got {len(table)} in all. Get the folder again by `{_DOWNLOAD} FOLDER`."
         )
     part = table[:, 1] if repeats > 1 else np.zeros(len(table))
     order = np.lexsort((part, np.array([rows[int(number)] for number in table[:, 0]])))
@@ -388,12 +353,3 @@ def _official_splits(root: Path, rows: dict[int, int]) -> list[str]:
     held_out = ("val", "test")
     counts = np.cumsum(flags == 0)
     return ["train" if flag else held_out[(count + 1) % 2] for flag, count in zip(flags, counts, strict=True)]
-
-
-def _check_folder(annotations: CUBAnnotations) -> None:
-    for name in ("images", "segmentations"):
-        if not (annotations.root / name).is_dir():
-            raise FileNotFoundError(
-                f"CUB data needs the folder {annotations.root / name}; there is none. "
-                f"Get it by `{DOWNLOAD} FOLDER`, or correct the folder."
-            )

@@ -1,7 +1,4 @@
-"""Photos of a category of one's own: a folder of images with masks of the same name, or with a COCO file.
-
-The batch-wise part (augmentation, loaders) is in ``kpose.data.folder_datamodule``.
-"""
+"""Photos of a category of one's own: a folder of images with masks of the same name, or with a COCO file."""
 
 import hashlib
 import logging
@@ -10,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from kpose.cropping import square_box
-from kpose.data.crops import crop_pair
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
-from kpose.data.photo_dataset import PhotoDataset, byte_color
-from kpose.geometry import box_to_crop
+from kpose.data.photo_dataset import PhotoDataset, crop_pair
 from kpose.messages import one_line, warn_once
 from kpose.structures import Batch
 
@@ -116,18 +110,18 @@ class FolderDataset(PhotoDataset):
     """Crops of one split of a folder of images with masks.
 
     An item is a `Batch` without the leading dimension: ``image``, ``mask``, ``crop``, ``flipped`` (false) and
-    ``index`` (row in ``annotations``, whatever the split). Nothing about an item is random. Crops are decoded once
-    (see `CropCache`). An image that turns out to be damaged when it is decoded is reported once, and the next one
-    of the split takes its place.
+    ``index`` (row in ``annotations``, whatever the split). Nothing about an item is random. Crops are decoded once.
+    An image that turns out to be damaged when it is decoded is reported once, and the next one of the split takes
+    its place.
 
     Args:
         root: Folder (see `read_folder`).
         split: ``train``, ``val`` or ``test``.
         image_size: Side of the crops, in pixels.
         padding: How far the crop's edges lie outside the mask's box, as a share of the box's longer side.
-        fill: Colour outside the photo, in [0, 1].
+        fill: Color outside the photo, in [0, 1].
         cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
-        annotations: What `read_folder` gave for ``root``, if it has been read already.
+        annotations: What `read_folder` returned for ``root``, if it has been read already.
 
     Raises:
         FileNotFoundError: If a folder is missing.
@@ -146,19 +140,17 @@ class FolderDataset(PhotoDataset):
         annotations: FolderAnnotations | None = None,
     ) -> None:
         self.annotations = read_folder(Path(root)) if annotations is None else annotations
-        self.split = split
-        self.image_size = image_size
-        self.fill = byte_color(fill)
-        self.rows = [row for row, name in enumerate(self.annotations.splits) if name == split]
-        if not self.rows:
-            known = sorted({name for name in self.annotations.splits if name})
-            raise ValueError(
-                f"FolderDataset needs images in split {split!r} of {root}; there are {known}. Name one, or see "
-                "read_folder for how images get into splits."
-            )
-        self.boxes = square_box(self.annotations.boxes, padding)
-        stamps = [self.annotations.entries[row].stamp() for row in self.rows]
-        self.cache = self.new_cache(cache, f"{self.annotations.root.resolve()} {self.fill}", stamps)
+        super().__init__(
+            self.annotations.root,
+            split,
+            splits=self.annotations.splits,
+            boxes=self.annotations.boxes,
+            stamp=lambda row: self.annotations.entries[row].stamp(),
+            image_size=image_size,
+            padding=padding,
+            fill=fill,
+            cache=cache,
+        )
         self._broken = torch.zeros(len(self.rows), dtype=torch.bool)
         self._broken.share_memory_()  # type: ignore[no-untyped-call]  # workers see and set it
 
@@ -175,52 +167,37 @@ class FolderDataset(PhotoDataset):
     @property
     def problems(self) -> tuple[str, ...]:
         """One line for each image of the folder that was left out, and of the split that could not be decoded."""
-        late = [self.rows[item] for item in self._broken.nonzero().flatten().tolist()]
-        return self.annotations.problems + tuple(
-            f"{self.annotations.entries[row].file}: it cannot be decoded" for row in late
-        )
+        files = self.image_files
+        late = [files[item] for item in self._broken.nonzero().flatten().tolist()]
+        return self.annotations.problems + tuple(f"{file}: it cannot be decoded" for file in late)
 
     def __getitem__(self, item: int) -> Batch:
-        """Give one image with its mask, in its crop.
+        """Return one image with its mask, in its crop.
 
         Args:
             item: Position in the split.
 
         Returns:
-            A batch without the leading dimension.
+            Batch without the leading dimension.
 
         Raises:
             ValueError: If no image of the split can be decoded.
         """
         start = range(len(self.rows))[item]
         for place in (*range(start, len(self.rows)), *range(start)):
-            pixels = self._pixels(place)
-            if pixels is None:
+            if self._broken[place]:
                 continue
-            row = self.rows[place]
-            return Batch(
-                image=pixels[:3].float() / 255,
-                mask=pixels[3] > 127,
-                crop=box_to_crop(self.boxes[row]),
-                flipped=torch.tensor(False),
-                index=torch.tensor(row),
-            )
+            try:
+                return super().__getitem__(place)
+            except Exception as error:  # Pillow's readers raise whatever their parsers do
+                self._broken[place] = True
+                file = self.annotations.entries[self.rows[place]].file
+                reason = one_line(error)
+                warn_once(_log, f"{file}: it cannot be decoded ({reason}); the next image takes its place.")
         raise ValueError(f"FolderDataset cannot decode any image of split {self.split!r}; see the log for each.")
 
-    def _pixels(self, item: int) -> Tensor | None:
-        """Decode a crop, or report its file, once."""
-        if self._broken[item]:
-            return None
-        try:
-            return self._load(item) if self.cache is None else self.cache.get(item, lambda: self._load(item))
-        except Exception as error:  # Pillow's readers raise whatever their parsers do
-            self._broken[item] = True
-            file = self.annotations.entries[self.rows[item]].file
-            warn_once(_log, f"{file}: it cannot be decoded ({one_line(error)}); the next image takes its place.")
-            return None
-
-    def _load(self, item: int) -> Tensor:
-        row = self.rows[item]
+    def load(self, row: int) -> UInt8[Tensor, "4 size size"]:
+        """Decode the crop of a photo; see `PhotoDataset.load`."""
         photo, mask = self.annotations.entries[row].open()
         return crop_pair(photo, mask, self.boxes[row].tolist(), self.image_size, self.fill)
 

@@ -1,29 +1,82 @@
-"""What the data sets of photographs have in common."""
+"""Data sets of cropped photos: what they have in common, decoding, and a store of decoded crops."""
 
+import hashlib
+import mmap
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kpose.data.crops import CropCache
+from kpose.cropping import crop_image, square_box
+from kpose.geometry import box_to_crop
+from kpose.messages import one_line
 from kpose.structures import Batch
 
-__all__ = ["PhotoDataset", "byte_color"]
+__all__ = ["CropCache", "PhotoDataset", "crop_pair", "load_crop"]
 
 
 class PhotoDataset(Dataset[Batch], ABC):
-    """Crops of one split of a set of photos, of which each has a row, whatever its split."""
+    """Crops of one split of a set of photos, of which each has a row, whatever its split.
 
-    rows: list[int]
-    """Row of each item among the photos of all splits."""
-    boxes: Tensor
-    """Square box of the crop of each row, in pixels of the photo."""
-    image_size: int
-    """Side of the crops, in pixels."""
+    An item is a `Batch` without the leading dimension; nothing about it is random. A subclass names the photos and
+    decodes their crops; they are kept once decoded (see ``cache``).
+
+    Args:
+        root: Folder of the photos.
+        split: Split that the items are of.
+        splits: Split of each row, empty for a photo that no split holds.
+        boxes: Box ``(left, top, right, bottom)`` of the object of each row, in pixels of the photo.
+        stamp: Returns what the crop of a row depends on besides its box, such as the name of its file.
+        image_size: Side of the crops, in pixels.
+        padding: How far the crop's edges lie outside the box, as a share of the box's longer side.
+        fill: Color outside the photo, in [0, 1].
+        cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
+
+    Attributes:
+        rows: Row of each item.
+        boxes: Square box of the crop of each row, in pixels of the photo.
+
+    Raises:
+        ValueError: If the split is empty.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        *,
+        splits: Sequence[str],
+        boxes: Float[Tensor, "N 4"],
+        stamp: Callable[[int], object],
+        image_size: int,
+        padding: float,
+        fill: float | tuple[float, float, float],
+        cache: bool | Path,
+    ) -> None:
+        self.split = split
+        self.image_size = image_size
+        red, green, blue = (fill, fill, fill) if isinstance(fill, float | int) else fill
+        self.fill = round(255 * red), round(255 * green), round(255 * blue)
+        self.rows = [row for row, name in enumerate(splits) if name == split]
+        if not self.rows:
+            raise ValueError(
+                f"{type(self).__name__} needs images in split {split!r} of {root}; there are "
+                f"{sorted({name for name in splits if name})}. Name one of these."
+            )
+        self.boxes = square_box(boxes, padding)
+        self.cache: CropCache | None = None
+        if cache is not False:
+            chosen = [(stamp(row), self.boxes[row].tolist()) for row in self.rows]
+            folder = None if cache is True else Path(cache)
+            self.cache = CropCache(
+                len(self.rows), image_size, folder=folder, key=f"{root.resolve()} {self.fill} {chosen}"
+            )
 
     @property
     @abstractmethod
@@ -35,45 +88,169 @@ class PhotoDataset(Dataset[Batch], ABC):
     def image_files(self) -> list[Path]:
         """Photo of each item."""
 
+    @abstractmethod
+    def load(self, row: int) -> UInt8[Tensor, "4 size size"]:
+        """Decode the crop of a photo.
+
+        Args:
+            row: Row of the photo.
+
+        Returns:
+            Red, green, blue and mask, 0 to 255; the mask is zero outside the photo.
+        """
+
     @property
     def indices(self) -> Int[Tensor, "N"]:
-        """The ``index`` of each item."""
+        """The ``index`` of each item: its row."""
         return torch.tensor(self.rows)
 
     def __len__(self) -> int:
         """Count the items."""
         return len(self.rows)
 
-    def new_cache(self, cache: bool | Path, origin: object, stamps: Sequence[object]) -> CropCache | None:
-        """Make the store of decoded crops.
+    def __getitem__(self, item: int) -> Batch:
+        """Return one image with its mask, in its crop.
 
         Args:
-            cache: Whether there is one, or the folder of its file.
-            origin: What all crops depend on besides their boxes.
-            stamps: What each item's crop depends on besides its box, such as the name of its file.
+            item: Position in the split.
 
         Returns:
-            The store, or ``None`` without one.
+            Batch without the leading dimension: ``image``, ``mask``, ``crop``, ``flipped`` (false) and ``index``.
         """
-        if cache is False:
-            return None
-        chosen = [(stamp, self.boxes[row].tolist()) for stamp, row in zip(stamps, self.rows, strict=True)]
-        folder = None if isinstance(cache, bool) else Path(cache)
-        return CropCache(len(self.rows), self.image_size, folder=folder, key=f"{origin} {chosen}")
+        row = self.rows[item]
+        pixels = self.load(row) if self.cache is None else self.cache.get(item, lambda: self.load(row))
+        return Batch(
+            image=pixels[:3].float() / 255,
+            mask=pixels[3] > 127,
+            crop=box_to_crop(self.boxes[row]),
+            flipped=torch.tensor(False),
+            index=torch.tensor(row),
+        )
 
 
-def byte_color(fill: float | tuple[float, float, float]) -> tuple[int, int, int]:
-    """Convert a colour in [0, 1], or a grey value, to one in 0 … 255.
+def load_crop(
+    image: Path, mask: Path, box: Sequence[float], size: int, fill: tuple[int, int, int]
+) -> UInt8[Tensor, "4 size size"]:
+    """Decode a photo and its mask and cut the same square out of both.
 
     Args:
-        fill: Colour or grey value.
+        image: Photo of any format and mode that Pillow reads; its EXIF orientation is ignored, as annotations
+            refer to the stored pixels.
+        mask: Mask of the same size, 0 to 255.
+        box: Square box in pixels of the photo.
+        size: Side of the crop, in pixels.
+        fill: Color outside the photo, 0 to 255.
 
     Returns:
-        Red, green and blue.
+        Red, green, blue and mask, 0 to 255; the mask is zero outside the photo.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file cannot be decoded, or the mask's size is not the photo's.
+    """
+    photo, silhouette = _decode(image), _decode(mask)
+    if photo.size != silhouette.size:
+        raise ValueError(
+            f"load_crop needs a mask of the photo's size {photo.size}; got {silhouette.size} in {mask}. "
+            "Replace the mask."
+        )
+    return crop_pair(photo, silhouette, box, size, fill)
+
+
+def crop_pair(
+    photo: Image.Image, mask: Image.Image, box: Sequence[float], size: int, fill: tuple[int, int, int]
+) -> UInt8[Tensor, "4 size size"]:
+    """Cut the same square out of a photo and its mask; see `load_crop`."""
+    colors = crop_image(photo.convert("RGB"), box, size, fill)
+    colors.putalpha(crop_image(mask.convert("L"), box, size, 0))
+    pixels = torch.frombuffer(bytearray(colors.tobytes()), dtype=torch.uint8)
+    return pixels.reshape(size, size, 4).permute(2, 0, 1).contiguous()
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"Crops need {path}; there is no such file. Get the data again, or put the file back."
+        ) from None
+    except PermissionError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever their parsers do
+        raise ValueError(f"{path} cannot be decoded ({one_line(error)}). Get the file again.") from error
+
+
+class CropCache:
+    """Store of decoded crops that is filled as they are asked for, each of them decoded once.
+
+    The store is shared memory: workers that the loader forks fill it together. With a folder it is a file there,
+    which later runs with the same key find again. On platforms that start workers afresh (Windows, macOS) the
+    store in memory is one per worker; give a folder there.
+
+    Args:
+        count: Number of crops.
+        size: Side of a crop, in pixels.
+        folder: Where the file is kept; memory if not given.
+        key: What the crops depend on (files, boxes, size); another key is another file.
+
+    Raises:
+        ValueError: If there are no crops, or their size is not positive.
 
     Example:
-        >>> byte_color(1.0)
-        (255, 255, 255)
+        >>> cache = CropCache(2, 3)
+        >>> cache.get(1, lambda: torch.full((4, 3, 3), 7, dtype=torch.uint8)).sum().item()
+        252
+        >>> cache.get(1, lambda: torch.zeros(4, 3, 3, dtype=torch.uint8)).sum().item()
+        252
     """
-    red, green, blue = (fill, fill, fill) if isinstance(fill, float | int) else fill
-    return round(255 * red), round(255 * green), round(255 * blue)
+
+    def __init__(self, count: int, size: int, *, folder: Path | None = None, key: str = "") -> None:
+        if count < 1 or size < 1:
+            raise ValueError(
+                f"CropCache needs at least one crop of one pixel; got {count} of {size}. Check the split."
+            )
+        self.count = count
+        self.size = size
+        self.folder = folder
+        self.key = key
+        self._open()
+
+    def get(self, index: int, load: Callable[[], Tensor]) -> UInt8[Tensor, "4 size size"]:
+        """Return a copy of a crop: from the store or, the first time, from ``load``."""
+        if not self._filled[index]:
+            self._crops[index] = load()
+            self._filled[index] = 1  # last, so that a reader in another process never sees half a crop
+        return self._crops[index].clone()
+
+    def _open(self) -> None:
+        length = self.count * (1 + 4 * self.size**2)
+        if self.folder is None:
+            memory = mmap.mmap(-1, length)
+        else:
+            with _sized_file(self.folder, f"{self.count} {self.size} {self.key}", length).open("r+b") as file:
+                memory = mmap.mmap(file.fileno(), length)
+        store = torch.frombuffer(memory, dtype=torch.uint8)
+        self._filled = store[: self.count]
+        self._crops = store[self.count :].reshape(self.count, 4, self.size, self.size)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the store out: a file is opened again, memory starts empty."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_filled", "_crops")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Open the store again."""
+        self.__dict__.update(state)
+        self._open()
+
+
+def _sized_file(folder: Path, key: str, length: int) -> Path:
+    path = folder / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        with fresh.open("wb") as file:
+            file.truncate(length)
+        fresh.replace(path)
+    return path

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int
-from pytorch_lightning import LightningDataModule
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from tqdm import tqdm
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
+from kpose.data.augmented_datamodule import AugmentedDataModule
 from kpose.data.bird_pictures import render_birds
-from kpose.data.photo_datamodule import check_sizes
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
 from kpose.files import write_file
 from kpose.geometry import box_to_crop
@@ -30,6 +29,7 @@ _BLOCK = 32  # pictures rendered, stored and checked together
 _MAX_THREADS = 8  # a block takes a few hundred megabytes while it is rendered
 _VAL_START = 1 << 24  # picture numbers at which the other splits begin
 _TEST_START = 2 << 24
+_ENTRIES = {"image", "mask", "vertices", "scale", "translation", "rotation", "parts", "parts_visible"}
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         start: Number of the first picture, a multiple of 32: sets of disjoint ranges share no picture.
         cache_dir: Folder of the rendered files; ``kpose`` in the user's cache folder when None.
         template: Bird with CUB's part names; the built-in one when None.
-        variety: How much the birds differ in colour, from 0 (one kind of bird) to 1 (any).
+        variety: How much the birds differ in color, from 0 (one kind of bird) to 1 (any).
 
     Raises:
         ValueError: If ``num_images`` or ``image_size`` is not positive, or ``seed``, ``start`` or ``variety`` does
@@ -92,7 +92,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         self.seed = seed
         self.variety = variety
         self.start = start
-        self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
+        self.cache_dir = _default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.template = bird() if template is None else template
         self._blocks: dict[int, dict[str, Tensor]] = {}
 
@@ -101,7 +101,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         return self.num_images
 
     def __getitem__(self, index: int) -> Batch:
-        """Give a picture with its labels."""
+        """Return a picture with its labels."""
         if not 0 <= index < self.num_images:
             raise IndexError(f"SyntheticBirdsDataset has {self.num_images} pictures; got index {index}.")
         number = self.start + index
@@ -167,7 +167,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         return self._blocks[number]
 
     def _stored(self, number: int) -> dict[str, Tensor] | None:
-        """Map a file into memory, or give None if there is no sound one."""
+        """Map a file into memory; None if there is no sound one."""
         path = self._path(number)
         if not path.exists():
             return None
@@ -197,19 +197,15 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         return self.folder / f"{number:08d}.safetensors"
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the mapped files out: workers map them themselves."""
+        """Leave the mapped files out: workers map them again."""
         return {**self.__dict__, "_blocks": {}}
 
 
-_ENTRIES = {"image", "mask", "vertices", "scale", "translation", "rotation", "parts", "parts_visible"}
-
-
-class SyntheticBirdsDataModule(LightningDataModule):
+class SyntheticBirdsDataModule(AugmentedDataModule):
     """Loaders of synthetic birds: a training, a validation and a test set without common pictures.
 
     All is rendered once, when first needed, and stored (see `SyntheticBirdsDataset`). Training batches are mirrored
-    and recoloured at random after they have reached the device; what is drawn depends on the seed of
-    ``seed_everything`` and the step alone.
+    and recolored at random after they have reached the device (see `AugmentedDataModule`).
 
     Args:
         num_train: Number of training pictures, at most 2²⁴.
@@ -221,8 +217,8 @@ class SyntheticBirdsDataModule(LightningDataModule):
         seed: Seed of the pictures, not negative.
         cache_dir: Folder of the rendered files; ``kpose`` in the user's cache folder when None.
         flip: Share of training images that is mirrored.
-        color: Strength of the random change of colours in training (see `RandomColor`); 0 changes none.
-        variety: How much the birds differ in colour, from 0 (one kind of bird) to 1 (any).
+        color: Strength of the random change of colors in training (see `RandomColor`); 0 changes none.
+        variety: How much the birds differ in color, from 0 (one kind of bird) to 1 (any).
 
     Raises:
         ValueError: If a number of pictures is not positive or too large, ``image_size`` or ``batch_size`` is not
@@ -244,127 +240,49 @@ class SyntheticBirdsDataModule(LightningDataModule):
         color: float = 0.2,
         variety: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
         if max(num_train, num_val, num_test) > _VAL_START:
             raise ValueError(
                 f"SyntheticBirdsDataModule needs sets of at most {_VAL_START} pictures; got {num_train}, {num_val} "
                 f"and {num_test}. Lower them."
             )
-        check_sizes(self, image_size=image_size, batch_size=batch_size, num_workers=num_workers)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.image_size = image_size
+        self.num_train = num_train
+        self.num_val = num_val
+        self.num_test = num_test
+        self.seed = seed
+        self.cache_dir = cache_dir
         self.flip = flip
         self.color = color
-        self.test_split = "test"
-        counts = {"train": (num_train, 0), "val": (num_val, _VAL_START), "test": (num_test, _TEST_START)}
-        self.datasets = {
+        self.variety = variety
+        starts = {"train": 0, "val": _VAL_START, "test": _TEST_START}
+        self._datasets = {
             split: SyntheticBirdsDataset(
-                count, image_size, seed=seed, start=start, cache_dir=cache_dir, variety=variety
+                count, image_size, seed=seed, start=starts[split], cache_dir=cache_dir, variety=variety
             )
-            for split, (count, start) in counts.items()
+            for split, count in self.split_sizes.items()
         }
-        self._augmentation: nn.Module | None = None
-        self._seed = 0
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """Number of images of each split."""
+        return {"train": self.num_train, "val": self.num_val, "test": self.num_test}
 
     def dataset(self, split: str, *, train: bool = False) -> SyntheticBirdsDataset:
-        """Give the data set of a split, the same object every time.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            train: Whether it is for training; its pictures are those of an evaluation all the same.
-
-        Returns:
-            The data set.
-        """
-        return self.datasets[split]
+        """Return the data set of a split; its pictures are the same with and without ``train``."""
+        return self._datasets[split]
 
     def prepare_data(self) -> None:
         """Render the pictures that are not stored yet, with a progress bar."""
-        for dataset in self.datasets.values():
+        for dataset in self._datasets.values():
             dataset.prepare()
 
-    def setup(self, stage: str) -> None:
-        """Take note of the seed.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-        """
-        self._seed = torch.initial_seed() % 2**31
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of training pictures, in random order."""
-        dataset = self.datasets["train"]
-        ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        # Lightning tells this sampler the epoch, also after a resume; it draws its order from seed and epoch.
-        sampler = DistributedSampler[Batch](dataset, *ranks, shuffle=True, seed=self._seed)
-        return self._loader("train", sampler=sampler, drop_last=len(dataset) >= self.batch_size * ranks[0])
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of validation pictures, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of test pictures, in order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of test pictures, in order."""
-        return self._loader("test")
-
-    def augment(self, batch: Batch, *, seed: int) -> Batch:
-        """Do to a batch of the training loader what training does to it.
-
-        Args:
-            batch: Batch of the training loader.
-            seed: Decides what is drawn; the global random state is not touched.
-
-        Returns:
-            The batch, some images mirrored, all recoloured.
-        """
-        if self._augmentation is None:
-            template = self.datasets["train"].template
-            flip = RandomFlip(
-                self.flip, part_mirror=mirror_names(template.part_names), vertex_mirror=template.mirror
-            )
-            self._augmentation = nn.Sequential(flip, *([RandomColor(self.color)] if self.color else []))
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
-            augmented: Batch = self._augmentation(batch)
-        return augmented
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment batches of the training loader.
-
-        Args:
-            batch: Batch on its device.
-            dataloader_idx: Number of the loader.
-
-        Returns:
-            The batch, augmented when training.
-        """
-        trainer = self.trainer
-        if trainer is None or not trainer.training:
-            return batch
-        # Distinct for every step and rank of a run; a Weyl step keeps the streams of neighbours apart.
-        place = (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size + trainer.global_rank
-        return self.augment(batch, seed=(self._seed + 0x9E3779B97F4A7C15 * place) % 2**63)
-
-    def _loader(
-        self, split: str, *, sampler: DistributedSampler[Batch] | None = None, drop_last: bool = False
-    ) -> DataLoader[Batch]:
-        return DataLoader(
-            self.datasets[split],
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
-        )
+    def new_augmentation(self) -> nn.Module:
+        """Return flips and changes of color; see `AugmentedDataModule.new_augmentation`."""
+        template = self._datasets["train"].template
+        flip = RandomFlip(self.flip, part_mirror=mirror_names(template.part_names), vertex_mirror=template.mirror)
+        return nn.Sequential(flip, *([RandomColor(self.color)] if self.color else []))
 
 
-def default_cache_dir() -> Path:
-    """Give kpose's folder in the user's cache folder."""
+def _default_cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     return Path(base) / "kpose"

@@ -14,10 +14,10 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from yaml import YAMLError
 
-import kpose.data.data_modules
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose.backbones import Backbone
 from kpose.configuration_files import BOUNDED_YAML, instantiate, load_yaml, parsing
+from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.messages import one_line
 from kpose.pipeline.run import Pipeline
 

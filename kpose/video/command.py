@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from kpose.data.video_sequence import read_identities
+from kpose.data import read_identities
 from kpose.files import fresh_file, real_path, safe_name
 from kpose.inference.options import (
     INTERRUPTED,

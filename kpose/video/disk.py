@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kpose.data import VideoSequence
-from kpose.data.video_sequence import read_identities
+from kpose.data import VideoSequence, read_identities
 from kpose.video.frames import Frame
 from kpose.video.tracker import Track, Tracker
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from kpose.data import decode_segmentation, read_coco
+from kpose.data.coco import decode_segmentation, read_coco
 
 
 def write(path, **changes):

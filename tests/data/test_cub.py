@@ -5,7 +5,8 @@ import torch
 from fakes import PART_NAMES, PARTS, write_fake_cub
 from torch.utils.data import DataLoader
 
-from kpose.data import CUBDataset, read_cameras, read_cub, read_mean_parts, write_cameras
+from kpose.data import CUBDataset, read_cub, read_mean_parts
+from kpose.data.cub import read_cameras, write_cameras
 from kpose.geometry import geodesic_distance, project, uncrop_camera, undo_crop
 
 
@@ -62,7 +63,7 @@ def test_splits_without_cameras_come_from_the_official_file(tmp_path):
 def test_an_image_without_camera_is_in_no_split(fake, tmp_path):
     root, camera = fake
     path = tmp_path / "cameras.csv"
-    write_cameras(path, [1, 11, 31], ["val", "train", "train"], camera.__class__(*(v[[0, 1, 3]] for v in camera)))
+    write_cameras(path, [1, 11, 31], ["val", "train", "train"], camera.at([0, 1, 3]))
     notes = read_cub(root, path)
     assert notes.splits == ("val", "train", "", "train", "", "", "", "")
     assert notes.camera.scale.isfinite().tolist() == [True, True, False, True] + [False] * 4

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from kpose.data import FolderDataModule, FolderDataset, read_folder, read_mask
+from kpose.data import FolderDataModule, FolderDataset, read_folder
+from kpose.data.folder_files import read_mask
 from kpose.geometry import apply_crop
 
 SIZE = (40, 30)  # width, height

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpose.data import VideoSequence, read_davis, read_youtube_vos
-from kpose.data.video_sequence import read_identities
+from kpose.data import VideoSequence, read_davis, read_identities, read_youtube_vos
 
 SIZE = (16, 12)
 Identities = dict[int, tuple[int, int, int, int]]

@@ -21,11 +21,10 @@ from PIL import Image
 from safetensors.torch import save
 
 from kpose.blueprint import draw_blueprint
+from kpose.data import read_identities, read_youtube_vos
 from kpose.data.coco import read_coco
 from kpose.data.cub import read_cub
 from kpose.data.folder_files import FolderEntry
-from kpose.data.video_sequence import read_identities
-from kpose.data.youtube_vos import read_youtube_vos
 from kpose.inference import Predictor
 from kpose.inference.checkpoint import CONFIG_FILE
 from kpose.inference.photo import load_mask, load_photo

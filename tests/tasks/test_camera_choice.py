@@ -7,8 +7,7 @@ from torch.nn.functional import avg_pool2d
 from torch.utils.data import DataLoader
 
 from kpose.backbones import Backbone
-from kpose.data import CachedFeaturesDataModule
-from kpose.data.transforms import flip_batch
+from kpose.data import CachedFeaturesDataModule, flip_batch
 from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance, rotation_grid
 from kpose.reconstruction import CameraMultiplex, ViewpointGrid
 from kpose.reconstruction.appearance import expected_miss

@@ -6,7 +6,7 @@ import torch
 import trimesh
 from templates.checks import check_template_contract, edge_crossings
 
-from kpose.data.cub import CUBDataset, read_mean_parts
+from kpose.data import CUBDataset, read_mean_parts
 from kpose.geometry import edges, vertex_normals
 from kpose.metrics import mask_iou
 from kpose.rendering import HardRenderer

@@ -3,8 +3,7 @@ import pytorch_lightning as pl
 import torch
 from fakes import PARTS, write_fake_cub
 
-from kpose.data import CUBDataModule, read_mean_parts
-from kpose.data.transforms import flip_batch, mirror_names
+from kpose.data import CUBDataModule, flip_batch, mirror_names, read_mean_parts
 from kpose.geometry import project
 
 
@@ -130,6 +129,13 @@ def test_evaluation_is_not_augmented(root, tmp_path):
     assert not torch.cat([batch["flipped"] for batch in model.seen]).any()
     item = data.dataset("train")[0]
     assert torch.equal(model.seen[0]["image"][0], item["image"])
+
+
+def test_data_module_describes_itself(root):
+    data = module(root)
+    assert repr(data) == "CUBDataModule(not read yet; 16 px, batches of 4)"
+    data.setup("fit")
+    assert repr(data) == "CUBDataModule(9 train, 3 val; 16 px, batches of 4)"
 
 
 def test_split_without_images_says_so(root):

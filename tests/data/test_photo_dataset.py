@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from kpose.cropping import crop_image, square_box
-from kpose.data.crops import CropCache, load_crop
+from kpose.data.photo_dataset import CropCache, load_crop
 
 
 def ramp(width: int, height: int) -> Image.Image:
