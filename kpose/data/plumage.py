@@ -1,4 +1,4 @@
-"""Random plumage for synthetic birds: a colour for every point of the template's surface, from parts and noise."""
+"""Random plumage for synthetic birds: a color for every point of the template's surface, from parts and noise."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from kpose.data.draws import Draws
+from kpose.data.scene import Draws
 from kpose.structures import Template
 
 __all__ = ["random_plumage"]
@@ -47,30 +47,24 @@ _NOISE_CELLS = 16
 def random_plumage(
     points: Float[Tensor, "N 3"], template: Template, draws: Draws, *, variety: float = 1.0
 ) -> Float[Tensor, "N 3"]:
-    """Paint a bird: plumage by region, streaks, wing bars, beak and eyes, equal on both sides.
+    """Paint points of the undeformed template: plumage by region, streaks, wing bars, beak and eyes.
 
     Args:
-        points: Points of the undeformed template's surface.
+        points: Points of the surface.
         template: Bird with CUB's part names.
         draws: Random numbers of one row.
-        variety: How far colours of regions and beak may be from those of one kind of bird, from 0 (its own) to 1
+        variety: How far colors of regions and beak may be from those of one kind of bird, from 0 (its own) to 1
             (any bird's).
 
     Returns:
-        RGB in [0, 1] of every point, without light and shade.
-
-    Example:
-        >>> from kpose.templates import bird
-        >>> colors = random_plumage(bird().vertices, bird(), Draws(0, [0]))
-        >>> bool((colors >= 0).all() and (colors <= 1).all())
-        True
+        RGB in [0, 1] of every point, without light and shade, equal on both sides.
     """
     middle = template.vertices.mean(0)
     length = template.vertices[:, 1].max() - template.vertices[:, 1].min()
     fold = points.new_tensor([1.0, 0.0, 0.0])
 
     def chart(positions: Float[Tensor, "M 3"]) -> Float[Tensor, "M 3"]:
-        """Measure in body lengths from the middle, the right side folded onto the left."""
+        # In body lengths from the middle, the right side folded onto the left.
         local = (positions - middle) / length
         return torch.where(fold.bool(), local.abs(), local)
 
@@ -89,17 +83,17 @@ def random_plumage(
 def _region_shares(
     place: Float[Tensor, "N 3"], anchors: dict[str, Float[Tensor, "3"]], draws: Draws
 ) -> Float[Tensor, "N R"]:
-    """Give every point's share in the regions: nearest anchor, with borders of random softness."""
+    """Compute every point's share in the regions: nearest anchor, with borders of random softness."""
     # Left and right parts coincide in the folded chart, and the forehead goes with the crown.
-    centres = torch.stack([torch.stack([anchors[part] for part in parts]).mean(0) for parts in _REGIONS.values()])
-    distance = torch.cdist(place, centres)
+    centers = torch.stack([torch.stack([anchors[part] for part in parts]).mean(0) for parts in _REGIONS.values()])
+    distance = torch.cdist(place, centers)
     reach = draws.uniform(len(_REGIONS), low=0.8, high=1.25)[0]
     softness = draws.uniform(low=0.006, high=0.03)
     return torch.softmax(-distance / reach / softness, -1)
 
 
 def _palette(draws: Draws) -> Float[Tensor, "R 3"]:
-    """Draw a colour for each region: a main coat, a paler underside, darker wings and now and then vivid marks."""
+    """Draw a color for each region: a main coat, a paler underside, darker wings and now and then vivid marks."""
     chance = dict(zip(_REGIONS, draws.uniform(len(_REGIONS))[0].tolist(), strict=True))
     main = _tint((_DARK, _MIDDLE, _MIDDLE, _PALE, _VIVID), draws)
     under = _tint((_PALE, _PALE, _MIDDLE, _VIVID), draws)
@@ -127,14 +121,14 @@ def _palette(draws: Draws) -> Float[Tensor, "R 3"]:
 
 
 def _tint(families: Sequence[Sequence[tuple[float, float, float]]], draws: Draws) -> Float[Tensor, "3"]:
-    """Draw a colour near one of a random family's."""
+    """Draw a color near one of a random family's."""
     family = torch.tensor(families[int(draws.integers(len(families)))])
     tint: Tensor = family[draws.integers(len(family))[0]] * draws.uniform(low=0.75, high=1.2)
     return (tint + draws.normal(3, sd=0.03)[0]).clamp(0.03, 0.97)
 
 
 def _pattern(place: Float[Tensor, "N 3"], share: Float[Tensor, "N R"], draws: Draws) -> Float[Tensor, "N 1"]:
-    """Give the shades of the feathers: mottling everywhere, streaks or bars on some regions."""
+    """Compute the shades of the feathers: mottling everywhere, streaks or bars on some regions."""
     mottle = 0.10 * _noise(place, (45, 22, 45), draws)
     amount = draws.uniform(len(_REGIONS), low=-0.7, high=0.6)[0].clamp(min=0)  # about half the regions are plain
     along = float(draws.uniform()) < 0.7

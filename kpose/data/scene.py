@@ -1,18 +1,20 @@
-"""Geometry of synthetic bird pictures: random shapes and cameras.
+"""Random numbers, shapes and cameras of synthetic bird pictures.
 
 Numbers follow the structure-from-motion cameras of CUB's training birds: two peaks of azimuth where birds are seen
 from the side, a body held about 40° head-up, and about 15° of spread in the elevation and roll of what is left.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from kpose.data.draws import Draws
 from kpose.geometry import axis_angle_to_matrix, procrustes, project, viewpoint_to_matrix
 from kpose.structures import Camera, Template
 
-__all__ = ["random_cameras", "random_shapes"]
+__all__ = ["Draws", "random_cameras", "random_shapes"]
 
 _PITCH_DEG = (40.0, 14.0)  # mean and spread of the body's head-up tilt
 _ELEVATION_SD_DEG = 15.0
@@ -22,21 +24,54 @@ _SIDE_DEG = (80.0, 35.0)
 _FILL = (0.62, 0.92)  # longest side of the bird's box over the side of the picture
 
 
+class Draws:
+    """Draw random numbers for a batch in which every row depends on the seed and its own index alone.
+
+    Args:
+        seed: Seed of the data set, not negative.
+        indices: One number a row, not negative.
+        stream: Number of the stream: rows of another stream are independent.
+
+    Example:
+        >>> alone, among = Draws(0, [7]).uniform(2), Draws(0, [3, 7]).uniform(2)
+        >>> torch.equal(alone[0], among[1])
+        True
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int], stream: int = 0) -> None:
+        self.generators: list[torch.Generator] = []
+        for index in indices:
+            state = np.random.SeedSequence([seed, index, stream]).generate_state(1, np.uint64)[0]
+            self.generators.append(torch.Generator().manual_seed(int(state) & (2**63 - 1)))
+
+    def uniform(self, *size: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "batch ..."]:
+        """Draw from ``[low, high)``; the result has the shape ``(batch, *size)``."""
+        unit = torch.stack([torch.rand(size, generator=generator) for generator in self.generators])
+        return low + (high - low) * unit
+
+    def normal(self, *size: int, mean: float = 0.0, sd: float = 1.0) -> Float[Tensor, "batch ..."]:
+        """Draw from a normal distribution; the result has the shape ``(batch, *size)``."""
+        unit = torch.stack([torch.randn(size, generator=generator) for generator in self.generators])
+        return mean + sd * unit
+
+    def integers(self, count: int, *size: int) -> Int[Tensor, "batch ..."]:
+        """Draw from ``0 … count - 1``; the result has the shape ``(batch, *size)``."""
+        return torch.stack([torch.randint(count, size, generator=generator) for generator in self.generators])
+
+    def rows(self) -> list["Draws"]:
+        """Split into one `Draws` of one row each, which go on where these stand."""
+        rows = [Draws(0, ()) for _ in self.generators]
+        for row, generator in zip(rows, self.generators, strict=True):
+            row.generators = [generator]
+        return rows
+
+
 def random_cameras(vertices: Float[Tensor, "batch V 3"], draws: Draws) -> Camera:
     """Draw cameras like those of CUB's photographs that keep the whole shape in the picture.
 
-    Args:
-        vertices: Shapes, in the object frame.
-        draws: Random numbers, one row a shape.
-
-    Returns:
-        Cameras in normalised coordinates. Azimuth: 45 % uniform, else normal about ±80° (spread 35°). The body is
-        pitched head-up by 40° ± 14°; the viewer's elevation and roll have a spread of 15°. The shape's box covers
-        0.62 to 0.92 of the picture's side and lies anywhere inside the picture.
-
-    Example:
-        >>> random_cameras(torch.randn(2, 5, 3), Draws(0, [0, 1])).scale.shape
-        torch.Size([2])
+    Azimuth: 45 % uniform, else normal about ±80° (spread 35°). The body is pitched head-up by 40° ± 14°; the
+    viewer's elevation and roll have a spread of 15°. The shape's box covers 0.62 to 0.92 of the picture's side and
+    lies anywhere inside the picture. One row a shape; cameras are in normalized coordinates.
     """
     side = (2 * draws.integers(2) - 1) * draws.normal(mean=_SIDE_DEG[0], sd=_SIDE_DEG[1])
     azimuth = torch.where(draws.uniform() < _SIDE_SHARE, side, draws.uniform(low=-180.0, high=180.0))
@@ -50,7 +85,7 @@ def random_cameras(vertices: Float[Tensor, "batch V 3"], draws: Draws) -> Camera
     flat = Camera(torch.ones(len(vertices)), torch.zeros(len(vertices), 2), rotation)
     low, high = project(vertices, flat).aminmax(dim=1)
     scale = 2 * draws.uniform(low=_FILL[0], high=_FILL[1]) / (high - low).amax(-1)
-    margin = 1 - scale[:, None] * (high - low) / 2  # room on either side of a centred box
+    margin = 1 - scale[:, None] * (high - low) / 2  # room on either side of a centered box
     place = 0.9 * margin * draws.uniform(2, low=-1.0, high=1.0)
     return Camera(scale, place - scale[:, None] * (low + high) / 2, rotation)
 
@@ -58,18 +93,8 @@ def random_cameras(vertices: Float[Tensor, "batch V 3"], draws: Draws) -> Camera
 def random_shapes(template: Template, draws: Draws) -> Float[Tensor, "batch V 3"]:
     """Deform the template smoothly: proportions, a turned head, a bent tail and gentle bumps.
 
-    Args:
-        template: Bird with CUB's part names.
-        draws: Random numbers, one row a shape.
-
-    Returns:
-        Shapes in the object frame. The deformation holds no shift and no rotation of the whole bird (least squares
-        over the vertices), so that a camera means the same for every shape.
-
-    Example:
-        >>> from kpose.templates import bird
-        >>> random_shapes(bird(), Draws(0, [0, 1])).shape[0]
-        2
+    The deformation holds no shift and no rotation of the whole bird (least squares over the vertices), so that a
+    camera means the same for every shape.
     """
     rest = template.vertices
     parts = dict(zip(template.part_names, rest[template.part_vertices], strict=True))
@@ -80,20 +105,20 @@ def random_shapes(template: Template, draws: Draws) -> Float[Tensor, "batch V 3"
     proportions = draws.normal(3, sd=0.08).exp()
     shape = shape * (proportions / proportions.prod(-1, keepdim=True) ** (1 / 3))[:, None]
 
-    centre = shape.mean(1, keepdim=True)
+    center = shape.mean(1, keepdim=True)
     middle = rest.mean(0)
-    turn = procrustes((rest - middle).mT @ (shape - centre))
-    aligned: Tensor = (shape - centre) @ turn.mT + middle
+    turn = procrustes((rest - middle).mT @ (shape - center))
+    aligned: Tensor = (shape - center) @ turn.mT + middle
     return aligned
 
 
 def _bumps(template: Template, draws: Draws, size: float) -> Float[Tensor, "batch V 3"]:
-    """Give a smooth random field of displacements whose left-right difference is a quarter of its size."""
+    """Return a smooth random field of displacements whose left-right difference is a quarter of its size."""
     rest = template.vertices
-    centres = rest[template.part_vertices]
+    centers = rest[template.part_vertices]
     reach = 0.15 * float(rest[:, 1].max() - rest[:, 1].min())
-    weight = torch.exp(-torch.cdist(rest, centres).square() / (2 * reach**2))
-    field = torch.einsum("vp,bpc->bvc", weight, draws.normal(len(centres), 3, sd=size))
+    weight = torch.exp(-torch.cdist(rest, centers).square() / (2 * reach**2))
+    field = torch.einsum("vp,bpc->bvc", weight, draws.normal(len(centers), 3, sd=size))
     mirrored = field[:, template.mirror] * rest.new_tensor([-1.0, 1.0, 1.0])
     return 0.625 * field + 0.375 * mirrored
 
