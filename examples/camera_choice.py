@@ -29,10 +29,9 @@ from kpose.data import CachedFeaturesDataModule
 from kpose.files import write_text
 from kpose.geometry import procrustes
 from kpose.metrics import angular_error
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.structures import Batch
 from kpose.tasks import choose_cameras
-from kpose.tasks.training_cameras import multiplex_of
 
 CELLS = 7  # of the pooled feature maps that the regression sees
 COLUMNS = {
@@ -85,9 +84,9 @@ def true_rotations(batches: list[Batch]) -> Tensor:
     return torch.cat([batch["camera"].rotation for batch in batches])
 
 
-def judge(multiplex: CameraMultiplex, regression: Regression) -> dict[str, float]:
+def judge(table: CameraTable, regression: Regression) -> dict[str, float]:
     """Score the best cameras of a table."""
-    rotations = torch.cat([multiplex.labels(batch).rotation for batch in regression.batches])
+    rotations = torch.cat([table.labels(batch).rotation for batch in regression.batches])
     angles = angular_error(rotations, true_rotations(regression.batches))
     return {
         "mean_deg": float(angles.mean()),
@@ -141,10 +140,10 @@ def main(
     for name, settings in variants.items():
         path = out / f"{name.replace(' ', '-')}.json"
         if not path.exists():
-            multiplex = multiplex_of(served, file=cameras)
+            table = CameraTable.for_images(served.dataset("train"), file=cameras)
             if settings is not None:
-                choose_cameras(multiplex, served.view_dataloaders("train"), backbone, **settings)
-            write_text(path, json.dumps(judge(multiplex, regression), indent=2))
+                choose_cameras(table, served.view_dataloaders("train"), backbone, **settings)
+            write_text(path, json.dumps(judge(table, regression), indent=2))
         rows[name] = json.loads(path.read_text())
     learned = regression.angles(true_rotations(batches)).mean()
     rows["the true cameras"] = {"learned_deg": float(learned)}

@@ -16,8 +16,8 @@ from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainingCameras
 from kpose.pipeline.fitting import trained_network
 from kpose.pipeline.parts import check_seed
+from kpose.reconstruction import CameraTable
 from kpose.tasks import training_views
-from kpose.tasks.training_cameras import multiplex_of
 from kpose.visualization import to_pillow
 
 from markdown import table1_csv, table1_markdown
@@ -150,7 +150,7 @@ class Table1:
         data = self.pipeline.feature_data()
         data.prepare_data()
         data.setup("fit")
-        table = multiplex_of(data, file=cameras.file)
+        table = CameraTable.for_images(data.dataset("train"), file=cameras.file)
         to_label, to_truth = [], []
         for batch in training_views(data)[0]:
             rotation = network.pose(network.backbone.features_of(batch)).camera.rotation

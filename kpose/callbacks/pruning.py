@@ -5,10 +5,9 @@ import math
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from kpose.geometry import geodesic_distance
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.tasks import Reconstructor
 
 __all__ = ["PruneCameras"]
@@ -27,7 +26,7 @@ class PruneCameras(Callback):
     Args:
         epoch: Epoch at whose start cameras are pruned, counted from 0: every image's losses are known by then.
         keep: Cameras that each image keeps; images that have no more keep what they have.
-        min_angle_deg: Least angle between kept cameras, in degrees (see `CameraMultiplex.prune`); 0 is the paper's.
+        min_angle_deg: Least angle between kept cameras, in degrees (see `CameraTable.prune`); 0 is the paper's.
         camera_lr: Learning rate of the cameras from then on; as before when None.
 
     Raises:
@@ -48,14 +47,15 @@ class PruneCameras(Callback):
         """Prune when it is time."""
         if not isinstance(pl_module, Reconstructor) or trainer.current_epoch < self.epoch:
             return
+        table, optimizer = pl_module.table, pl_module.camera_optimizer
+        assert optimizer is not None
         if self.camera_lr is not None:
-            pl_module.camera_lr = self.camera_lr
-        table, gain = pl_module.table, pl_module.camera_gain
+            optimizer.lr = self.camera_lr
         if trainer.current_epoch > self.epoch or table.num_cameras <= self.keep:
             return
-        before = _describe(table, gain)
-        table.prune(self.keep, min_angle_deg=self.min_angle_deg, gain=gain)
-        after = _describe(table, gain)
+        before = _describe(table)
+        optimizer.prune(self.keep, min_angle_deg=self.min_angle_deg)
+        after = _describe(table)
         for name, found in (("before", before), ("after", after)):
             pl_module.log_dict({f"cameras/{name}_{key}": value for key, value in found.items()})
         _log.info(
@@ -67,15 +67,12 @@ class PruneCameras(Callback):
 
 
 @torch.no_grad()
-def _describe(table: CameraMultiplex, gain: float) -> dict[str, float]:
-    rows = torch.arange(table.num_images, device=table.losses.device)
-    rotation: Tensor = table.cameras(rows, gain=gain).rotation
-    best = rotation[rows, table.losses.argmin(-1)]
-    angles = geodesic_distance(rotation, best[:, None].expand_as(rotation))
+def _describe(table: CameraTable) -> dict[str, float]:
+    angles = geodesic_distance(table.rotation, table.best().rotation[:, None].expand_as(table.rotation))
     others = max(1, table.num_cameras - 1)
     return {
         "count": float(table.num_cameras),
-        "loss": float(table.losses.mean()),
-        "best_loss": float(table.losses.amin(-1).mean()),
+        "loss": float(table.score.mean()),
+        "best_loss": float(table.score.gather(1, table.order[:, :1]).mean()),
         "spread_deg": math.degrees(float(angles.sum(-1).mean()) / others),
     }

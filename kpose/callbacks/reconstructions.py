@@ -66,8 +66,8 @@ class LogReconstructions(Callback):
         rows = [picture_reconstruction(comparison, faces, row) for row in range(count)]
         sheets = {"train/reconstructions": image_grid(rows, columns=1)}
         table = pl_module.table
-        if bool(table.seen.any()):
-            rotation = table.best(gain=pl_module.camera_gain).rotation[table.seen]
+        if bool(table.scored.any()):
+            rotation = table.best().rotation[table.scored]
             sheets["train/azimuths"] = picture_azimuths(rotation)
         for logger in loggers:
             for name, sheet in sheets.items():

@@ -26,7 +26,7 @@ class TrainingCameras(NamedTuple):
     """Cameras that heads are trained on."""
 
     file: Path
-    """File of the table (see `kpose.reconstruction.CameraMultiplex.save`)."""
+    """File of the table (see `kpose.reconstruction.CameraTable.save`)."""
     made: dict[str, Any]
     """All settings that they depend on."""
     errors: dict[str, float] | None

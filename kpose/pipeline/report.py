@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from kpose.files import write_text
 from kpose.pipeline.fitting import trained_network
+from kpose.reconstruction import CameraTable
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks import Reconstructor
-from kpose.tasks.training_cameras import multiplex_of
 from kpose.visualization import image_grid, overlay_mesh, to_pillow
 
 __all__ = ["write_report"]
@@ -113,7 +113,7 @@ def _left_out(problems: Sequence[str]) -> str:
 
 
 def _training(data: Any, cameras: Path, mesh: Mesh, task: Callable[[Tensor], Any] | None) -> str:  # noqa: ANN401
-    table = multiplex_of(data, file=cameras)
+    table = CameraTable.for_images(data.dataset("train"), file=cameras)
     pictures = []
     for item in _spread(data.dataset("train")):
         if task is not None:

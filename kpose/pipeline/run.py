@@ -16,11 +16,11 @@ from kpose.pipeline.fitting import fit, fit_and_score
 from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, UNSCORED, TrainingCameras
 from kpose.pipeline.parts import PipelineParts
 from kpose.pipeline.report import write_report
-from kpose.pipeline.reranking import admit_cameras, agreed_cameras, count_votes, predicted_rotations
+from kpose.pipeline.reranking import average_cameras, predicted_rotations, rerank_cameras
 from kpose.pipeline.search import PARTIAL, run_search
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.tasks import choose_cameras, training_views
-from kpose.tasks.training_cameras import camera_errors, multiplex_of
+from kpose.tasks.training_cameras import camera_errors
 
 __all__ = ["Pipeline"]
 
@@ -167,7 +167,7 @@ class Pipeline(PipelineParts):
             data = self.feature_data()
             data.prepare_data()
             data.setup("fit")
-            table = multiplex_of(data, file=cameras / CAMERAS)
+            table = CameraTable.for_images(data.dataset("train"), file=cameras / CAMERAS)
             backbone = build(Backbone, self.backbone, "backbone").eval()
             assert self.choice is not None
             options = dataclasses.asdict(self.choice)
@@ -221,17 +221,17 @@ class Pipeline(PipelineParts):
         settings, data = self.rerank, self.feature_data()
         data.prepare_data()
         data.setup("fit")
-        table = multiplex_of(data, file=cameras)
+        table = CameraTable.for_images(data.dataset("train"), file=cameras)
         predicted = predicted_rotations(data, table, checkpoints)
-        agreed = agreed_cameras(table, predicted, weight=settings.weight)
-        count_votes(table, predicted, weight=settings.weight, silhouettes=self.choice is None)
+        average = average_cameras(table, predicted, weight=settings.weight)
+        rerank_cameras(table, predicted, weight=settings.weight, silhouettes=self.choice is None)
         if settings.fit is not None:
             search = dataclasses.replace(self.search, levels=(settings.fit,))
             images, accelerator = self.data_module(), self.accelerator
             fitted = run_search(
-                images, search, folder, template=self.template, start=agreed, accelerator=accelerator
+                images, search, folder, template=self.template, start=average, accelerator=accelerator
             )
-            admit_cameras(table, fitted)
+            table.add_best(fitted)
         table.save(folder / CAMERAS)
         (folder / PARTIAL).unlink(missing_ok=True)
 
@@ -251,9 +251,7 @@ class Pipeline(PipelineParts):
             seed=self.seed,
             accelerator=self.accelerator,
         ).model
-        table: CameraMultiplex = task.table
-        table.settle(task.camera_gain)
-        table.cpu().save(folder / CAMERAS)
+        task.table.save(folder / CAMERAS)
 
     def _train(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, seed: int | None) -> None:
         """Train and score a head."""

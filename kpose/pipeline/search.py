@@ -7,10 +7,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, Subset
 
 from kpose.pipeline.settings import SearchSettings
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.structures import Batch
 from kpose.tasks import CameraSearch
-from kpose.tasks.training_cameras import multiplex_of
 
 __all__ = ["run_search"]
 
@@ -23,9 +22,9 @@ def run_search(
     folder: Path,
     *,
     template: Path | None = None,
-    start: CameraMultiplex | None = None,
+    start: CameraTable | None = None,
     accelerator: str = "auto",
-) -> CameraMultiplex:
+) -> CameraTable:
     """Search the cameras of the training images, of which an interrupted search may have found some.
 
     Args:
@@ -33,7 +32,7 @@ def run_search(
         settings: What the search is told.
         folder: Where the cameras found so far are kept.
         template: File of the mean shape; the built-in bird when None.
-        start: Cameras that each image starts with, whose losses are not known; the settings' grid when None.
+        start: Cameras that each image starts with, whose scores are unknown; the settings' grid when None.
         accelerator: What Lightning computes on.
 
     Returns:
@@ -41,7 +40,7 @@ def run_search(
     """
     data.prepare_data()
     images: Any = data.dataset("train")
-    table = multiplex_of(data, grid=settings.grid) if start is None else start
+    table = CameraTable.for_images(images, grid=settings.grid) if start is None else start
     partial = folder / PARTIAL
     if partial.exists():
         table.load(partial)
@@ -50,10 +49,11 @@ def run_search(
         template=template,
         num_vertices=settings.num_vertices,
         levels=settings.levels,
+        grid=settings.grid,
         gain=settings.gain,
     )
     # Batches are whole, so what is left consists of the batches that a run without interruption has.
-    left = (~table.seen[table.rows(images.indices)]).nonzero()[:, 0].tolist()
+    left = (~table.scored[table.rows(images.indices)]).nonzero()[:, 0].tolist()
     loader: DataLoader[Batch] = DataLoader(Subset(images, left), batch_size=settings.batch_size)
     trainer = Trainer(
         max_epochs=1,

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from kpose.reconstruction.camera_weights import rescale
 from kpose.reconstruction.template_views import TemplateViews
 
 __all__ = ["PosePosterior", "expected_distance", "expected_miss", "pose_posterior", "principal_components"]
@@ -133,8 +134,8 @@ def pose_posterior(
         raise ValueError(f"pose_posterior needs a round; got {rounds}. Add one.")
     neighbours = _nearness(views.rotations, views.rotations)
     neighbours = neighbours / neighbours.sum(-1, keepdim=True)
-    belief = torch.softmax(FIRST_SHARPNESS * _rescaled(overlap), -1)
-    prior = _rescaled(overlap - hubness * overlap.mean(0))
+    belief = torch.softmax(FIRST_SHARPNESS * rescale(overlap), -1)
+    prior = rescale(overlap - hubness * overlap.mean(0))
     for _ in range(rounds):
         means, centre, within, between = _statistics(features, belief, views, mirror)
         directions = _discriminants(within, between, discriminants, shrinkage)
@@ -209,12 +210,6 @@ def _balanced(logits: Tensor, neighbours: Tensor, balance: float) -> Tensor:
         density = (belief.mean(0) @ neighbours * len(neighbours)).clamp_min(1e-3)
         belief = torch.softmax(logits - balance * density.log(), -1)
     return belief
-
-
-def _rescaled(overlap: Tensor) -> Tensor:
-    """Bring the overlaps of each image to [-1, 0]."""
-    least, most = overlap.amin(-1, keepdim=True), overlap.amax(-1, keepdim=True)
-    return (overlap - most) / (most - least).clamp_min(1e-9)
 
 
 def _statistics(

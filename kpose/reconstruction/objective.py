@@ -14,7 +14,7 @@ from kpose.losses import (
     overlap_loss,
     silhouette_loss,
 )
-from kpose.reconstruction.camera_choice import camera_weights
+from kpose.reconstruction.camera_weights import camera_weights, rescale
 from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Camera, Mesh, ShapePrediction, Template
 
@@ -142,7 +142,7 @@ class MultiplexObjective(nn.Module):
         mask_loss = silhouette_loss(silhouettes, inside[:, None], distance_transform(mask)[:, None])
         missed_overlap = overlap_loss(silhouettes, inside[:, None])
         appearance_loss = self.distance(pictures, image, inside).float()
-        score = (_rescale(mask_loss.detach()) + _rescale(appearance_loss.detach())) / 2
+        score = (rescale(mask_loss.detach()) + rescale(appearance_loss.detach())) / 2
         return Comparison(
             reconstruction=reconstruction,
             cameras=cameras,
@@ -223,9 +223,3 @@ class MultiplexObjective(nn.Module):
         through = [(image * part).sum() for image, part in zip(images, weighted, strict=True)]
         regularizers = self._regularizers(comparison.reconstruction)
         return torch.stack([*through, *regularizers.values()]).sum(), gradient
-
-
-def _rescale(losses: Float[Tensor, "batch P"]) -> Float[Tensor, "batch P"]:
-    """Bring the losses of each image's cameras to [0, 1]."""
-    least, most = losses.amin(-1, keepdim=True), losses.amax(-1, keepdim=True)
-    return (losses - least) / (most - least + 1e-4)

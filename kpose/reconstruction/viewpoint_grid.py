@@ -10,7 +10,7 @@ from torch import Tensor
 from kpose.geometry import viewpoint_to_matrix
 from kpose.structures import Camera
 
-__all__ = ["ViewpointGrid", "turn_cameras", "where_camera"]
+__all__ = ["ViewpointGrid", "turn_cameras"]
 
 
 @dataclass(frozen=True)
@@ -35,31 +35,22 @@ class ViewpointGrid:
     """Largest turn in the image plane."""
 
     def rotations(self) -> Float[Tensor, "P 3 3"]:
-        """Give the rotations of the grid, elevation running fastest."""
+        """Return the rotations of the grid, elevation running fastest."""
         azimuth = torch.arange(self.azimuths) * (2 * math.pi / self.azimuths)
         elevation = math.pi * ((1 + torch.arange(self.elevations)) / (self.elevations + 1) - 0.5)
         azimuth, elevation = torch.meshgrid(azimuth, elevation, indexing="ij")
         return viewpoint_to_matrix(azimuth, elevation, torch.zeros_like(azimuth)).flatten(0, 1)
 
+    def ranges(self) -> Float[Tensor, "3"]:
+        """Return the largest turns in azimuth, elevation and roll, in radians."""
+        degrees = (self.azimuth_range_deg, self.elevation_range_deg, self.roll_range_deg)
+        return torch.tensor([math.radians(d) for d in degrees])
+
 
 def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -> Camera:
     """Apply residuals to cameras: ``R_z(roll) R_x(elevation) R_y(azimuth) R_base``."""
     azimuth, elevation, roll = ((gain * residuals[..., 3:]).tanh() * ranges).unbind(-1)
-    # The viewpoint's own base turn (90° about x) is taken off again: what is left is the three turns.
-    turn = viewpoint_to_matrix(azimuth, elevation, roll)[..., (0, 2, 1)] * turn_signs(ranges)
+    # The viewpoint's own base turn, R_x(-90°), sends y to -z and z to y; without it the three turns are left.
+    turn = viewpoint_to_matrix(azimuth, elevation, roll)[..., (0, 2, 1)] * ranges.new_tensor([1.0, -1.0, 1.0])
     translation = base.translation + residuals[..., 1:3]
     return Camera((base.scale + residuals[..., 0]).clamp_min(1e-3), translation, turn @ base.rotation)
-
-
-def turn_signs(like: Tensor) -> Tensor:
-    """Give the signs of the columns that undo the viewpoint's base turn: ``R_x(-90°)`` sends y to -z, z to y."""
-    return like.new_tensor([1.0, -1.0, 1.0])
-
-
-def where_camera(condition: Tensor, first: Camera, second: Camera) -> Camera:
-    """Choose between cameras elementwise."""
-    return Camera(
-        torch.where(condition, first.scale, second.scale),
-        torch.where(condition[..., None], first.translation, second.translation),
-        torch.where(condition[..., None, None], first.rotation, second.rotation),
-    )

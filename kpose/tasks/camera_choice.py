@@ -13,7 +13,7 @@ from tqdm import tqdm
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, flip_batch
 from kpose.geometry import rotation_grid
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.reconstruction.appearance import PosePosterior, expected_miss, pose_posterior, principal_components
 from kpose.reconstruction.template_views import (
     Placement,
@@ -47,7 +47,7 @@ def training_views(data: Any, *, batch_size: int = 32) -> list[Iterable[Batch]]:
 
 @torch.no_grad()
 def choose_cameras(
-    multiplex: CameraMultiplex,
+    table: CameraTable,
     views: Sequence[Iterable[Batch]],
     backbone: Backbone,
     *,
@@ -69,7 +69,7 @@ def choose_cameras(
     the cameras become the probability that they miss the true one.
 
     Args:
-        multiplex: Searched cameras.
+        table: Searched cameras.
         views: Pictures of the images (see `training_views`), with ``mask``, ``crop``, ``index``, and ``image`` or
             ``features``; what they show is averaged.
         backbone: Where features come from when a batch has none.
@@ -91,25 +91,25 @@ def choose_cameras(
     Raises:
         ValueError: If the cameras have not been searched, or there is no view.
     """
-    _check(multiplex, views)
+    _check(table, views)
     shape = coarsen_template(bird() if template is None else template, num_vertices)
-    mesh = Mesh(shape.vertices, shape.faces).to(multiplex.scale.device)
+    mesh = Mesh(shape.vertices, shape.faces).to(table.scale.device)
     seen = view_template(mesh, rotation_grid(num_rotations).to(mesh.vertices))
-    pictures = _pictures(views, multiplex, backbone, feature_map, dimensions, progress=progress)
+    pictures = _pictures(views, table, backbone, feature_map, dimensions, progress=progress)
     posterior = pose_posterior(
         pictures.features,
         silhouette_overlap(pictures.masks, seen),
         seen,
-        shape.mirror.to(multiplex.index.device),
+        shape.mirror.to(table.index.device),
         rounds=rounds,
         temperature=temperature,
         silhouette_weight=silhouette_weight,
         hubness=hubness,
         balance=balance,
     )
-    rows = torch.arange(multiplex.num_images, device=multiplex.index.device)
-    rotation = multiplex.cameras(rows).rotation
-    multiplex.record(rows, expected_miss(rotation, seen.rotations, posterior.belief))
+    rows = torch.arange(table.num_images, device=table.index.device)
+    rotation = table.cameras(rows).rotation
+    table.set_score(rows, expected_miss(rotation, seen.rotations, posterior.belief))
     return posterior
 
 
@@ -120,12 +120,12 @@ class _Pictures(NamedTuple):
     masks: Float[Tensor, "N cells"]
 
 
-def _check(multiplex: CameraMultiplex, views: Sequence[Iterable[Batch]]) -> None:
-    if not multiplex.seen.all():
-        without = [name for name, seen in zip(multiplex.names, multiplex.seen.tolist(), strict=True) if not seen]
+def _check(table: CameraTable, views: Sequence[Iterable[Batch]]) -> None:
+    if not table.scored.all():
+        without = [name for name, seen in zip(table.names, table.scored.tolist(), strict=True) if not seen]
         shown = ", ".join(without[:3]) + (" and others" if len(without) > 3 else "")
         raise ValueError(
-            f"choose_cameras needs searched cameras; {len(without)} of {multiplex.num_images} have none: {shown}. "
+            f"choose_cameras needs searched cameras; {len(without)} of {table.num_images} have none: {shown}. "
             "Run the camera search first, without the images that could not be decoded then."
         )
     if not views:
@@ -134,7 +134,7 @@ def _check(multiplex: CameraMultiplex, views: Sequence[Iterable[Batch]]) -> None
 
 def _pictures(
     views: Sequence[Iterable[Batch]],
-    multiplex: CameraMultiplex,
+    table: CameraTable,
     backbone: Backbone,
     feature_map: int,
     dimensions: int,
@@ -146,7 +146,7 @@ def _pictures(
     features: Tensor | float = 0.0
     masks: Tensor | float = 0.0
     for view in tqdm(views, "features of the training images", unit="view", disable=not progress):
-        maps, cover, masked, placement, flipped = _collect(view, multiplex, backbone, feature_map)
+        maps, cover, masked, placement, flipped = _collect(view, table, backbone, feature_map)
         if components is None:
             components = principal_components(maps, cover, dimensions)
         features += _windows(maps, placement, flipped, components)
@@ -172,10 +172,10 @@ def _windows(
 
 
 def _collect(
-    view: Iterable[Batch], multiplex: CameraMultiplex, backbone: Backbone, feature_map: int
+    view: Iterable[Batch], table: CameraTable, backbone: Backbone, feature_map: int
 ) -> tuple[Tensor, Tensor, Tensor, Placement, Tensor]:
     """Run through a view and put its feature maps, masks and their windows into the table's order."""
-    device = multiplex.scale.device
+    device = table.scale.device
     found: list[tuple[Tensor, ...]] = []
     for batch in view:
         features = backbone.features_of(batch)
@@ -188,8 +188,8 @@ def _collect(
         parts = (batch["index"], maps, cover, window, *placement, mirrored)
         found.append(tuple(part.to(device) for part in parts))
     index, *columns = (torch.cat(column) for column in zip(*found, strict=True))
-    place = torch.empty_like(multiplex.index)
-    place[multiplex.rows(index)] = torch.arange(len(index), device=device)
+    place = torch.empty_like(table.index)
+    place[table.rows(index)] = torch.arange(len(index), device=device)
     maps, cover, window, centre, area, mirrored = (column[place] for column in columns)
     return maps, cover, window, Placement(centre, area), mirrored
 

@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 
 from kpose.geometry import flip_camera
 from kpose.metrics import multiplex_error
-from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid, search_cameras
+from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid, search_cameras
 from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Batch, Camera, Mesh
 from kpose.tasks.base import Task
-from kpose.tasks.training_cameras import multiplex_of
+from kpose.tasks.training_cameras import training_images
 from kpose.templates import bird, coarsen_template, load_template
 
 __all__ = ["CameraSearch"]
@@ -29,18 +29,18 @@ class CameraSearch(Task):
     """Search the cameras of a data set by silhouette, one pass over the images, each of them on its own.
 
     A batch is searched in one training step: its cameras start from the grid, are rendered together and moved by
-    an optimiser of their own. Images whose losses are in the table already are passed over: a search that was
+    an optimizer of their own. Images whose scores are in the table already are passed over: a search that was
     stopped goes on with the others. The crop in which an image is searched becomes its reference crop.
 
     Data modules give ``mask``, ``crop`` and ``index``; ``camera``, where there is one, is only compared with.
 
     Args:
-        multiplex: Table of the images' cameras, from which the search starts; when None, made for the training set
+        cameras: Table of the images' cameras, from which the search starts; when None, made for the training set
             at the start.
         template: File of the category's mean shape; the built-in bird when None.
         num_vertices: Vertices of the template that the search renders (see `coarsen_template`); all when None.
         levels: Resolutions, coarse to fine.
-        grid: Cameras that every image starts with.
+        grid: Cameras that every image starts with, and how far they may turn.
         gain: Factor of the angular residuals within the tanh that bounds them; the released code's 0.1 needs its
             150 steps to turn a camera by half its range.
         renderer: Builds the renderer of a level from its blur.
@@ -50,7 +50,7 @@ class CameraSearch(Task):
         but for the renderer.
 
     Example:
-        >>> task = CameraSearch(CameraMultiplex(torch.arange(1211)), num_vertices=160)
+        >>> task = CameraSearch(CameraTable(torch.arange(1211)), num_vertices=160)
         >>> task.vertices.shape
         torch.Size([160, 3])
     """
@@ -60,7 +60,7 @@ class CameraSearch(Task):
 
     def __init__(
         self,
-        multiplex: CameraMultiplex | None = None,
+        cameras: CameraTable | None = None,
         *,
         template: Path | None = None,
         num_vertices: int | None = None,
@@ -72,53 +72,54 @@ class CameraSearch(Task):
         super().__init__()
         self.record_hyperparameters()
         self.automatic_optimization = False
-        self.multiplex = multiplex
+        self.cameras = cameras
         shape = bird() if template is None else load_template(template)
         if num_vertices is not None:
             shape = coarsen_template(shape, num_vertices)
         self.register_buffer("vertices", shape.vertices, persistent=False)
         self.register_buffer("faces", shape.faces, persistent=False)
         self.levels = tuple(levels)
-        self.grid = grid
+        self.grid = ViewpointGrid() if grid is None else grid
         self.gain = gain
         self.renderer = renderer
 
     @property
-    def table(self) -> CameraMultiplex:
-        """The multiplex, which exists once training is set up.
+    def table(self) -> CameraTable:
+        """The cameras, which exist once training is set up.
 
         Raises:
-            RuntimeError: If it does not yet.
+            RuntimeError: If they do not yet.
         """
-        if self.multiplex is None:
-            raise RuntimeError("CameraSearch needs a multiplex; got none. Give one, or fit with a data module.")
-        return self.multiplex
+        if self.cameras is None:
+            raise RuntimeError("CameraSearch needs cameras; got none. Give a table, or fit with a data module.")
+        return self.cameras
 
     def setup(self, stage: str) -> None:
-        """Make the multiplex for the training set.
+        """Make the table for the training set.
 
         Args:
             stage: Lightning's stage.
         """
-        if self.multiplex is None and stage == "fit":
-            self.multiplex = multiplex_of(getattr(self.trainer, "datamodule", None), grid=self.grid)
+        if self.cameras is None and stage == "fit":
+            images = training_images("CameraSearch", getattr(self.trainer, "datamodule", None))
+            self.cameras = CameraTable.for_images(images, grid=self.grid)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the cameras of a checkpoint; see `Task.on_load_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
-        index = checkpoint["state_dict"].get("multiplex.index")
-        if self.multiplex is None and index is not None:
-            self.multiplex = CameraMultiplex(index)
+        index = checkpoint["state_dict"].get("cameras.index")
+        if self.cameras is None and index is not None:
+            self.cameras = CameraTable(index)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Search the cameras of the images that have none yet."""
         table = self.table
         rows = table.rows(batch["index"])
-        new = (~table.seen[rows]).nonzero()[:, 0]
+        new = (~table.scored[rows]).nonzero()[:, 0]
         mask = batch["mask"].float()
         if "flipped" in batch:  # the table's cameras are those of crops that are not mirrored
             mask = torch.where(batch["flipped"][:, None, None], mask.flip(-1), mask)
-        crop = type(batch["crop"])(*(part[new] for part in batch["crop"]))
+        crop = batch["crop"].at(new)
         start = table.cameras(rows[new])
         if table.crop_scale[rows[new]].isfinite().all():  # cameras that were found before, in crops of their own
             start = table.in_crop(start, rows[new], crop)
@@ -126,13 +127,13 @@ class CameraSearch(Task):
             Mesh(self.vertices, self.faces),
             start,
             mask[new],
-            ranges=table.ranges,
+            ranges=self.grid.ranges().to(mask),
             renderer=self.renderer,
             levels=self.levels,
             gain=self.gain,
         )
-        table.refer(rows[new], crop)
-        table.replace(rows[new], cameras, losses)
+        table.set_reference_crop(rows[new], crop)
+        table.set_cameras(rows[new], cameras, losses)
         if len(new):
             self._log_cameras(batch, new, cameras, losses)
 
@@ -148,5 +149,5 @@ class CameraSearch(Task):
         self.log_dict({f"train/{k}": v.mean() for k, v in errors.items()}, prog_bar=True, batch_size=len(new))
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Leave nothing to Lightning's optimisers."""
+        """Leave nothing to Lightning's optimizers."""
         return []

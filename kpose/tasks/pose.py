@@ -17,12 +17,12 @@ from kpose.heads import PoseHead
 from kpose.messages import one_line
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.network import PoseNetwork
-from kpose.reconstruction import MeshReconstructor
+from kpose.reconstruction import CameraTable, MeshReconstructor
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Camera, FeatureSpec, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.repeats import without_repeats
-from kpose.tasks.training_cameras import multiplex_of
+from kpose.tasks.training_cameras import training_images
 
 __all__ = ["PoseEstimator"]
 
@@ -53,7 +53,7 @@ class PoseEstimator(Task):
             poses of the shapes that it predicts. None takes the template for the shape.
         reconstruction: Checkpoint of a `Reconstructor` whose weights ``reconstructor`` and ``backbone`` take before
             training.
-        cameras: File of cameras (see `CameraMultiplex.save`): the best one of each training image is its label, in
+        cameras: File of cameras (see `CameraTable.save`): the best one of each training image is its label, in
             place of the batch's ``camera``, which then is only compared with. None takes the batch's.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps a
             head on frozen features from learning few images by heart.
@@ -148,7 +148,8 @@ class PoseEstimator(Task):
             # A checkpoint that is resumed is read after this and wins.
             _load_reconstruction(self.network, self.reconstruction_file)
         if self.camera_file is not None and stage == "fit":
-            table = multiplex_of(getattr(self.trainer, "datamodule", None), file=self.camera_file)
+            images = training_images("PoseEstimator", getattr(self.trainer, "datamodule", None))
+            table = CameraTable.for_images(images, file=self.camera_file)
             # The method alone is kept: the table is no part of the network or of its checkpoints.
             self._labels = table.to(self.device).labels
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kpose.geometry import flip_camera
 from kpose.network import PoseNetwork
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.structures import Batch
 
 __all__ = ["mean_rotations"]
@@ -16,7 +16,7 @@ __all__ = ["mean_rotations"]
 
 @torch.no_grad()
 def mean_rotations(
-    multiplex: CameraMultiplex,
+    table: CameraTable,
     network: PoseNetwork,
     views: Sequence[Iterable[Batch]],
     rows: Int[Tensor, "R"],
@@ -26,7 +26,7 @@ def mean_rotations(
     Predictions for images that a network was trained on lean towards their labels: give the rows of others.
 
     Args:
-        multiplex: Table that the images are rows of.
+        table: Table that the images are rows of.
         network: Trained network; it is put into evaluation.
         views: Pictures of the images (see `training_views`), with ``index``, and ``features`` or ``image``.
         rows: Rows of the table that are asked for.
@@ -40,14 +40,14 @@ def mean_rotations(
         ValueError: If no view shows one of the images.
     """
     network.eval()
-    device = multiplex.scale.device
-    place = torch.full((multiplex.num_images,), -1, device=device)
+    device = table.scale.device
+    place = torch.full((table.num_images,), -1, device=device)
     place[rows] = torch.arange(len(rows), device=device)
     total = torch.zeros(len(rows), 3, 3, device=device)
     count = torch.zeros(len(rows), device=device)
     for view in views:
         for batch in view:
-            found = multiplex.rows(batch["index"])
+            found = table.rows(batch["index"])
             asked = place[found] >= 0
             if not asked.any():
                 continue

@@ -15,11 +15,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from kpose.backbones import Backbone
 from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import mask_iou, multiplex_error
-from kpose.reconstruction import CameraMultiplex, Comparison, MeshReconstructor, MultiplexObjective
+from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, ShapePrediction, Template
 from kpose.tasks.base import Task
-from kpose.tasks.training_cameras import multiplex_of
+from kpose.tasks.training_cameras import training_images
 from kpose.templates import bird, load_template
 
 __all__ = ["Reconstructor", "compared_pictures"]
@@ -56,7 +56,7 @@ class Reconstructor(Task):
 
     Each step renders the predicted mesh once with all cameras of the batch's images. The network's loss weighs the
     cameras of an image by how well they explain it; every camera's own loss is not weighed. Both gradients are
-    taken before anything is stepped: the network's by the optimizer, the cameras' by the multiplex, row by row.
+    taken before anything is stepped: the network's by the optimizer, the cameras' by a `CameraOptimizer`.
 
     Data modules give ``image``, ``mask``, ``crop`` and ``index``. ``features`` replaces the image for the network
     where it has been computed before; ``camera``, where there is one, is only compared with (``train/best_deg`` and
@@ -65,8 +65,8 @@ class Reconstructor(Task):
     Args:
         backbone: Where the features come from.
         reconstructor: Builds the network from the backbone's `FeatureSpec` and the template.
-        multiplex: Cameras of the training images; when None, made for the data module's training set at the start.
-        cameras: File of cameras that the multiplex starts with.
+        cameras: Cameras of the training images, as a table, which is refined, or a file of one (see
+            `CameraTable.save`); when None, those of a `ViewpointGrid`.
         distance: How unlike rendered and photographed objects are; features of the backbone when None.
         train_backbone: Whether the backbone is trained; otherwise it is frozen, as in the released code.
         optimizer: Builds the optimizer of the network from the trained parameters.
@@ -75,7 +75,7 @@ class Reconstructor(Task):
         template: File of the category's mean shape; the built-in bird when None.
         renderer: What renders; `fast_renderer` when None (see `MultiplexObjective`).
         camera_lr: Learning rate of the cameras.
-        camera_gain: Factor of the cameras' angular residuals (see `CameraMultiplex.cameras`).
+        camera_gain: Factor of the cameras' angular residuals (see `CameraOptimizer`).
         temperature: Of the cameras' weights (see `camera_weights`).
         mask_weight: Weight of the silhouettes.
         overlap_weight: Weight of their overlap with the masks (see `MultiplexObjective`).
@@ -88,7 +88,7 @@ class Reconstructor(Task):
         accumulate: Batches whose gradients are averaged for one step of the network. Cameras step every batch.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps
             shapes on frozen features from learning few images by heart.
-        rescore: Whether the table's losses become how well the cameras explain the images by silhouette and
+        rescore: Whether the table's scores become how well the cameras explain the images by silhouette and
             appearance; otherwise cameras keep the ranking that they came with, that of a choice by appearance.
         render_size: Side to which images and masks are reduced before they are compared with renderings of that
             size; None compares them as they are. Features are those of the whole image in any case.
@@ -103,7 +103,7 @@ class Reconstructor(Task):
 
     Example:
         >>> from kpose.backbones import TinyBackbone
-        >>> task = Reconstructor(TinyBackbone(width=8), multiplex=CameraMultiplex(torch.arange(4)))
+        >>> task = Reconstructor(TinyBackbone(width=8), cameras=CameraTable(torch.arange(4)))
         >>> task(torch.zeros(2, 3, 64, 64)).vertices.shape
         torch.Size([2, 642, 3])
     """
@@ -113,8 +113,7 @@ class Reconstructor(Task):
         backbone: Backbone,
         *,
         reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
-        multiplex: CameraMultiplex | None = None,
-        cameras: Path | None = None,
+        cameras: CameraTable | Path | None = None,
         distance: AppearanceDistance | None = None,
         train_backbone: bool = False,
         optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
@@ -148,8 +147,8 @@ class Reconstructor(Task):
         self.backbone = backbone if train_backbone else backbone.freeze()
         shape = bird() if template is None else load_template(template)
         self.reconstructor = reconstructor(backbone.spec, shape)
-        self.multiplex = multiplex
-        self.camera_file = cameras
+        self.camera_file = None if isinstance(cameras, CameraTable) else cameras
+        self.camera_optimizer: CameraOptimizer | None = None
         self.objective = MultiplexObjective(
             shape,
             FeatureDistance(backbone) if distance is None else distance,
@@ -166,6 +165,8 @@ class Reconstructor(Task):
         self.lr_scheduler = lr_scheduler
         self.camera_lr = camera_lr
         self.camera_gain = camera_gain
+        if isinstance(cameras, CameraTable):
+            self._optimize(cameras)
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.feature_dropout = nn.Dropout2d(feature_dropout)
@@ -173,34 +174,39 @@ class Reconstructor(Task):
         self.render_size = render_size
 
     @property
-    def table(self) -> CameraMultiplex:
-        """The multiplex, which exists once training is set up.
+    def table(self) -> CameraTable:
+        """The cameras, as far as they are refined; they exist once training is set up.
 
         Raises:
-            RuntimeError: If it does not yet.
+            RuntimeError: If they do not yet.
         """
-        if self.multiplex is None:
-            raise RuntimeError("Reconstructor needs cameras; got no multiplex. Give one or fit with a data module.")
-        return self.multiplex
+        return self._cameras().table
+
+    def _cameras(self) -> CameraOptimizer:
+        if self.camera_optimizer is None:
+            raise RuntimeError("Reconstructor needs cameras; got none. Give a table, or fit with a data module.")
+        return self.camera_optimizer
 
     def setup(self, stage: str) -> None:
-        """Make the multiplex for the training set, and read the cameras it starts with.
+        """Make the table for the training set, or read it.
 
         Args:
             stage: Lightning's stage.
         """
-        if self.multiplex is None and stage == "fit":
-            self.multiplex = multiplex_of(getattr(self.trainer, "datamodule", None))
-        if self.camera_file is not None and stage == "fit":
+        if self.camera_optimizer is None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
-            self.table.load(self.camera_file)
+            images = training_images("Reconstructor", getattr(self.trainer, "datamodule", None))
+            self._optimize(CameraTable.for_images(images, file=self.camera_file))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the cameras of a checkpoint; see `Task.on_load_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
-        index = checkpoint["state_dict"].get("multiplex.index")
-        if self.multiplex is None and index is not None:
-            self.multiplex = CameraMultiplex(index)
+        index = checkpoint["state_dict"].get("camera_optimizer.table.index")
+        if self.camera_optimizer is None and index is not None:
+            self._optimize(CameraTable(index))
+
+    def _optimize(self, table: CameraTable) -> None:
+        self.camera_optimizer = CameraOptimizer(table, lr=self.camera_lr, gain=self.camera_gain)
 
     def forward(self, image: Float[Tensor, "batch 3 H W"]) -> ShapePrediction:
         """Reconstruct the object of every image.
@@ -224,14 +230,14 @@ class Reconstructor(Task):
 
         Args:
             batch: At least image, mask, crop and index.
-            rows: Rows of the images in the multiplex.
+            rows: Rows of the images in the table.
             residuals: Residuals of the cameras that gradients are taken by; those of the table when None.
 
         Returns:
             The comparison, differentiable in network and residuals.
         """
         reconstruction = self._reconstruct(batch)
-        cameras = self.table.cameras(rows, residuals, gain=self.camera_gain)
+        cameras = self._cameras().cameras(rows, residuals)
         cameras = self.table.in_crop(cameras, rows, batch["crop"], batch.get("flipped"))
         mesh = self.reconstructor.mesh(reconstruction)
         pictures = compared_pictures(batch, self.render_size)
@@ -246,18 +252,18 @@ class Reconstructor(Task):
                 f"Reconstructor needs batch entries {list(NEEDED)}; this batch has {sorted(batch)}. Take a data "
                 f"module that gives {missing}."
             )
-        table = self.table
+        optimizer, table = self._cameras(), self.table
         rows = table.rows(batch["index"])
-        residuals = table.residuals(rows)
+        residuals = optimizer.residuals(rows)
         comparison = self.compare(batch, rows, residuals)
         terms = {name: value.detach() for name, value in self.objective.terms(comparison).items()}
         loss, gradient = self.objective.gradients(comparison, residuals)
         self.manual_backward(loss / self.accumulate)
         if (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch:
             self._step_network()
-        table.step(rows, gradient, self.camera_lr)
+        optimizer.step(rows, gradient)
         if self.rescore:
-            table.record(rows, comparison.score)
+            table.set_score(rows, comparison.score)
         comparison = comparison.detach()
         self._log_step(comparison, terms, batch)
         return {"loss": torch.stack(list(terms.values())).sum(), "comparison": comparison}

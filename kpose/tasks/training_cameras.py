@@ -1,4 +1,4 @@
-"""Tables of cameras for the images that a data module trains on."""
+"""The images that a data module trains on, and the errors of their cameras."""
 
 from pathlib import Path
 from typing import Any
@@ -7,65 +7,55 @@ import torch
 from torch.utils.data import DataLoader
 
 from kpose.metrics import multiplex_error
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction import CameraTable
 from kpose.structures import Batch
 
-__all__ = ["camera_errors", "multiplex_of"]
+__all__ = ["camera_errors", "training_images"]
 
 
-def multiplex_of(
-    data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
-    *,
-    grid: ViewpointGrid | None = None,
-    file: Path | None = None,
-) -> CameraMultiplex:
-    """Make a multiplex for the training images of a data module.
+def training_images(who: str, data: Any) -> Any:  # noqa: ANN401 - any Lightning data module
+    """Return the training set of a data module, whose cameras are to be learned.
 
     Args:
-        data: Data module with ``dataset(split)``, whose data sets have ``indices`` and ``names``.
-        grid: Cameras at the start.
-        file: File of cameras to take instead (see `CameraMultiplex.save`).
+        who: What asks, for the message.
+        data: Data module with ``dataset(split)``.
 
     Returns:
-        The multiplex.
+        The data set.
 
     Raises:
-        TypeError: If the data module cannot tell its images.
+        TypeError: If the data module has no data set.
     """
-    images: Any = data.dataset("train") if hasattr(data, "dataset") else None
-    if not hasattr(images, "indices") or not hasattr(images, "names"):
+    if not hasattr(data, "dataset"):
         raise TypeError(
-            "A camera multiplex needs a data module with a method `dataset`, whose data sets have `indices` and "
-            f"`names`; got {type(data).__name__}. Take one, or give a CameraMultiplex."
+            f"{who} needs a data module with a method `dataset` to know its training images; got "
+            f"{type(data).__name__}. Take one of kpose.data."
         )
-    multiplex = CameraMultiplex(images.indices, names=images.names, grid=grid)
-    if file is not None:
-        multiplex.load(file)
-    return multiplex
+    return data.dataset("train")
 
 
 def camera_errors(
     data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
     file: Path,
 ) -> dict[str, float] | None:
-    """Compare the cameras of training images with true ones; nothing is learned from that.
+    """Compare the cameras of training images with ground truth; nothing is learned from that.
 
     Args:
-        data: Data module, as `multiplex_of` takes it.
-        file: File of the cameras (see `CameraMultiplex.save`).
+        data: Data module with ``dataset(split)``.
+        file: File of the cameras (see `CameraTable.save`).
 
     Returns:
         Mean angles in degrees: ``best_deg``, ``top4_deg`` and, for P cameras an image, ``best_of_P_deg`` (see
-        `multiplex_error`); None where the data set does not know true cameras.
+        `multiplex_error`); None where the data set has no ground truth.
     """
     images = data.dataset("train")
     if "camera" not in images[0]:
         return None
-    table = multiplex_of(data, file=file)
+    table = CameraTable.for_images(images, file=file)
     loader: DataLoader[Batch] = DataLoader(images, batch_size=64)
     truth = torch.empty(table.num_images, 3, 3)
     for batch in loader:
         truth[table.rows(batch["index"])] = batch["camera"].rotation
-    errors = multiplex_error(table.rotation, table.losses, truth)
+    errors = multiplex_error(table.rotation, table.order.argsort(-1).float(), truth)
     named = {f"best_of_{table.num_cameras}_deg" if k == "best_of_all_deg" else k: v for k, v in errors.items()}
     return {k: round(float(v.mean()), 3) for k, v in named.items()}

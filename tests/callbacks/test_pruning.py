@@ -27,7 +27,9 @@ def test_the_best_cameras_are_kept_from_the_set_epoch_on(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "kpose.callbacks.pruning"):
         model, run = fit(tmp_path, callbacks=[PruneCameras(epoch=1, keep=2), saving(tmp_path)])
     counts = [
-        torch.load(tmp_path / f"{epoch}.ckpt", weights_only=True)["state_dict"]["multiplex.scale"].shape
+        torch.load(tmp_path / f"{epoch}.ckpt", weights_only=True)["state_dict"][
+            "camera_optimizer.table.scale"
+        ].shape
         for epoch in range(3)
     ]
     assert counts == [(4, 4), (4, 2), (4, 2)]
@@ -56,7 +58,7 @@ def test_a_resumed_run_prunes_alike(tmp_path):
     for epoch in (1, 0):
         resume = {"ckpt_path": tmp_path / f"{epoch}.ckpt", "weights_only": True}
         resumed, _ = fit(tmp_path, 3, [PruneCameras(**settings), saving(tmp_path)], **resume)
-        assert resumed.camera_lr == 0.1
+        assert resumed.camera_optimizer.lr == 0.1
         for name, value in tensors(whole).items():
             assert torch.equal(value, tensors(resumed)[name]), (epoch, name)
 

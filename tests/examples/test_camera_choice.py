@@ -8,7 +8,7 @@ import torch
 
 from kpose.data import SyntheticBirdsDataModule
 from kpose.geometry import box_to_crop, random_rotation
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.structures import Camera, Features
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -27,15 +27,15 @@ def arguments(tmp_path):
     sizes = {"num_train": COUNT, "num_val": 1, "num_test": 1, "image_size": SIZE, "batch_size": 10}
     data = SyntheticBirdsDataModule(cache_dir=tmp_path / "cache", **sizes)
     birds = data.dataset("train")
-    table = CameraMultiplex(birds.indices, names=birds.names, grid=ViewpointGrid(2, 1))
+    table = CameraTable(birds.indices, names=birds.names, grid=ViewpointGrid(2, 1))
     rows = table.rows(birds.indices)
-    table.refer(rows, box_to_crop(torch.tensor([0.0, 0.0, SIZE, SIZE]).expand(COUNT, 4)))
+    table.set_reference_crop(rows, box_to_crop(torch.tensor([0.0, 0.0, SIZE, SIZE]).expand(COUNT, 4)))
     true = [birds[i]["camera"] for i in range(COUNT)]
     pairs = [torch.stack(parts) for parts in zip(*true, strict=True)]
     turned = pairs[2] * torch.tensor([1.0, -1.0, -1.0])[:, None]
     both = Camera(*(part[:, None].expand(-1, 2, *part.shape[1:]).clone() for part in pairs))
     both.rotation[:, 0] = turned
-    table.replace(rows, both, torch.tensor([0.0, 1.0]).expand(COUNT, 2))
+    table.set_cameras(rows, both, torch.tensor([0.0, 1.0]).expand(COUNT, 2))
     table.save(tmp_path / "cameras.safetensors")
     return [
         "--data.class_path=SyntheticBirdsDataModule",

@@ -9,7 +9,7 @@ import torch
 from kpose.cli import main
 from kpose.data import SyntheticBirdsDataset
 from kpose.geometry import box_to_crop
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.tasks import Reconstructor
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
@@ -34,10 +34,10 @@ def arguments(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["kpose"])
     dataset = SyntheticBirdsDataset(COUNT, SIZE, cache_dir=cache)
-    table = CameraMultiplex(dataset.indices, names=dataset.names, grid=ViewpointGrid(6, 1))
+    table = CameraTable(dataset.indices, names=dataset.names, grid=ViewpointGrid(6, 1))
     rows = table.rows(dataset.indices)
-    table.refer(rows, box_to_crop(torch.tensor([0.0, 0.0, SIZE, SIZE]).expand(COUNT, 4)))
-    table.record(rows, torch.rand(COUNT, 6))
+    table.set_reference_crop(rows, box_to_crop(torch.tensor([0.0, 0.0, SIZE, SIZE]).expand(COUNT, 4)))
+    table.set_score(rows, torch.rand(COUNT, 6))
     table.save(tmp_path / "cameras.safetensors")
     tiny = {
         "model.backbone.width": 8,

@@ -29,7 +29,7 @@ from kpose.inference import Predictor
 from kpose.inference.checkpoint import CONFIG_FILE
 from kpose.inference.photo import load_mask, load_photo
 from kpose.pipeline.command import pipeline_arguments
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.templates import load_template
 from kpose.video.frames import read_video
 
@@ -240,23 +240,23 @@ def _other_tensor(tensor: torch.Tensor, draw: random.Random) -> torch.Tensor:
 
 
 def _cameras() -> Make:
-    table = CameraMultiplex(torch.arange(3), names=("a", "b", "c"))
-    rows, cameras = torch.arange(3), table.num_cameras
+    table = CameraTable(torch.arange(3), names=("a", "b", "c"))
+    cameras = table.num_cameras
     tensors = {
-        **table.cameras(rows)._asdict(),
-        "losses": torch.rand(3, cameras, generator=torch.Generator().manual_seed(0)),
+        **table.cameras()._asdict(),
+        "score": torch.rand(3, cameras, generator=torch.Generator().manual_seed(0)),
+        "order": torch.arange(cameras).repeat(3, 1),
         "crop_scale": torch.ones(3),
         "crop_translation": torch.zeros(3, 2),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    return _tensors(tensors, {"format": "1", "names": json.dumps(["a", "b", "c"])})
+    return _tensors(tensors, {"format": "2", "names": json.dumps(["a", "b", "c"])})
 
 
 def _load_cameras(path: Path) -> object:
-    table = CameraMultiplex(torch.arange(3), names=("a", "b", "c"))
+    table = CameraTable(torch.arange(3), names=("a", "b", "c"))
     table.load(path)
-    rows = torch.arange(3)
-    assert table.cameras(rows).rotation.shape == (*table.losses.shape, 3, 3)
+    assert table.cameras().rotation.shape == (*table.score.shape, 3, 3)
     return table.best()
 
 

@@ -11,7 +11,7 @@ from kpose.data import SyntheticBirdsDataModule
 from kpose.geometry import box_to_crop
 from kpose.heads import QuaternionHead
 from kpose.pipeline.report import write_report
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird
 
@@ -29,10 +29,10 @@ def data(tmp_path):
 @pytest.fixture
 def cameras(data, tmp_path):
     images = data.dataset("train")
-    table = CameraMultiplex(images.indices, names=images.names, grid=ViewpointGrid(2, 1))
+    table = CameraTable(images.indices, names=images.names, grid=ViewpointGrid(2, 1))
     rows = table.rows(images.indices)
-    table.refer(rows, box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(10, 4)))
-    table.record(rows, torch.rand(10, 2))
+    table.set_reference_crop(rows, box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(10, 4)))
+    table.set_score(rows, torch.rand(10, 2))
     table.save(tmp_path / "cameras.safetensors")
     return tmp_path / "cameras.safetensors"
 

@@ -22,8 +22,8 @@ from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance
 from kpose.heads import QuaternionHead
 from kpose.losses import chordal_distance
 from kpose.pipeline import RerankSettings
-from kpose.pipeline.reranking import admit_cameras, agreed_cameras, count_votes
-from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid
+from kpose.pipeline.reranking import average_cameras, rerank_cameras
+from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid
 from kpose.tasks import CameraSearch, PoseEstimator
 
 pytestmark = QUIET
@@ -32,14 +32,14 @@ ALL = {"heads": {"quaternion": QUATERNION}, "rerank": RerankSettings({"quaternio
 
 
 def table(path, images=24):
-    found = CameraMultiplex(torch.arange(images))
+    found = CameraTable(torch.arange(images))
     found.load(path)
     return found
 
 
-def test_a_vote_changes_the_table_and_survives_a_kill(tmp_path):
+def test_reranking_changes_the_table_and_survives_a_kill(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "count_votes", lambda *args, **settings: (_ for _ in ()).throw(Kill))
+        patch.setattr(stages, "rerank_cameras", lambda *args, **settings: (_ for _ in ()).throw(Kill))
         with pytest.raises(Kill):
             pipeline(tmp_path / "out", tmp_path, **ALL).run()
     before = files(tmp_path / "out")
@@ -49,17 +49,17 @@ def test_a_vote_changes_the_table_and_survives_a_kill(tmp_path):
     assert {path: after[path] for path in before} == before
     (old,) = (tmp_path / "out" / "choice").glob("*/cameras.safetensors")
     (new,) = (tmp_path / "out" / "rerank" / "cameras").glob("*/cameras.safetensors")
-    chosen, voted = table(old), table(new)
-    assert torch.equal(chosen.rotation, voted.rotation)
-    assert not torch.equal(chosen.losses.argmin(-1), voted.losses.argmin(-1))
-    assert (voted.losses >= 0).all()
-    assert (voted.losses < 1 + 1e-5).all()
+    chosen, reranked = table(old), table(new)
+    assert torch.equal(chosen.rotation, reranked.rotation)
+    assert not torch.equal(chosen.order[:, 0], reranked.order[:, 0])
+    assert (reranked.score >= 0).all()
+    assert (reranked.score < 1 + 1e-5).all()
     assert metrics["chosen_cameras"]["best_deg"] != metrics["reranked_cameras"]["best_deg"]
     assert metrics["reranked_cameras"] == metrics["cameras"]
     assert (tmp_path / "out" / "cameras.safetensors").read_bytes() == new.read_bytes()
 
 
-def test_what_heads_and_choice_agree_on_is_fitted_and_survives_a_kill(tmp_path):
+def test_the_average_camera_is_fitted_and_survives_a_kill(tmp_path):
     heads = {"quaternion": QUATERNION, "points": KEYPOINT}
     rerank = RerankSettings(heads, weight=0.75, fit=SearchLevel(16, 3, 0.05, 4e-4))
     settings = {"rerank": rerank, "reconstruction": RECONSTRUCTION}
@@ -73,34 +73,32 @@ def test_what_heads_and_choice_agree_on_is_fitted_and_survives_a_kill(tmp_path):
     assert not list((tmp_path / "out" / "rerank").glob("cameras/*/partial.safetensors"))
     (old,) = (tmp_path / "out" / "choice").glob("*/cameras.safetensors")
     (new,) = (tmp_path / "out" / "rerank" / "cameras").glob("*/cameras.safetensors")
-    chosen, agreed = table(old), table(new)
-    moved = (chosen.rotation != agreed.rotation).flatten(2).any(-1)
+    chosen, reranked = table(old), table(new)
+    moved = (chosen.rotation != reranked.rotation).flatten(2).any(-1)
     assert (moved.sum(-1) == 1).all()
-    assert torch.equal(agreed.losses.argmin(-1), moved.int().argmax(-1))
+    assert torch.equal(reranked.order[:, 0], moved.int().argmax(-1))
     assert metrics == pipeline(tmp_path / "whole", tmp_path, **settings).run()
 
 
-def test_the_agreed_camera_lies_between_choice_and_prediction():
-    made = CameraMultiplex(torch.arange(3), grid=ViewpointGrid(8, 5))
-    made.refer(torch.arange(3), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(3, 4)))
-    losses = torch.rand(3, 40, generator=torch.Generator().manual_seed(0))
-    made.record(torch.arange(3), losses)
+def test_the_average_camera_lies_between_choice_and_prediction():
+    made = CameraTable(torch.arange(3), grid=ViewpointGrid(8, 5))
+    made.set_reference_crop(torch.arange(3), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(3, 4)))
+    scores = torch.rand(3, 40, generator=torch.Generator().manual_seed(0))
+    made.set_score(torch.arange(3), scores)
     best = made.best().rotation
     turned = best @ axis_angle_to_matrix(torch.tensor([0.0, 0.6, 0.0]))
     for weight, angle in ((0.0, 0.0), (0.5, 0.3), (1.0, 0.6)):
-        agreed = agreed_cameras(made, turned, weight=weight)
-        assert agreed.num_cameras == 1
-        assert not agreed.seen.any()
-        found = geodesic_distance(agreed.rotation[:, 0], best)
+        average = average_cameras(made, turned, weight=weight)
+        assert average.num_cameras == 1
+        assert not average.scored.any()
+        found = geodesic_distance(average.rotation[:, 0], best)
         torch.testing.assert_close(found, torch.full((3,), angle), atol=2e-3, rtol=0)
-    count_votes(made, turned, weight=0.5, silhouettes=False)
-    expected = (losses + chordal_distance(made.rotation, turned[:, None].expand_as(made.rotation))) / 2
-    torch.testing.assert_close(made.losses, expected)
-    agreed.refer(torch.arange(3), box_to_crop(torch.tensor([8.0, 8.0, 24.0, 24.0]).expand(3, 4)))
-    admit_cameras(made, agreed)
-    assert torch.equal(made.losses.argmin(-1), expected.argmax(-1))
+    rerank_cameras(made, turned, weight=0.5, silhouettes=False)
+    expected = (scores + chordal_distance(made.rotation, turned[:, None].expand_as(made.rotation))) / 2
+    torch.testing.assert_close(made.score, expected)
+    average.set_reference_crop(torch.arange(3), box_to_crop(torch.tensor([8.0, 8.0, 24.0, 24.0]).expand(3, 4)))
+    made.add_best(average)
     torch.testing.assert_close(made.best().rotation, turned)
-    torch.testing.assert_close(made.best().scale, agreed.scale[:, 0] / 2)  # the crop is twice as wide
 
 
 def test_wrong_heads_and_numbers_are_told_before_anything_is_done(tmp_path):

@@ -24,7 +24,7 @@ import kpose.tasks.camera_choice as choice
 from kpose.callbacks import MeasureTraining
 from kpose.inference import Predictor
 from kpose.pipeline import AdaptationSettings, PoseSettings
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.tasks import CameraSearch, PoseEstimator, Reconstructor, ShapeAdaptation
 
 pytestmark = QUIET
@@ -63,9 +63,9 @@ def test_all_stages_leave_their_results(whole):
     assert page.count("data:image/png;base64,") == 2 + 1 + 2  # stage 2, training images, heads
     for name in ("cameras", "choice", "reconstruction"):
         for path in (out / name).glob("*/cameras.safetensors"):
-            table = CameraMultiplex(torch.arange(IMAGES))
+            table = CameraTable(torch.arange(IMAGES))
             table.load(path)
-            assert table.seen.all()
+            assert table.scored.all()
             assert table.num_cameras in (3, 4)
     (stage_2,) = (out / "reconstruction").glob("*/last.ckpt")
     shapes = torch.load(stage_2, weights_only=True)["state_dict"]
@@ -114,7 +114,7 @@ MOMENTS = {
     "after stage 1": (stages, "choose_cameras", 1),
     "within the choice": (choice, "pose_posterior", 1),
     "stage 2, second epoch": (Reconstructor, "training_step", BATCHES + 2),
-    "before the cameras of stage 2 are written": (CameraMultiplex, "settle", 1),
+    "before the cameras of stage 2 are written": (CameraTable, "save", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
     "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
     "before the cost is written": (MeasureTraining, "on_train_end", 1),

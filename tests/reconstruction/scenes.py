@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from kpose.geometry import box_to_crop, viewpoint_to_matrix
-from kpose.reconstruction import CameraMultiplex, MeshReconstructor, TextureHead, ViewpointGrid
+from kpose.reconstruction import CameraTable, MeshReconstructor, TextureHead, ViewpointGrid
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Camera, Crop
 from kpose.templates import bird, template_mesh
@@ -49,8 +49,8 @@ def items(batch):
     return found
 
 
-def multiplex(batch, grid=GRID):
-    """Make cameras for the images of a batch, referring to its crops."""
-    made = CameraMultiplex(batch["index"], grid=grid)
-    made.refer(made.rows(batch["index"]), batch["crop"])
+def camera_table(batch, grid=GRID):
+    """Make cameras for the images of a batch, in its crops."""
+    made = CameraTable(batch["index"], grid=grid)
+    made.set_reference_crop(made.rows(batch["index"]), batch["crop"])
     return made

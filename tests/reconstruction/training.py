@@ -3,7 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from reconstruction.scenes import birds, items, multiplex, small_reconstructor
+from reconstruction.scenes import birds, camera_table, items, small_reconstructor
 from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
@@ -48,8 +48,9 @@ class Data(pl.LightningDataModule):
 def task(seed=0, own_cameras=True, **settings):
     torch.manual_seed(seed)
     settings = {"distance": PixelDistance(), "reconstructor": small_reconstructor, **settings}
-    cameras = multiplex(birds()) if own_cameras else None
-    return Reconstructor(TinyBackbone(width=8), multiplex=cameras, **settings)
+    if own_cameras:
+        settings["cameras"] = camera_table(birds())
+    return Reconstructor(TinyBackbone(width=8), **settings)
 
 
 def trainer(folder, **settings):

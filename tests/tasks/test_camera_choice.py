@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, flip_batch
 from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance, rotation_grid
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.reconstruction.appearance import expected_miss
 from kpose.structures import Camera, FeatureSpec
 from kpose.tasks import choose_cameras, training_views
@@ -36,9 +36,9 @@ def batch():
 @pytest.fixture
 def table(batch):
     """Two cameras for each image, the true one and the one from behind, which the silhouettes prefer."""
-    made = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    made = CameraTable(batch["index"], grid=ViewpointGrid(2, 1))
     rows = made.rows(batch["index"])
-    made.refer(rows, batch["crop"])
+    made.set_reference_crop(rows, batch["crop"])
     half_turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, torch.pi]))
     true = batch["camera"]
     cameras = Camera(
@@ -46,7 +46,7 @@ def table(batch):
         true.translation[:, None].expand(-1, 2, 2),
         torch.stack((true.rotation, true.rotation @ half_turn), 1),
     )
-    made.replace(rows, cameras, torch.tensor([0.6, 0.4]).repeat(IMAGES, 1))
+    made.set_cameras(rows, cameras, torch.tensor([0.6, 0.4]).repeat(IMAGES, 1))
     return made
 
 
@@ -63,11 +63,11 @@ def test_the_chosen_camera_is_near_the_true_one(batch, table):
     posterior = choose_cameras(table, [DataLoader(Birds(batch), batch_size=3)], Colors(), **SETTINGS)
     assert errors(table, batch).mean() < 30
     grid = rotation_grid(500)
-    torch.testing.assert_close(table.losses, expected_miss(table.rotation, grid, posterior.belief))
+    torch.testing.assert_close(table.score, expected_miss(table.rotation, grid, posterior.belief))
 
 
 def test_the_order_of_the_images_does_not_matter(batch, table):
-    other = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    other = CameraTable(batch["index"], grid=ViewpointGrid(2, 1))
     other.load_state_dict(table.state_dict())
     images = Birds(batch)
     first = choose_cameras(table, [DataLoader(images, batch_size=3)], Colors(), **SETTINGS)
@@ -78,7 +78,7 @@ def test_the_order_of_the_images_does_not_matter(batch, table):
 
 
 def test_mirror_images_say_the_same(batch, table):
-    other = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    other = CameraTable(batch["index"], grid=ViewpointGrid(2, 1))
     other.load_state_dict(table.state_dict())
     plain, mirrored = training_views(Data(count=IMAGES), batch_size=3)
     for photo, image in zip(plain, mirrored, strict=True):
@@ -90,7 +90,7 @@ def test_mirror_images_say_the_same(batch, table):
     first = choose_cameras(table, [plain], Colors(), **SETTINGS)
     second = choose_cameras(other, [mirrored], Colors(), **SETTINGS)
     torch.testing.assert_close(first.agreement, second.agreement, atol=1e-3, rtol=0)
-    torch.testing.assert_close(table.losses, other.losses, atol=1e-2, rtol=0)
+    torch.testing.assert_close(table.score, other.score, atol=1e-2, rtol=0)
 
 
 class Augmented(Data):
@@ -126,7 +126,7 @@ def test_views_of_cached_features_are_mapped_from_their_crops(batch, table, tmp_
 
 
 def test_cameras_have_to_be_searched(batch):
-    table = CameraMultiplex(batch["index"], grid=ViewpointGrid(2, 1))
+    table = CameraTable(batch["index"], grid=ViewpointGrid(2, 1))
     with pytest.raises(ValueError, match=r"searched cameras; 24 of 24 have none: 10, 11, 12 and others\. Run"):
         choose_cameras(table, training_views(Data(count=IMAGES)), Colors(), **SETTINGS)
 

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
-from kpose.reconstruction import CameraMultiplex, SearchLevel, ViewpointGrid
+from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid
 from kpose.tasks import CameraSearch
 
 LEVELS = (SearchLevel(16, 4, 0.1, 4e-4),)
@@ -29,17 +29,17 @@ def trainer(tmp_path, **options):
     )
 
 
-def search(birds, multiplex=None):
-    multiplex = multiplex or CameraMultiplex(birds.indices, names=birds.names, grid=GRID)
-    return CameraSearch(multiplex, num_vertices=100, levels=LEVELS, gain=0.3)
+def search(birds, table=None):
+    table = table or CameraTable(birds.indices, names=birds.names, grid=GRID)
+    return CameraSearch(table, num_vertices=100, levels=LEVELS, gain=0.3)
 
 
 def test_every_image_is_searched_and_scored(birds, tmp_path):
     task, runner = search(birds), trainer(tmp_path)
-    start = task.table.cameras(torch.arange(6))
+    start = task.table.cameras()
     runner.fit(task, DataLoader(birds, batch_size=4))
-    assert task.table.seen.all()
-    assert (task.table.cameras(torch.arange(6)).scale != start.scale).any(1).all()
+    assert task.table.scored.all()
+    assert (task.table.cameras().scale != start.scale).any(1).all()
     assert task.table.crop_scale.isfinite().all()
     assert {"train/loss", "train/best_deg", "train/top4_deg", "train/best_of_all_deg"} <= set(runner.logged_metrics)
 
@@ -50,7 +50,7 @@ def test_a_stopped_search_goes_on_with_the_others(birds, tmp_path):
 
     first = search(birds)
     trainer(tmp_path, limit_train_batches=1).fit(first, DataLoader(birds, batch_size=2))
-    assert first.table.seen.tolist() == [True] * 2 + [False] * 4
+    assert first.table.scored.tolist() == [True] * 2 + [False] * 4
     first.table.save(tmp_path / "cameras.safetensors")
 
     second = search(birds)
@@ -66,16 +66,16 @@ def test_the_table_is_made_for_the_data_modules_training_set(tmp_path):
         num_train=6, num_val=2, num_test=2, image_size=32, batch_size=3, cache_dir=tmp_path / "birds"
     )
     task = CameraSearch(num_vertices=100, levels=LEVELS, grid=GRID, gain=0.3)
-    with pytest.raises(RuntimeError, match="multiplex"):
+    with pytest.raises(RuntimeError, match="needs cameras"):
         _ = task.table
     runner = trainer(tmp_path)
     runner.fit(task, data)
     assert task.table.num_images == 6
-    assert task.table.seen.all()
+    assert task.table.scored.all()
 
     runner.save_checkpoint(tmp_path / "search.ckpt")
     again = CameraSearch.load_from_checkpoint(tmp_path / "search.ckpt", num_vertices=100, levels=LEVELS)
-    assert torch.equal(again.table.losses, task.table.losses)
+    assert torch.equal(again.table.score, task.table.score)
 
 
 def test_mirrored_crops_give_the_cameras_of_unmirrored_ones(birds, tmp_path):
@@ -95,12 +95,12 @@ def test_cameras_of_other_crops_are_mapped_before_they_are_fitted(birds, tmp_pat
     batch = next(iter(DataLoader(birds, batch_size=6)))
     tables = []
     for zoom in (1.0, 2.0):
-        table = CameraMultiplex(birds.indices, names=birds.names, grid=GRID)
+        table = CameraTable(birds.indices, names=birds.names, grid=GRID)
         rows, crop = table.rows(batch["index"]), batch["crop"]
-        table.refer(rows, crop._replace(scale=crop.scale * zoom, translation=crop.translation * zoom))
-        table.replace_all(table.cameras(torch.arange(6))._replace(scale=table.scale * zoom))
+        table.set_reference_crop(rows, crop._replace(scale=crop.scale * zoom, translation=crop.translation * zoom))
+        table.reset(table.cameras()._replace(scale=table.scale * zoom))
         trainer(tmp_path).fit(search(birds, table), DataLoader(birds, batch_size=6))
         tables.append(table)
     torch.testing.assert_close(tables[0].crop_scale[rows], crop.scale)
-    for first, second in zip(*(table.cameras(torch.arange(6)) for table in tables), strict=True):
+    for first, second in zip(*(table.cameras() for table in tables), strict=True):
         torch.testing.assert_close(first, second)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from kpose.backbones import TinyBackbone
 from kpose.geometry import box_to_crop, flip_camera, project, undo_crop
 from kpose.heads import KeypointHead, QuaternionHead
-from kpose.reconstruction import CameraMultiplex, MeshReconstructor, TextureHead
+from kpose.reconstruction import CameraTable, MeshReconstructor, TextureHead
 from kpose.structures import Camera, Features, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator, Reconstructor
 from kpose.testing import example_batch
@@ -210,7 +210,7 @@ def thin_reconstructor(spec, template):
 
 def reconstruction_file(folder, backbone):
     """Write what stage 2 leaves, with a mean shape that is half as large as the template."""
-    trained = Reconstructor(backbone, reconstructor=thin_reconstructor, multiplex=CameraMultiplex(torch.arange(4)))
+    trained = Reconstructor(backbone, reconstructor=thin_reconstructor, cameras=CameraTable(torch.arange(4)))
     with torch.no_grad():
         trained.reconstructor.mean_shape.free *= 0.5
     torch.save({"state_dict": trained.state_dict()}, folder / "reconstruction.ckpt")
@@ -298,14 +298,14 @@ def camera_file(folder):
     """Write a table with the true cameras of the birds, all but one of each image turned away."""
     batch = birds()
     images = Data().dataset("train")
-    table = CameraMultiplex(images.indices, names=images.names, grid=GRID)
+    table = CameraTable(images.indices, names=images.names, grid=GRID)
     rows = table.rows(batch["index"])
     cameras = Camera(*(part[:, None].repeat(1, 4, *[1] * (part.dim() - 1)) for part in batch["camera"]))
     rotation = cameras.rotation.clone()
     rotation[:, :3] = rotation[:, :3].flip(-1) * torch.tensor([1.0, 1.0, -1.0])
     losses = torch.tensor([0.5, 0.4, 0.3, 0.2]).expand(4, 4)
-    table.refer(rows, batch["crop"])
-    table.replace(rows, cameras._replace(rotation=rotation), losses)
+    table.set_reference_crop(rows, batch["crop"])
+    table.set_cameras(rows, cameras._replace(rotation=rotation), losses)
     table.save(folder / "cameras.safetensors")
     return folder / "cameras.safetensors"
 
@@ -360,5 +360,5 @@ def test_images_without_cameras_train_by_a_table_and_are_scored_by_silhouettes(h
 
 def test_a_table_needs_a_data_module(tmp_path):
     model = task(cameras=camera_file(tmp_path))
-    with pytest.raises(TypeError, match="A camera multiplex needs a data module"):
+    with pytest.raises(TypeError, match="PoseEstimator needs a data module with a method `dataset`"):
         trainer(tmp_path).fit(model, loader(), loader(2))

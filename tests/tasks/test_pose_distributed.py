@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
 from kpose.heads import KeypointHead, QuaternionHead
-from kpose.reconstruction import CameraMultiplex
+from kpose.reconstruction import CameraTable
 from kpose.tasks import PoseEstimator
 
 pytestmark = QUIET
@@ -51,10 +51,10 @@ class StillStatistics(pl.Callback):
 def write_cameras(folder):
     """Write a table that labels the four birds with cameras of a grid."""
     batch = birds()
-    table = CameraMultiplex(batch["index"], names=Birds(batch).names, grid=GRID)
-    table.refer(table.rows(batch["index"]), batch["crop"])
+    table = CameraTable(batch["index"], names=Birds(batch).names, grid=GRID)
+    table.set_reference_crop(table.rows(batch["index"]), batch["crop"])
     losses = torch.rand(4, table.num_cameras, generator=torch.Generator().manual_seed(0))
-    table.record(table.rows(batch["index"]), losses)
+    table.set_score(table.rows(batch["index"]), losses)
     table.save(Path(folder, "cameras.safetensors"))
 
 

@@ -5,7 +5,7 @@ from kpose.backbones import TinyBackbone
 from kpose.geometry import box_to_crop, flip_camera, random_rotation
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
-from kpose.reconstruction import CameraMultiplex, ViewpointGrid
+from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.structures import Camera, Features, PosePrediction
 from kpose.tasks import mean_rotations
 
@@ -33,28 +33,28 @@ def batch(index, rotation, flipped):
 
 
 @pytest.fixture
-def multiplex():
-    made = CameraMultiplex(torch.tensor([10, 11, 12, 13]), grid=ViewpointGrid(4, 1))
-    made.refer(torch.arange(4), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(4, 4)))
+def table():
+    made = CameraTable(torch.tensor([10, 11, 12, 13]), grid=ViewpointGrid(4, 1))
+    made.set_reference_crop(torch.arange(4), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(4, 4)))
     return made
 
 
-def test_predictions_for_photo_and_mirror_image_are_averaged(multiplex):
+def test_predictions_for_photo_and_mirror_image_are_averaged(table):
     truth, other = random_rotation((2, 4), generator=torch.Generator().manual_seed(0))
     mirrored = flip_camera(Camera(torch.ones(4), torch.zeros(4, 2), truth)).rotation
-    index = multiplex.index
+    index = table.index
     views = [
         [batch(index, truth, False)],
         [batch(index[:2], mirrored[:2], True), batch(index[2:], mirrored[2:], True)],
     ]
     rows = torch.tensor([3, 1])
-    torch.testing.assert_close(mean_rotations(multiplex, Oracle(), views, rows), truth[rows], atol=1e-6, rtol=0)
+    torch.testing.assert_close(mean_rotations(table, Oracle(), views, rows), truth[rows], atol=1e-6, rtol=0)
     views.append([batch(index, other, False)])
     expected = (2 * truth + other)[rows] / 3
-    torch.testing.assert_close(mean_rotations(multiplex, Oracle(), views, rows), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mean_rotations(table, Oracle(), views, rows), expected, atol=1e-6, rtol=0)
 
 
-def test_every_image_needs_a_view(multiplex):
-    view = [batch(multiplex.index[:2], torch.eye(3).expand(2, 3, 3), False)]
+def test_every_image_needs_a_view(table):
+    view = [batch(table.index[:2], torch.eye(3).expand(2, 3, 3), False)]
     with pytest.raises(ValueError, match="1 of 2 have none"):
-        mean_rotations(multiplex, Oracle(), [view], torch.tensor([0, 3]))
+        mean_rotations(table, Oracle(), [view], torch.tensor([0, 3]))

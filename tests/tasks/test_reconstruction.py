@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from reconstruction.scenes import birds, items, multiplex, small_reconstructor
+from reconstruction.scenes import birds, camera_table, items, small_reconstructor
 from reconstruction.training import QUIET, Birds, Data, task, tensors, trainer
 from torch.utils.data import DataLoader
 
@@ -45,8 +45,8 @@ def test_overfitting_four_birds(tmp_path):
         vertices = model.eval()(birds()["image"]).vertices
     assert torch.equal(vertices[:, template.mirror] * torch.tensor([-1.0, 1, 1]), vertices)
     assert (vertices - template.vertices).abs().max() > 0.01
-    assert model.table.seen.all()
-    assert model.table.residual.abs().amin((0, 1)).max() > 0
+    assert model.table.scored.all()
+    assert model.camera_optimizer.residual.abs().amin((0, 1)).max() > 0
 
 
 def test_the_backbone_is_frozen_unless_asked(tmp_path):
@@ -66,10 +66,10 @@ def test_the_backbone_is_frozen_unless_asked(tmp_path):
 def test_rows_outside_of_the_batch_do_not_move(tmp_path):
     model = task(camera_lr=0.1)
     trainer(tmp_path, limit_train_batches=1).fit(model, Data(batch_size=2))
-    assert model.table.residual[:2].abs().amin() >= 0
-    assert model.table.residual[:2].abs().sum() > 0
-    assert torch.equal(model.table.residual[2:], torch.zeros_like(model.table.residual[2:]))
-    assert model.table.seen.tolist() == [True, True, False, False]
+    assert model.camera_optimizer.residual[:2].abs().amin() >= 0
+    assert model.camera_optimizer.residual[:2].abs().sum() > 0
+    assert torch.equal(model.camera_optimizer.residual[2:], torch.zeros_like(model.camera_optimizer.residual[2:]))
+    assert model.table.scored.tolist() == [True, True, False, False]
 
 
 def test_accumulation_steps_with_the_mean_of_all_batches(tmp_path):
@@ -81,7 +81,7 @@ def test_accumulation_steps_with_the_mean_of_all_batches(tmp_path):
     assert run.global_step == 1
     for (name, first), second in zip(whole.named_parameters(), parts.parameters(), strict=True):
         assert torch.allclose(first, second, atol=1e-6), name
-    assert torch.allclose(whole.table.residual, parts.table.residual, atol=1e-6)
+    assert torch.allclose(whole.camera_optimizer.residual, parts.camera_optimizer.residual, atol=1e-6)
 
 
 def test_an_unfinished_accumulation_is_stepped_at_the_end_of_the_epoch(tmp_path):
@@ -98,7 +98,7 @@ def test_clipping_bounds_the_step(tmp_path):
         trainer(tmp_path, limit_train_batches=1).fit(model, Data(batch_size=4))
         moved = [(p - b).flatten() for p, b in zip(model.parameters(), before, strict=True)]
         steps[clip] = torch.cat(moved).norm().item()
-        steps["cameras", clip] = model.table.residual.clone()
+        steps["cameras", clip] = model.camera_optimizer.residual.clone()
     assert steps[1e-3] == pytest.approx(1e-3, rel=1e-3)
     assert steps[None] > 1e-2
     assert torch.equal(steps["cameras", None], steps["cameras", 1e-3])
@@ -112,7 +112,7 @@ def test_bfloat16(tmp_path):
     assert run.callback_metrics["train/loss"].isfinite()
     for name, value in tensors(half).items():
         assert value.dtype == tensors(exact)[name].dtype, name
-    assert (half.table.residual - exact.table.residual).abs().median() < 1e-4
+    assert (half.camera_optimizer.residual - exact.camera_optimizer.residual).abs().median() < 1e-4
 
 
 def test_schedule_advances_with_the_steps_of_the_network(tmp_path):
@@ -141,7 +141,7 @@ def test_checkpoint_holds_plain_values_and_brings_the_cameras(tmp_path):
     model = task()
     run = trainer(tmp_path)
     run.fit(model, Data())
-    model.table.prune(2)
+    model.camera_optimizer.prune(2)
     run.save_checkpoint(tmp_path / "model.ckpt")
     torch.load(tmp_path / "model.ckpt", weights_only=True)
     again = Reconstructor.load_from_checkpoint(
@@ -158,9 +158,9 @@ def test_checkpoint_holds_plain_values_and_brings_the_cameras(tmp_path):
 def test_cameras_are_made_for_the_data_and_read_from_a_file(tmp_path):
     cameras = tmp_path / "cameras.safetensors"
     batch = birds()
-    search = multiplex(batch)
+    search = camera_table(batch)
     search.names = Birds(batch).names
-    search.record(search.rows(batch["index"]), torch.rand(4, 4))
+    search.set_score(search.rows(batch["index"]), torch.rand(4, 4))
     search.save(cameras)
     model = task(own_cameras=False, cameras=cameras, camera_lr=0.0)
     trainer(tmp_path).fit(model, Data())
@@ -169,9 +169,9 @@ def test_cameras_are_made_for_the_data_and_read_from_a_file(tmp_path):
 
 
 def test_cameras_of_nothing_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="multiplex needs a data module with a method `dataset`"):
+    with pytest.raises(TypeError, match="Reconstructor needs a data module with a method `dataset`"):
         trainer(tmp_path).fit(task(own_cameras=False), DataLoader(items(birds()), batch_size=2))
-    with pytest.raises(RuntimeError, match="Give one or fit with a data module"):
+    with pytest.raises(RuntimeError, match="Give a table, or fit with a data module"):
         _ = task(own_cameras=False).table
 
 
@@ -182,10 +182,10 @@ def test_mirrored_images_are_seen_by_mirrored_cameras():
     mirrored = flip_batch(batch, torch.tensor([True, True, False, True]))
     rows = model.table.rows(batch["index"])
     with torch.no_grad():
-        model.table.residual += 0.2 * torch.randn_like(model.table.residual)
+        model.camera_optimizer.residual += 0.2 * torch.randn_like(model.camera_optimizer.residual)
     gradients, losses = [], []
     for seen in (batch, mirrored):
-        residuals = model.table.residuals(rows)
+        residuals = model.camera_optimizer.residuals(rows)
         comparison = model.compare(seen, rows, residuals)
         gradients.append(torch.autograd.grad(comparison.mask_loss.sum(), residuals)[0])
         losses.append(comparison.mask_loss.detach())
@@ -240,10 +240,10 @@ def test_cameras_may_keep_the_ranking_that_they_came_with(tmp_path):
     for rescore in (True, False):
         model = task(rescore=rescore, camera_lr=0.1)
         before = torch.rand(4, model.table.num_cameras)
-        model.table.record(torch.arange(4), before)
+        model.table.set_score(torch.arange(4), before)
         trainer(tmp_path).fit(model, Data())
-        assert torch.equal(model.table.losses, before) != rescore
-        assert model.table.residual.abs().sum() > 0
+        assert torch.equal(model.table.score, before) != rescore
+        assert model.camera_optimizer.residual.abs().sum() > 0
 
 
 def test_feature_dropout_thins_features_in_training_only():

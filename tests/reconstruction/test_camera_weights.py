@@ -1,10 +1,10 @@
 import math
 
 import torch
+from kpose.reconstruction.camera_choice import distinct_best
 
 from kpose.geometry import axis_angle_to_matrix
 from kpose.reconstruction import camera_weights
-from kpose.reconstruction.camera_choice import distinct_best
 
 
 def about_z(*degrees: float) -> torch.Tensor:
@@ -28,14 +28,19 @@ def test_weights_do_not_depend_on_unit_or_offset_and_have_no_gradient():
     torch.testing.assert_close(weights, camera_weights(100 * losses - 7), atol=1e-3, rtol=1e-3)
 
 
+def test_values_are_rescaled_within_an_image():
+    values = torch.tensor([[3.0, 1.0, 2.0], [5.0, 5.0, 5.0]])
+    assert rescale(values).tolist() == [[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]]
+
+
 def test_without_a_least_angle_the_best_are_taken_in_order():
-    kept = distinct_best(about_z(0, 1, 2, 3)[None], torch.tensor([[0.4, 0.1, 0.3, 0.2]]), 3, 0.0)
+    kept = distinct_best(about_z(0, 1, 2, 3)[None], torch.tensor([[1, 3, 2, 0]]), 3, 0.0)
     assert kept.tolist() == [[1, 3, 2]]
 
 
 def test_neighbours_of_a_better_camera_come_last_in_their_own_order():
     rotation = about_z(0, 5, 90, 180, 95)[None]
-    losses = torch.tensor([[0.1, 0.2, 0.5, 0.9, 0.3]])
-    kept = distinct_best(rotation, losses, 5, math.radians(20))
+    order = torch.tensor([[0, 1, 4, 2, 3]])
+    kept = distinct_best(rotation, order, 5, math.radians(20))
     # 0 takes 1 as its neighbour, 4 takes 2; then 3; then what was set aside.
     assert kept.tolist() == [[0, 4, 3, 1, 2]]
