@@ -8,9 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from kpose.geometry import viewpoint_to_matrix
-from kpose.pnp.model import Kernel, Pose, Problem, select, squared_residuals
-from kpose.pnp.refinement import refine
+from kpose.geometry import project, viewpoint_to_matrix
+from kpose.pnp import RobustKernel, refine_camera
 from kpose.structures import Camera
 
 __all__ = ["solve_part_cameras"]
@@ -53,18 +52,18 @@ def solve_part_cameras(
     bar = tqdm(chunks, desc="cameras", total=-(-len(points) // 512), unit="chunk", disable=not progress)
     found = [candidates(part, weights, shape.double()) for part, weights in bar]
     cost = torch.cat([item[0] for item in found])
-    poses = Pose(*(torch.cat(fields) for fields in zip(*(item[1] for item in found), strict=True)))
+    cameras = Camera(*(torch.cat(fields) for fields in zip(*(item[1] for item in found), strict=True)))
     # Half of the visible +x side (the bird's left) faces the viewer where the camera's z of +x is negative.
-    facing = -poses.rotation[..., 2, 0]
+    facing = -cameras.rotation[..., 2, 0]
     choice = cost.argmin(1)
     rows = torch.arange(len(image), device=image.device)
     for _ in range(2):
         unlikely = _visibility_cost(weight, facing, facing[rows, choice], part_names)
         choice = (cost + unlikely).argmin(1)
     # Of candidates on their way to one optimum, the visibility may have preferred one that was still far from it.
-    pose = select(poses, choice[:, None])
-    problem = Problem(image, shape.double().expand(len(image), -1, -1), weight)
-    scale, translation, rotation = (f[:, 0] for f in refine(problem, pose, part_kernel(pose.scale), steps=20))
+    shapes = shape.double().expand(len(image), -1, -1)
+    best = cameras.at((rows[:, None], choice[:, None]))
+    scale, translation, rotation = (f[:, 0] for f in refine_camera(image, shapes, weight, best, part_kernel(image)))
     half = sizes.double() / 2
     camera = Camera(scale * half, translation * half[:, None] + centre, rotation)
     return camera.to(points.dtype)
@@ -85,13 +84,19 @@ def _viewpoints(like: Tensor) -> Tensor:
     return viewpoint_to_matrix(*torch.cartesian_prod(azimuth, elevation, roll).unbind(1)).to(like)
 
 
-def part_kernel(like: Tensor) -> Kernel:
-    """Give the likelihood of a visible part's place, one for each pose."""
-    return Kernel(torch.full_like(like, SIGMA), torch.full_like(like, LOG_OUTLIER))
+def part_kernel(like: Tensor) -> RobustKernel:
+    """Return the likelihood of a visible part's place, one for all cameras."""
+    return RobustKernel(like.new_full((1, 1), SIGMA), like.new_full((1, 1), LOG_OUTLIER))
 
 
-def candidates(image: Tensor, weight: Tensor, shape: Tensor, keep: int = 8) -> tuple[Tensor, Pose]:
-    """Refine the best viewpoints of a grid; give their costs (negative log-likelihoods) and poses."""
+def part_residuals(image: Tensor, shape: Tensor, camera: Camera) -> Float[Tensor, "N K P"]:
+    """Compute the squared distances of parts from their projections by the candidate cameras."""
+    points = shape.expand(*camera.scale.shape, -1, -1)
+    return (project(points, camera) - image[:, None]).square().sum(-1)
+
+
+def candidates(image: Tensor, weight: Tensor, shape: Tensor, keep: int = 8) -> tuple[Tensor, Camera]:
+    """Refine the best viewpoints of a grid; return their costs (negative log-likelihoods) and cameras."""
     grid = _viewpoints(image)
     share = (weight / weight.sum(1, keepdim=True))[:, :, None]
     flat = torch.einsum("kij,pj->kpi", grid[:, :2], shape)
@@ -104,12 +109,11 @@ def candidates(image: Tensor, weight: Tensor, shape: Tensor, keep: int = 8) -> t
     best = error.topk(keep, dim=1, largest=False).indices
     rows = torch.arange(len(image), device=image.device)[:, None]
     scale = scale[rows, best]
-    pose = Pose(scale, -scale[..., None] * middle[rows, best], grid[best])
-    problem = Problem(image, shape.expand(len(image), -1, -1), weight)
-    kernel = part_kernel(scale)
-    pose = refine(problem, pose, kernel, steps=20)
-    cost = kernel.cost(squared_residuals(problem, pose))
-    return (cost * weight[:, None]).sum(-1), pose
+    camera = Camera(scale, -scale[..., None] * middle[rows, best], grid[best])
+    kernel = part_kernel(image)
+    camera = refine_camera(image, shape.expand(len(image), -1, -1), weight, camera, kernel)
+    cost = kernel.cost(part_residuals(image, shape, camera))
+    return (cost * weight[:, None]).sum(-1), camera
 
 
 def _visibility_cost(weight: Tensor, facing: Tensor, chosen: Tensor, part_names: Sequence[str]) -> Tensor:

@@ -17,10 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kpose.data.cub import read_cub, write_cameras, write_mean_parts
-from kpose.data.part_cameras import candidates, normalize_parts, part_kernel, solve_part_cameras
+from kpose.data.part_cameras import candidates, normalize_parts, part_kernel, part_residuals, solve_part_cameras
 from kpose.data.transforms import mirror_names
-from kpose.pnp.model import Problem, select, squared_residuals
-from kpose.pnp.refinement import refine
+from kpose.pnp import refine_camera
 from kpose.structures import Camera
 
 __all__ = ["StructureFromMotion", "factorize", "main", "structure_from_motion"]
@@ -227,17 +226,16 @@ def _canonical(shape: Tensor, part_names: Sequence[str], mirror: list[int]) -> T
 
 def _polish(image: Tensor, weight: Tensor, shape: Tensor, part_names: Sequence[str], mirror: list[int]) -> Tensor:
     """Find weak-perspective cameras and a symmetric shape in turn."""
-    cost, poses = candidates(image, weight, shape)
-    pose = select(poses, cost.argmin(1, keepdim=True))
-    kernel = part_kernel(pose.scale)
+    cost, cameras = candidates(image, weight, shape)
+    camera = cameras.at((torch.arange(len(image), device=image.device)[:, None], cost.argmin(1, keepdim=True)))
+    kernel = part_kernel(image)
     plane = shape.new_tensor([-1.0, 1.0, 1.0])
     for _ in range(20):
-        problem = Problem(image, shape.expand(len(image), -1, -1), weight)
-        pose = refine(problem, pose, kernel, steps=4)
-        inlier = kernel.probability(squared_residuals(problem, pose))[:, 0]
+        camera = refine_camera(image, shape.expand(len(image), -1, -1), weight, camera, kernel, steps=4)
+        inlier = kernel.probability(part_residuals(image, shape, camera))[:, 0]
         # On the object the image is divided by the scale: the rows of the camera are orthonormal.
-        rows, share = pose.rotation[:, 0, :2], weight * inlier
-        places = (image - pose.translation) / pose.scale[..., None]
+        rows, share = camera.rotation[:, 0, :2], weight * inlier
+        places = (image - camera.translation) / camera.scale[..., None]
         normal = torch.einsum("np,nci,ncj->pij", share, rows, rows)
         target = torch.einsum("np,nci,npc->pi", share, rows, places)
         # A part and the mirror image of its partner are one unknown.

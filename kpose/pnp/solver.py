@@ -1,31 +1,29 @@
-"""Weak-perspective PnP: correspondences to camera, as a function and as a layer."""
+"""Weak-perspective PnP: correspondences to camera, robust and differentiable."""
 
 import math
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from kpose.geometry import axis_angle_to_matrix
 from kpose.pnp.hypotheses import SAMPLE, closed_form
 from kpose.pnp.model import (
-    Kernel,
     Linearization,
-    Pose,
     Problem,
-    gradient,
-    jacobian_maps,
+    RobustKernel,
+    jacobian,
     least_squares_kernel,
+    move,
     select,
     squared_residuals,
     view,
 )
-from kpose.pnp.refinement import descend, invert, refine
+from kpose.pnp.refinement import descend, invert
 from kpose.pnp.search import search
 from kpose.structures import Camera
 
-__all__ = ["PnPSolution", "WeakPerspectivePnP", "solve_pnp"]
+__all__ = ["PnPSolution", "solve_pnp"]
 
 # A point set thinner than this share of its length is flat: its pose has a mirror twin that shows the same image.
 _FLAT = 1e-3
@@ -106,13 +104,11 @@ def solve_pnp(
         flat = (points_2d.reshape(size, count, 2), points_3d.reshape(size, count, 3), weights.reshape(size, count))
         image, points, weights = _usable(*(field.to(dtype) for field in flat))
         solution = _solve(image, points, weights, threshold, hypotheses, generator)
-        camera = solution.camera.map(lambda field: field.reshape((*batch, *field.shape[1:])))
-        inliers, covariance, valid = solution[1:]
         return PnPSolution(
-            camera,
-            inliers[:, :count].reshape(*batch, count),
-            covariance.reshape(*batch, 6, 6),
-            valid.reshape(batch),
+            solution.camera.map(lambda field: field.reshape((*batch, *field.shape[1:]))),
+            solution.inliers[:, :count].reshape(*batch, count),
+            solution.covariance.reshape(*batch, 6, 6),
+            solution.valid.reshape(batch),
         )
 
 
@@ -128,47 +124,6 @@ def _check_shapes(points_2d: Tensor, points_3d: Tensor, weights: Tensor | None) 
             f"solve_pnp needs a weight for each point, {tuple(expected[:-1])}; got {tuple(weights.shape)}. Reshape "
             "them."
         )
-
-
-class WeakPerspectivePnP(nn.Module):
-    """Weak-perspective PnP as a layer: `solve_pnp` with its settings stored.
-
-    Args:
-        threshold: Rough distance of a good point from its projection, in the unit of the 2D points. None gives
-            plain weighted least squares.
-        hypotheses: Random samples to try.
-
-    Example:
-        >>> WeakPerspectivePnP()
-        WeakPerspectivePnP(threshold=0.1, hypotheses=64)
-    """
-
-    def __init__(self, *, threshold: float | None = 0.1, hypotheses: int = 64) -> None:
-        super().__init__()
-        self.threshold = threshold
-        self.hypotheses = hypotheses
-
-    def forward(
-        self,
-        points_2d: Float[Tensor, "*batch N 2"],
-        points_3d: Float[Tensor, "*batch N 3"],
-        weights: Float[Tensor, "*batch N"] | None = None,
-    ) -> PnPSolution:
-        """Find the cameras; see `solve_pnp`, also for degenerate points.
-
-        Args:
-            points_2d: Image positions.
-            points_3d: Object points in the same order, object units.
-            weights: Confidence in each point; all equal if not given.
-
-        Returns:
-            Camera with implicit gradients, inliers, covariance and validity.
-        """
-        return solve_pnp(points_2d, points_3d, weights, threshold=self.threshold, hypotheses=self.hypotheses)
-
-    def extra_repr(self) -> str:
-        """Show the settings."""
-        return f"threshold={self.threshold}, hypotheses={self.hypotheses}"
 
 
 def _usable(image: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,56 +152,51 @@ def _solve(
         total = weights.sum(-1, keepdim=True)
         factor = (total / weights.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(tiny**-0.5)
         share = (weights / total.clamp_min(tiny))[..., None]
-        image_centre, centre = (share * image).sum(1), (share * points).sum(1)
-    problem = Problem(image - image_centre[:, None], points - centre[:, None], weights * factor)
+        image_center, center = (share * image).sum(1), (share * points).sum(1)
+    problem = Problem(image - image_center[:, None], points - center[:, None], weights * factor)
     with torch.no_grad():
-        pose, kernel, optimum = _optimum(problem, threshold, hypotheses, generator)
+        camera, kernel, optimum = _optimum(problem, threshold, hypotheses, generator)
         inliers = (optimum.probability[:, 0] > 0.5) & (problem.weights > 0)
-        inverse, sound = invert(optimum.hessian)
-        valid = _determined(problem, pose, inliers, image_centre) & sound[:, 0]
-        covariance, sound = _covariance(problem, pose, optimum, centre)
+        inverse, sound = invert(optimum.hessian[:, 0])
+        valid = _determined(problem, camera, inliers, image_center) & sound
+        covariance, sound = _covariance(problem, camera, optimum, center)
         valid = valid & sound
         eye = torch.eye(6, dtype=covariance.dtype, device=covariance.device)
         covariance = torch.where(valid[:, None, None], covariance, eye)
-    camera = Camera(*(field[:, 0] for field in pose))
     if torch.is_grad_enabled() and any(field.requires_grad for field in problem):
-        camera = _attach(problem, pose, kernel, inverse, valid)
-    rotated = (camera.rotation[:, :2] @ centre[..., None])[..., 0]
-    translation = camera.translation + image_centre - camera.scale[:, None] * rotated
+        camera = _attach(problem, camera, kernel, inverse, valid)
+    camera = camera.at((slice(None), 0))
+    rotated = (camera.rotation[:, :2] @ center[..., None])[..., 0]
+    translation = camera.translation + image_center - camera.scale[:, None] * rotated
     return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
 
 
 def _optimum(
     problem: Problem, threshold: float | None, hypotheses: int, generator: torch.Generator | None
-) -> tuple[Pose, Kernel, Linearization]:
+) -> tuple[Camera, RobustKernel, Linearization]:
+    """Find the best camera ``(P, 1)`` of each problem, its kernel and the derivatives there."""
     if threshold is None:
-        pose = closed_form(problem).pose()
-        pose = refine(problem, pose, least_squares_kernel(pose), steps=10)
-        cost = (problem.weights[:, None] * squared_residuals(problem, pose)).sum(-1)
-        pose = select(pose, cost.argmin(-1, keepdim=True))
-        kernel = least_squares_kernel(pose)
+        camera = closed_form(problem)
+        camera = descend(problem, camera, least_squares_kernel(camera), steps=10)[0]
+        cost = (problem.weights[:, None] * squared_residuals(problem, camera)).sum(-1)
+        camera = select(camera, cost.argmin(-1, keepdim=True))
+        kernel = least_squares_kernel(camera)
     else:
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         draws = torch.rand(hypotheses, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
-        pose, kernel = search(problem, threshold, draws.to(problem.weights))
+        camera, kernel = search(problem, threshold, draws.to(problem.weights))
     # From where the search ends, three steps reach the precision of float32 and five that of float64.
     steps = 3 if problem.weights.dtype == torch.float32 else 5
-    pose, optimum = descend(problem, pose, kernel, steps=steps, damping=1e-4)
+    camera, optimum = descend(problem, camera, kernel, steps=steps, damping=1e-4)
     # Without a usable point any camera will do, but it must be one.
-    lost = (problem.weights.sum(-1) == 0) | ~torch.stack([f.flatten(1).isfinite().all(1) for f in pose]).all(0)
-    eye = torch.eye(3, dtype=pose.rotation.dtype, device=pose.rotation.device)
-    return (
-        Pose(
-            torch.where(lost[:, None], 1.0, pose.scale),
-            torch.where(lost[:, None, None], 0.0, pose.translation),
-            torch.where(lost[:, None, None, None], eye, pose.rotation),
-        ),
-        kernel,
-        optimum,
-    )
+    finite = torch.stack([field.flatten(1).isfinite().all(1) for field in camera]).all(0)
+    found = finite & (problem.weights.sum(-1) > 0)
+    eye = torch.eye(3, dtype=camera.rotation.dtype, device=camera.rotation.device).expand_as(camera.rotation)
+    nothing = Camera(torch.ones_like(camera.scale), torch.zeros_like(camera.translation), eye)
+    return camera.where(found[:, None], nothing), kernel, optimum
 
 
-def _determined(problem: Problem, pose: Pose, inliers: Tensor, image_centre: Tensor) -> Bool[Tensor, "P"]:
+def _determined(problem: Problem, camera: Camera, inliers: Tensor, image_center: Tensor) -> Bool[Tensor, "P"]:
     count = inliers.sum(-1)
     share = (inliers / count.clamp_min(1)[:, None]).to(problem.object.dtype)[..., None]
     offset = problem.object - (share * problem.object).sum(1, keepdim=True)
@@ -254,35 +204,29 @@ def _determined(problem: Problem, pose: Pose, inliers: Tensor, image_centre: Ten
     solid = spread[:, 0] > _FLAT**2 * spread[:, 2]
     # An object that rounding could have drawn is a dot, and a dot has no rotation.
     info = torch.finfo(spread.dtype)
-    rounding = 10 * info.eps * image_centre.abs().amax(-1) + info.tiny**0.5
-    extended = pose.scale[:, 0] * spread[:, 2].clamp_min(0).sqrt() > rounding
+    rounding = 10 * info.eps * image_center.abs().amax(-1) + info.tiny**0.5
+    extended = camera.scale[:, 0] * spread[:, 2].clamp_min(0).sqrt() > rounding
     determined: Tensor = (count >= SAMPLE) & solid & extended
     return determined
 
 
-def _covariance(problem: Problem, pose: Pose, optimum: Linearization, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the covariance for the translation of the object's origin, and where there is one."""
+def _covariance(problem: Problem, camera: Camera, optimum: Linearization, center: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the covariance for the translation of the object's origin, and where there is one."""
     inverse, sound = invert(optimum.matrix[:, 0])
     weights = problem.weights * optimum.probability[:, 0]
     variance = (weights * optimum.squared[:, 0]).sum(-1) / (2 * weights.sum(-1) - 6).clamp_min(1)
-    rotated = pose.scale[:, 0, None] * (pose.rotation[:, 0] @ centre[..., None])[..., 0]
-    x, y = jacobian_maps(inverse)
-    change = torch.stack((rotated @ x[:, 1:].mT, rotated @ y[:, 1:].mT), 1)
-    eye = torch.eye(6, dtype=inverse.dtype, device=inverse.device)
-    change = eye - torch.nn.functional.pad(change, (0, 0, 1, 3))
+    # Growing and turning about the points' center moves the origin the other way.
+    moved = jacobian(camera.scale[:, 0, None, None] * (camera.rotation[:, 0] @ center[..., None]))[..., 0].mT
+    change = torch.eye(6, dtype=inverse.dtype, device=inverse.device).repeat(len(inverse), 1, 1)
+    change[:, 1:3, :1], change[:, 1:3, 3:] = -moved[..., :1], -moved[..., 3:]
     covariance = variance[..., None, None] * (change @ inverse @ change.mT)
     return (covariance + covariance.mT) / 2, sound & covariance.isfinite().all(-1).all(-1)
 
 
-def _attach(problem: Problem, pose: Pose, kernel: Kernel, inverse: Tensor, valid: Tensor) -> Camera:
-    """Give the optimum its gradient: one Newton step of value zero, ``dθ = -H⁻¹ d(∂cost/∂θ)``."""
-    terms, residual = view(problem, pose)
-    probability = kernel.probability(residual.square().sum(-1))
-    slope = gradient(terms, residual, problem.weights[:, None] * probability)
-    step = -(inverse @ slope[..., None])[:, 0, :, 0]
-    step = torch.where(valid[:, None], step - step.detach(), 0.0)
-    return Camera(
-        pose.scale[:, 0] * step[:, 0].exp(),
-        pose.translation[:, 0] + step[:, 1:3],
-        axis_angle_to_matrix(step[:, 3:]) @ pose.rotation[:, 0],
-    )
+def _attach(problem: Problem, camera: Camera, kernel: RobustKernel, inverse: Tensor, valid: Tensor) -> Camera:
+    """Attach the gradient of the optimum: one Newton step of value zero, ``dθ = -H⁻¹ d(∂cost/∂θ)``."""
+    offset, residual = view(problem, camera)
+    trusted = problem.weights[:, None] * kernel.probability(residual.square().sum(-2))
+    slope = (jacobian(offset) * (trusted[..., None, :] * residual)[..., None, :, :]).sum((-2, -1))
+    step = -(inverse[:, None] @ slope[..., None])[..., 0]
+    return move(camera, torch.where(valid[:, None, None], step - step.detach(), 0.0))
