@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from kpose.geometry import vertex_normals, viewpoint_to_matrix
 from kpose.structures import Camera, Template
-from kpose.templates import Limb, body_solid, template_mesh, wrap_solid
+from kpose.templates import Limb, build_template, template_mesh
 from kpose.visualization import shaded_mesh, to_pillow
 
 BODY = (2.0, 0.8, 0.42)
@@ -34,7 +34,7 @@ HEADLIGHT, TAIL_LIGHT = (0.98, 0.95, 0.75), (0.75, 0.03, 0.05)
 
 def car(num_vertices: int) -> Template:
     """Build the car, 2 long: wheels and a cabin grow out of a body with flat sides."""
-    return wrap_solid(body_solid(*BODY, LIMBS, exponent=FLAT_SIDES), num_vertices=num_vertices)
+    return build_template(*BODY, LIMBS, exponent=FLAT_SIDES, num_vertices=num_vertices)
 
 
 def paint(template: Template, color: tuple[float, float, float]) -> Tensor:

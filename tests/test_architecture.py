@@ -18,9 +18,9 @@ PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIGHTNING = {"pytorch_lightning", "lightning"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "training", "data", "pipeline"}
-OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio"}
+OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio", "scipy", "skimage"}
 NEVER = {"torchvision", "timm"}
-NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels"}
+NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels", "kpose.templates.voxels"}
 """Modules that nothing imports unless their extra is there."""
 
 
@@ -193,12 +193,12 @@ def test_what_predicting_needs_does_not_load_lightning():
 
 
 def test_every_module_imports_without_extras():
-    # Not without matplotlib: torchmetrics imports it wherever its distribution is found, hidden or not.
+    # Not without matplotlib and SciPy: torchmetrics imports them wherever they are installed, hidden or not.
     names = [module_name(path) for path in FILES if path.stem != "__main__"]
     names = [name for name in names if name not in NEEDS_EXTRA]
     code = (
         "import sys, json, importlib\n"
-        f"for name in {sorted((OPTIONAL - {'matplotlib'}) | NEVER)!r}: sys.modules[name] = None\n"
+        f"for name in {sorted((OPTIONAL - {'matplotlib', 'scipy'}) | NEVER)!r}: sys.modules[name] = None\n"
         "failed = {}\n"
         f"for name in {names!r}:\n"
         "    try: importlib.import_module(name)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 from kpose.files import write_file
 from kpose.messages import one_line
 from kpose.structures import Template
-from kpose.templates import Limb, body_solid, mesh_solid, save_template, template_mesh, wrap_solid
+from kpose.templates import Limb, build_template, save_template, template_from_mesh, template_mesh
 from kpose.visualization import mesh_views, to_pillow
 
 __all__ = ["main"]
@@ -46,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
         save_template(template, options.out)
         if options.picture is not None:
             _draw(template, options.picture)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         _say(one_line(error))
         return 1
     extent = template.vertices.amax(0) - template.vertices.amin(0)
@@ -101,15 +101,27 @@ def _template(options: argparse.Namespace) -> tuple[Template, str]:
     if options.body is not None:
         limbs = [_limb(*values) for values in options.limb]
         length, width, height = options.body
-        solid = body_solid(length, width, height, limbs, exponent=options.exponent)
-        origin = "made from measures"
-    else:
-        tolerance = 1.0 if options.symmetrise else options.tolerance
-        solid, asymmetry = mesh_solid(
-            options.mesh, front=options.front, up=options.up, tolerance=tolerance, max_hole=options.max_hole
+        template = build_template(
+            length,
+            width,
+            height,
+            limbs,
+            exponent=options.exponent,
+            num_vertices=options.vertices,
+            size=options.size,
         )
-        origin = f"{asymmetry:.1%} of the mesh was not symmetric"
-    return wrap_solid(solid, num_vertices=options.vertices, size=options.size), origin
+        return template, "made from measures"
+    tolerance = 1.0 if options.symmetrise else options.tolerance
+    template, asymmetry = template_from_mesh(
+        options.mesh,
+        front=options.front,
+        up=options.up,
+        tolerance=tolerance,
+        max_hole=options.max_hole,
+        num_vertices=options.vertices,
+        size=options.size,
+    )
+    return template, f"{asymmetry:.1%} of the mesh was not symmetric"
 
 
 def _limb(x: float, y: float, z: float, length: float, radius: float, *direction: float) -> Limb:

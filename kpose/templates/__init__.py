@@ -1,23 +1,19 @@
-"""Templates: mean shapes of categories, built from measures or loaded from files."""
+"""Templates: mean shapes of categories, built from measures, made from meshes or loaded from files."""
 
 from kpose.templates.bird import bird
-from kpose.templates.check import check_template
 from kpose.templates.coarsen import coarsen_template
 from kpose.templates.files import load_template, save_template
+from kpose.templates.measures import Limb, build_template
 from kpose.templates.mesh import template_mesh
-from kpose.templates.solid import Limb, body_solid, mesh_solid
-from kpose.templates.wrap import Solid, wrap_solid
+from kpose.templates.scan import template_from_mesh
 
 __all__ = [
     "Limb",
-    "Solid",
     "bird",
-    "body_solid",
-    "check_template",
+    "build_template",
     "coarsen_template",
     "load_template",
-    "mesh_solid",
     "save_template",
+    "template_from_mesh",
     "template_mesh",
-    "wrap_solid",
 ]

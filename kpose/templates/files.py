@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,7 +17,7 @@ from kpose.structures import Template
 from kpose.templates.check import check_template
 from kpose.templates.uv import spherical_uv
 
-__all__ = ["load_template", "merge_vertices", "read_surface", "save_template"]
+__all__ = ["load_template", "save_template"]
 
 _FORMAT = "kpose.template"
 _OWN = ".safetensors"
@@ -61,7 +62,7 @@ def load_template(
     A mesh file (GLB, OBJ, OFF, PLY or STL) must hold one closed surface of genus 0 in kpose's object frame:
     -y front, +z up, symmetric about ``x = 0``. Vertices at equal places are merged, each is averaged with its
     mirror partner so that the symmetry becomes exact, inward faces are turned, and texture coordinates are taken
-    from the file or, if it has none, laid by `kpose.templates.uv.spherical_uv`.
+    from the file or, if it has none, those of a sphere around the middle.
 
     Args:
         path: File.
@@ -121,39 +122,30 @@ def _read_own(path: Path) -> Template:
 
 
 def _from_mesh(path: Path, parts: Mapping[str, tuple[float, float, float]], tolerance: float) -> Template:
-    positions, corners, coordinates = read_surface(path)
-    extent = float((positions.amax(0) - positions.amin(0)).max())
-    # Files repeat vertices along texture seams, STL at every face.
-    first, merged = merge_vertices(positions, 1e-6 * extent)
-    vertices, faces = positions[first], merged[corners]
+    places, corners, uv, uv_corners = read_mesh(path)
+    vertices, faces = torch.from_numpy(places), torch.from_numpy(corners)
     try:
         mirror = mirror_pairs(vertices, tolerance)
     except ValueError as error:
         raise ValueError(f"load_template cannot use {path}: {error}") from error
-    vertices = _symmetrise(vertices, mirror).float()
-    uv, uv_faces = spherical_uv(vertices, faces)
-    if coordinates is not None:
-        uv, uv_faces = coordinates.float(), corners
+    # Exact, as sums of two numbers do not depend on their order.
+    vertices = ((vertices + vertices[mirror] * vertices.new_tensor([-1.0, 1.0, 1.0])) / 2 + 0.0).float()
+    if uv is None:
+        coordinates, uv_faces = spherical_uv(vertices, faces)
+    else:
+        coordinates, uv_faces = torch.from_numpy(uv).float(), torch.from_numpy(uv_corners)
     if volume(vertices, faces) < 0:
         faces, uv_faces = faces.flip(-1), uv_faces.flip(-1)
     index = torch.tensor([_nearest(vertices, mirror, place) for place in parts.values()], dtype=torch.long)
-    return Template(vertices, faces, uv, uv_faces, mirror, tuple(parts), index)
+    return Template(vertices, faces, coordinates, uv_faces, mirror, tuple(parts), index)
 
 
-def read_surface(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Read the triangles of a mesh file.
-
-    Args:
-        path: GLB, OBJ, OFF, PLY or STL file.
-
-    Returns:
-        Positions and vertex indices as the file has them, and texture coordinates of the vertices, v down, or
-        ``None`` if it has none.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind or damaged, or has no faces or positions that are not finite.
-    """
+def read_mesh(
+    path: Path,
+) -> tuple[
+    Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"], Float[np.ndarray, "T 2"] | None, Int[np.ndarray, "F 3"]
+]:
+    """Read the triangles of a mesh file, and its texture coordinates, v down, with their rows for each corner."""
     if not path.is_file():
         raise FileNotFoundError(f"A template needs {path}; there is no such file. Check the path.")
     if path.suffix.lower() not in _MESHES:
@@ -162,49 +154,23 @@ def read_surface(path: Path) -> tuple[Tensor, Tensor, Tensor | None]:
 
     try:
         mesh = trimesh.load_mesh(path, process=False)
-        positions = torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float64).copy())
-        corners = torch.from_numpy(np.asarray(mesh.faces, dtype=np.int64).copy()).reshape(-1, 3)
+        places = np.array(mesh.vertices, dtype=np.float64)
+        corners = np.array(mesh.faces, dtype=np.int64).reshape(-1, 3)
+        bad = places.ndim != 2 or places.shape[1] != 3 or not 0 <= corners.min() <= corners.max() < len(places)
     except Exception as error:  # trimesh's readers raise whatever their parsers do
-        raise ValueError(f"load_template cannot read {path}: {error}. Export the mesh again.") from error
-    if not len(corners):
-        raise ValueError(f"load_template needs a mesh with faces; got none in {path}. Export the surface.")
-    if (
-        positions.ndim != 2
-        or positions.shape[1] != 3
-        or not 0 <= int(corners.min()) <= int(corners.max()) < len(positions)
-    ):
+        raise ValueError(f"A template cannot be read from {path}: {error}. Export the mesh again.") from error
+    if bad or not np.isfinite(places).all():
         raise ValueError(
-            f"load_template needs faces of the file's vertices; {path} has others. Export the mesh again."
+            f"A template needs faces of the file's vertices, all finite; {path} has others. Export the mesh again."
         )
-    if not positions.isfinite().all():
-        raise ValueError(f"load_template needs finite vertices; {path} has others. Export the mesh again.")
-    coordinates = getattr(mesh.visual, "uv", None)
-    if coordinates is None or len(coordinates) != len(positions):
-        return positions, corners, None
+    extent = float(np.ptp(places, axis=0).max())
+    # Files repeat vertices along texture seams, STL at every face.
+    first, merged = trimesh.grouping.unique_rows(places / (1e-6 * extent or 1.0), digits=0, keep_order=True)
+    uv = getattr(mesh.visual, "uv", None)
+    if uv is None or len(uv) != len(places):
+        return places[first], merged.reshape(-1)[corners], None, corners
     # trimesh's v points up.
-    return positions, corners, torch.from_numpy(np.asarray(coordinates)[:, :2] * [1.0, -1.0] + [0.0, 1.0])
-
-
-def merge_vertices(positions: Tensor, length: float) -> tuple[Tensor, Tensor]:
-    """Find vertices at equal places.
-
-    Args:
-        positions: Positions.
-        length: How far apart places are that count as equal.
-
-    Returns:
-        Which vertices to keep, in their order, and for each vertex its place among those.
-    """
-    cells = (positions / (length or 1.0)).round().numpy()
-    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return torch.from_numpy(first[order]), torch.from_numpy(np.argsort(order)[inverse.reshape(-1)])
-
-
-def _symmetrise(vertices: Tensor, mirror: Tensor) -> Tensor:
-    """Average each vertex with its partner; exact, as sums of two numbers do not depend on their order."""
-    sign = vertices.new_tensor([-1.0, 1.0, 1.0])
-    return (vertices + vertices[mirror] * sign) / 2 + 0.0
+    return places[first], merged.reshape(-1)[corners], np.asarray(uv)[:, :2] * [1.0, -1.0] + [0.0, 1.0], corners
 
 
 def _nearest(vertices: Tensor, mirror: Tensor, place: tuple[float, float, float]) -> int:

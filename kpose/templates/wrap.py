@@ -18,9 +18,10 @@ STAGES = 80  # from ellipsoid to solid
 LATER = 8  # at the solid
 FINISH = 30  # after vertices have been taken away
 FINER = 1.2  # times as many faces on the way as in the end
-LARGEST = 20_000  # vertices; more take memory without end
-MOST_VERTICES = 12  # on the way, times as many as in the end
-MOST_OFF = 0.1  # of the surface from the solid, as a share of its longest side
+MAX_VERTICES = 20_000  # vertices; more take memory without end
+MARGIN = 4  # cells of a solid's grid around its shape
+MAX_GROWTH = 12  # on the way, times as many as in the end
+MAX_OFFSET = 0.1  # of the surface from the solid, as a share of its longest side
 _DIGITS = 5  # vertices are rounded, so that they do not depend on the machine's last bits
 
 
@@ -44,7 +45,7 @@ class Solid(NamedTuple):
         return self.low + self.cell * inside.amin(0), self.low + self.cell * inside.amax(0)
 
 
-def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> Template:
+def wrap_solid(solid: Solid, num_vertices: int = 642, size: float = 2.0) -> Template:
     """Wrap a sphere around a solid.
 
     The sphere starts as the ellipsoid in the solid's bounding box and follows the zero set of a distance that goes
@@ -73,34 +74,34 @@ def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> T
         True
     """
     if num_vertices < 50:
-        raise ValueError(f"wrap_solid needs at least 50 vertices; got {num_vertices}. Ask for more.")
-    if num_vertices > LARGEST:
-        raise ValueError(f"wrap_solid needs at most {LARGEST} vertices; got {num_vertices}. Ask for fewer.")
+        raise ValueError(f"A template needs at least 50 vertices; got {num_vertices}. Ask for more.")
+    if num_vertices > MAX_VERTICES:
+        raise ValueError(f"A template takes at most {MAX_VERTICES} vertices; got {num_vertices}. Ask for fewer.")
     if not 0 < size < math.inf:
-        raise ValueError(f"wrap_solid needs a positive size; got {size}. Change it.")
+        raise ValueError(f"A template needs a positive size; got {size}. Change it.")
     if not (solid.distance < 0).any():
-        raise ValueError("wrap_solid needs a solid with an inside; got none. Ask for a finer grid.")
+        raise ValueError("A template needs a solid with an inside; got none. Ask for a finer grid.")
     low, high = solid.box()
     pull = _Pull(solid, (low + high) / 2, ((high - low) / 2).clamp_min(solid.cell))
     surface = geodesic_sphere(math.ceil(math.sqrt((num_vertices - 2) / 10)))
-    surface = surface._replace(vertices=pull.centre + pull.half * surface.vertices)
+    surface = surface._replace(vertices=pull.center + pull.half * surface.vertices)
     faces = FINER * 2 * num_vertices
     for stage in range(STAGES + LATER):
         # Of equilateral faces that cover the surface.
         side = math.sqrt(4 / math.sqrt(3) * _area(surface) / faces)
-        if len(surface.vertices) < MOST_VERTICES * num_vertices:
+        if len(surface.vertices) < MAX_GROWTH * num_vertices:
             surface = split_long_edges(surface, 1.4 * side)
         surface = pull(surface, min(1.0, (stage + 1) / STAGES), rounds=2)
     surface = collapse_short_edges(surface, num_vertices)
     surface = pull(surface, 1.0, rounds=FINISH)
-    centres = surface.vertices[surface.faces].mean(1)
+    centers = surface.vertices[surface.faces].mean(1)
     off = torch.maximum(low - surface.vertices.amin(0), surface.vertices.amax(0) - high).abs().max()
-    off = torch.maximum(off, pull.distance(centres).abs().max())
-    if len(surface.vertices) > 1.1 * num_vertices or off > MOST_OFF * (high - low).max():
+    off = torch.maximum(off, pull.distance(centers).abs().max())
+    if len(surface.vertices) > 1.1 * num_vertices or off > MAX_OFFSET * (high - low).max():
         raise ValueError(
-            f"wrap_solid cannot wrap this solid: {len(surface.vertices)} of {num_vertices} vertices stay up "
-            f"to {float(off / (high - low).max()):.0%} of its size away. Close its handles and hollows, thicken "
-            "its thin parts, or ask for more vertices."
+            f"A template cannot be wrapped around this solid: {len(surface.vertices)} of {num_vertices} vertices "
+            f"stay up to {float(off / (high - low).max()):.0%} of its size away. Close its handles and hollows, "
+            "thicken its thin parts, or ask for more vertices."
         )
     return _template(surface, size)
 
@@ -108,11 +109,11 @@ def wrap_solid(solid: Solid, *, num_vertices: int = 642, size: float = 2.0) -> T
 class _Pull:
     """Pull a surface onto a solid, or onto something between it and the ellipsoid in its bounding box."""
 
-    def __init__(self, solid: Solid, centre: Tensor, half: Tensor) -> None:
+    def __init__(self, solid: Solid, center: Tensor, half: Tensor) -> None:
         slopes = torch.gradient(solid.distance, spacing=solid.cell)
         self.volume = torch.stack((solid.distance, *slopes))[None]
-        self.solid, self.centre, self.half = solid, centre, half
-        self.shape = centre.new_tensor(solid.distance.shape)
+        self.solid, self.center, self.half = solid, center, half
+        self.shape = center.new_tensor(solid.distance.shape)
 
     def __call__(self, surface: SphereMap, share: float, *, rounds: int) -> SphereMap:
         # Each edge of a closed surface is that of two faces, once in each direction.
@@ -145,7 +146,7 @@ class _Pull:
         """Give Newton's step to the zero set, no longer than a tenth of the solid."""
         found = self._read(points)
         value, slope = found[0], found[1:].mT
-        scaled = (points - self.centre) / self.half
+        scaled = (points - self.center) / self.half
         radius = scaled.norm(dim=-1).clamp_min(1e-9)
         value = share * value + (1 - share) * (radius - 1) * self.half.min()
         slope = share * slope + (1 - share) * scaled / self.half / radius[:, None] * self.half.min()
@@ -162,8 +163,8 @@ def _area(surface: SphereMap) -> float:
 def _template(surface: SphereMap, size: float) -> Template:
     vertices = surface.vertices
     low, high = vertices.amin(0), vertices.amax(0)
-    centre = (low + high) / 2 * vertices.new_tensor([0.0, 1.0, 1.0])
-    vertices = (vertices - centre) * (size / (high - low).max())
+    center = (low + high) / 2 * vertices.new_tensor([0.0, 1.0, 1.0])
+    vertices = (vertices - center) * (size / (high - low).max())
     vertices = (vertices * 10**_DIGITS).round().div(10**_DIGITS).float() + 0.0
     faces = surface.faces if volume(vertices, surface.faces) > 0 else surface.faces.flip(-1)
     uv, uv_faces = spherical_uv(surface.sphere, faces)

@@ -3,7 +3,7 @@
 import torch
 import trimesh
 
-from kpose.templates import check_template
+from kpose.templates.check import check_template
 
 
 def check_template_contract(template):

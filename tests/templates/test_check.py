@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from kpose.templates import bird, check_template, template_mesh
+from kpose.templates import bird, template_mesh
+from kpose.templates.check import check_template
 
 
 @pytest.mark.parametrize(
