@@ -16,6 +16,8 @@ from kpose.structures import Mesh, Template
 
 __all__ = ["random_backdrop", "render_birds"]
 
+Picture = Float[Tensor, "3 h w"]
+Plane = Float[Tensor, "h w"]
 _SUPERSAMPLING = 2
 _TONES = (  # greens, browns, skies, water, snow: means of out-of-focus backgrounds
     (0.30, 0.40, 0.18), (0.45, 0.52, 0.25), (0.18, 0.26, 0.12), (0.55, 0.58, 0.38), (0.42, 0.34, 0.24),
@@ -110,9 +112,7 @@ def _develop(images: Float[Tensor, "batch 3 h w"], draws: Draws) -> Float[Tensor
     return (images * exposure + noise).clamp(0, 1)
 
 
-def random_backdrop(
-    size: int, feet: Float[Tensor, "2"], draws: Draws, *, count: int = 24
-) -> Float[Tensor, "3 size size"]:
+def random_backdrop(size: int, feet: Float[Tensor, "2"], draws: Draws, *, count: int = 24) -> Picture:
     """Paint a background of ``size`` pixels with ``count`` leaves where there is foliage, RGB in [0, 1].
 
     A branch, if there is one, passes through ``feet``, in normalized coordinates.
@@ -141,13 +141,7 @@ def _tone(draws: Draws) -> Float[Tensor, "3 1 1"]:
     return ((tone + draws.normal(3, sd=0.04)[0]) * draws.uniform(low=0.75, high=1.15)).clamp(0, 1)[:, None, None]
 
 
-def _foliage(
-    image: Float[Tensor, "3 h w"],
-    x: Float[Tensor, "h w"],
-    y: Float[Tensor, "h w"],
-    count: int,
-    draws: Draws,
-) -> Float[Tensor, "3 h w"]:
+def _foliage(image: Picture, x: Plane, y: Plane, count: int, draws: Draws) -> Picture:
     """Draw soft ellipses: leaves out of focus."""
     place = draws.uniform(count, 2, low=-1.2, high=1.2)[0]
     reach = draws.uniform(count, low=0.05, high=0.32)[0]
@@ -166,13 +160,7 @@ def _foliage(
     return image
 
 
-def _branch(
-    image: Float[Tensor, "3 h w"],
-    x: Float[Tensor, "h w"],
-    y: Float[Tensor, "h w"],
-    feet: Float[Tensor, "2"],
-    draws: Draws,
-) -> Float[Tensor, "3 h w"]:
+def _branch(image: Picture, x: Plane, y: Plane, feet: Float[Tensor, "2"], draws: Draws) -> Picture:
     """Draw a rounded branch with bark through the bird's feet."""
     angle, bend = draws.normal(sd=0.3)[0], draws.normal(sd=0.08)[0]
     width = draws.uniform(low=0.03, high=0.09)[0]

@@ -20,7 +20,7 @@ from kpose.structures import Camera
 
 __all__ = ["convert_cmr", "main"]
 
-SPLITS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test")
 _log = logging.getLogger(__name__)
 
 
@@ -47,35 +47,31 @@ def convert_cmr(cache: Path, root: Path, out: Path | None = None) -> int:
     out = root / "sfm" / "cameras.csv" if out is None else Path(out)
     notes = read_cub(root)
     numbers = dict(zip(notes.files, notes.image_ids, strict=True))
-    found = [split for split in SPLITS if _files(cache, split)[0].exists()]
+    found = [split for split in _SPLITS if _files(cache, split)[0].exists()]
     if not found:
         raise FileNotFoundError(
             f"convert_cmr needs {_files(cache, 'train')[0]}; there is no such file. Give the folder `cub` of CMR's "
             f"cachedir, or compute cameras by `python -m kpose.data.sfm {root}`."
         )
-    ids: list[int] = []
-    splits: list[str] = []
-    rows: list[tuple[float, Any, Any]] = []
-    shape: Any = None
+    rows: list[tuple[int, str, Any]] = []
+    shapes = []
     for split in found:
-        images, cameras, split_shape = _read_split(cache, split)
-        shape = split_shape if shape is None else shape
-        for image, camera in zip(images, cameras, strict=True):
-            if str(image.rel_path) in numbers:
-                ids.append(numbers[str(image.rel_path)])
-                splits.append(split)
-                rows.append((float(camera.scale), camera.trans, camera.rot))
+        images, cameras, shape = _read_split(cache, split)
+        shapes.append(shape)
+        pairs = zip(images, cameras, strict=True)
+        rows += [(numbers[str(i.rel_path)], split, camera) for i, camera in pairs if str(i.rel_path) in numbers]
     if not rows:
         raise ValueError(
             f"convert_cmr needs images of {cache} in {root}; none of them is there. Give another folder."
         )
+    ids, splits, solved = zip(*rows, strict=True)
     camera = Camera(
-        torch.tensor([row[0] for row in rows], dtype=torch.float32),
-        from_cub_pixels(torch.stack([torch.as_tensor(row[1], dtype=torch.float32).reshape(2) for row in rows])),
-        torch.stack([torch.as_tensor(row[2], dtype=torch.float32) for row in rows]),
+        torch.tensor([float(one.scale) for one in solved], dtype=torch.float32),
+        from_cub_pixels(torch.from_numpy(np.stack([one.trans.reshape(2) for one in solved])).float()),
+        torch.from_numpy(np.stack([one.rot for one in solved])).float(),
     )
     write_cameras(out, ids, splits, camera)
-    write_mean_parts(out.with_name("mean_parts.csv"), torch.as_tensor(shape.T.copy(), dtype=torch.float32))
+    write_mean_parts(out.with_name("mean_parts.csv"), torch.from_numpy(shapes[0].T.copy()).float())
     return len(ids)
 
 
@@ -104,11 +100,7 @@ def _read_split(cache: Path, split: str) -> tuple[list[Any], list[Any], Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Convert CMR's annotation files to a cameras file.
-
-    Args:
-        arguments: Command line, ``sys.argv`` when not given.
-    """
+    """Convert CMR's annotation files to a cameras file, as the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m kpose.data.cmr", description="Convert CMR's annotation files to a cameras file."
     )

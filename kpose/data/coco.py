@@ -35,14 +35,7 @@ class CocoObject:
     """Height and width of the image."""
 
     def mask(self) -> Bool[Tensor, "h w"]:
-        """Decode the segmentation.
-
-        Returns:
-            The mask.
-
-        Raises:
-            ValueError: If the segmentation is not in COCO's form.
-        """
+        """Decode the segmentation; see `decode_segmentation`."""
         return decode_segmentation(self.segmentation, self.size)
 
 
@@ -66,20 +59,17 @@ def read_coco(path: Path, category: str | None = None, *, faults: list[str] | No
     if not path.is_file():
         raise FileNotFoundError(f"read_coco needs {path}; there is no such file. Correct the path.")
     try:
-        return _objects(_read_json(path), path, category, faults)
+        content = read_json(path)
+    except ValueError as error:
+        raise ValueError(
+            f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."
+        ) from error
+    try:
+        return _objects(content, path, category, faults)
     except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"read_coco needs images, annotations and categories in COCO's form; got {path} with the fault "
             f"{type(error).__name__} {error}. Export it again."
-        ) from error
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401
-    try:
-        return read_json(path)
-    except ValueError as error:
-        raise ValueError(
-            f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."
         ) from error
 
 
@@ -102,7 +92,7 @@ def _objects(
         counts[note.get("image_id")] = counts.get(note.get("image_id"), 0) + 1
     several = {number for number, count in counts.items() if count > 1}
     found = (_object(note, images, several, path, faults) for note in chosen)
-    return [thing for thing in found if thing is not None]
+    return [one for one in found if one is not None]
 
 
 def _object(
@@ -112,7 +102,7 @@ def _object(
     path: Path,
     faults: list[str] | None,
 ) -> CocoObject | None:
-    """Describe an object; one with a fault is listed and gives None, or raises if there is no list."""
+    """Describe an object; one with a fault is listed and left out (None), or raises if there is no list."""
     try:
         image = images[note["image_id"]]
         stem = Path(_file_name(image)).with_suffix("").as_posix()

@@ -33,7 +33,7 @@ __all__ = [
 
 _DOWNLOAD = "python -m kpose.data.download"
 _CAMERA_COLUMNS = ("image_id", "split", "scale", "tx", "ty", "qw", "qx", "qy", "qz")
-# From CUB's 1-based pixel index to the position of that pixel's centre.
+# From CUB's 1-based pixel index to the position of that pixel's center.
 _OFFSET = -0.5
 
 
@@ -165,15 +165,13 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
     return camera, ["" if row is nothing else row["split"] or "" for row in rows]
 
 
-def write_cameras(
-    path: Path, image_ids: Sequence[int], splits: Sequence[str], camera: Camera, *, digits: int = 6
-) -> None:
+def write_cameras(path: Path, image_ids: Sequence[int], splits: Sequence[str], camera: Camera) -> None:
     """Write a cameras file, the inverse of `read_cameras`; images whose camera is not finite are left out."""
     values = torch.cat(
         (camera.scale[:, None], camera.translation - _OFFSET, matrix_to_quaternion(camera.rotation)), 1
     ).tolist()
     rows = [
-        [number, split, *(f"{value:.{digits}f}" for value in row)]
+        [number, split, *(f"{value:.6f}" for value in row)]
         for number, split, row in zip(image_ids, splits, values, strict=True)
         if all(map(math.isfinite, row))
     ]

@@ -1,6 +1,6 @@
 """Downloader of CUB-200-2011: photos, annotations and segmentations from the archive of Caltech.
 
-Run by hand, it resumes where it was stopped::
+It resumes where it was stopped::
 
     python -m kpose.data.download FOLDER
 """
@@ -16,7 +16,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from kpose.messages import one_line
 
@@ -88,13 +88,7 @@ def download_cub(folder: Path, archives: Sequence[Archive] = CUB_ARCHIVES, *, ke
 def download_archive(archive: Archive, folder: Path, *, timeout: float = 30.0) -> Path:
     """Download a file, from where an earlier attempt stopped, and check it.
 
-    Args:
-        archive: What to download.
-        folder: Where to put it; while it is incomplete its name ends in ``.part``.
-        timeout: Seconds without an answer after which to give up.
-
-    Returns:
-        Path of the file.
+    While it is incomplete its name ends in ``.part``; ``timeout`` is in seconds without an answer.
 
     Raises:
         ConnectionError: If the server cannot be reached or ends the transfer; a later call resumes.
@@ -115,11 +109,6 @@ def download_archive(archive: Archive, folder: Path, *, timeout: float = 30.0) -
 def extract_archive(path: Path, folder: Path, *, creates: str) -> None:
     """Extract a tar archive; its main folder appears only once it is complete.
 
-    Args:
-        path: The archive.
-        folder: Where to put its content.
-        creates: The archive's main folder.
-
     Raises:
         ValueError: If the archive is damaged, does not hold that folder, or would write outside ``folder``.
     """
@@ -131,9 +120,8 @@ def extract_archive(path: Path, folder: Path, *, creates: str) -> None:
                 archive.extract(member, work, filter="data")
         (work / creates).replace(folder / creates)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
-        reason = next(
-            iter(str(error).splitlines()), type(error).__name__
-        )  # tarfile lists every format that it has tried
+        # tarfile lists every format that it has tried, a line each.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"extract_archive needs a tar archive with the folder {creates!r}; got {path} ({reason}). "
             "Remove the file and download it again."
@@ -168,8 +156,7 @@ def _fetch(archive: Archive, part: Path, timeout: float) -> None:
 
 def _receive(response: HTTPResponse, part: Path, have: int, name: str) -> None:
     resumed = response.status == 206
-    if not resumed:
-        have = 0
+    have = have if resumed else 0
     left = response.headers.get("Content-Length")
     total = have + int(left) if left else None
     bar = tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True)
@@ -183,7 +170,7 @@ def _receive(response: HTTPResponse, part: Path, have: int, name: str) -> None:
 
 def _check(archive: Archive, path: Path) -> None:
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
+    with path.open("rb") as file:  # hashlib.file_digest comes with Python 3.11
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     if digest.hexdigest() != archive.md5:
@@ -195,11 +182,7 @@ def _check(archive: Archive, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Download CUB-200-2011.
-
-    Args:
-        arguments: Command line, ``sys.argv`` when not given.
-    """
+    """Download CUB-200-2011, as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m kpose.data.download", description="Download CUB-200-2011.")
     parser.add_argument("folder", type=Path, help="where CUB_200_2011/ is made (2.5 GB while extracting)")
     parser.add_argument("--keep", action="store_true", help="keep the archives")

@@ -17,28 +17,19 @@ from kpose.data.coco import CocoObject, read_coco
 from kpose.files import read_json, write_text
 from kpose.messages import one_line
 
-__all__ = [
-    "SPLITS",
-    "SUFFIXES",
-    "FolderEntry",
-    "check_entries",
-    "list_coco",
-    "list_masked",
-    "one_line",
-    "read_mask",
-]
+__all__ = ["SPLITS", "SUFFIXES", "FolderEntry", "check_entries", "list_coco", "list_masked", "read_mask"]
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-EXIF_ORIENTATION = 0x0112
-THREADS = 8
-FORMAT = 2  # raised when a check finds more: results that are kept are then not those of today
+_EXIF_ORIENTATION = 0x0112
+_MAX_THREADS = 8
+_FORMAT = 2  # raised when a check finds more: results that were kept are then not found
 
 Box = tuple[int, int, int, int]
 
 
 def read_mask(path: Path) -> Image.Image:
-    """Read a mask of any usual kind: black and white, 0 and 1, 0 and 255, coloured, or an alpha channel.
+    """Read a mask of any usual kind: black and white, 0 and 1, 0 and 255, colored, or an alpha channel.
 
     Args:
         path: File.
@@ -79,40 +70,27 @@ class FolderEntry:
     """Split that the COCO file stands for."""
 
     def stamp(self) -> tuple[str | int, ...]:
-        """Say what would have changed if the image or its mask had: names, times and sizes of the files."""
+        """Return what would have changed if the image or its mask had: names, times and sizes of the files."""
         if isinstance(self.mask, CocoObject):
             drawn = hashlib.sha256(json.dumps([self.mask.segmentation, self.mask.size]).encode()).hexdigest()[:16]
             return (*_file_stamp(self.file), drawn)
-        return (*_file_stamp(self.file), *(() if self.mask is None else _file_stamp(self.mask)))
+        return (*_file_stamp(self.file), *(_file_stamp(self.mask) if self.mask else ()))
 
     def open(self) -> tuple[Image.Image, Image.Image]:
-        """Read the photo and its mask.
+        """Read the photo and its mask, 0 or 255; whatever Pillow's readers raise passes through.
 
-        Returns:
-            The photo, turned upright as its EXIF orientation says if the mask is a file (COCO's refer to the
-            stored pixels), and the mask, 0 or 255.
-
-        Raises:
-            Exception: Whatever Pillow's readers raise.
-            ValueError: If they do not fit each other.
+        The photo is turned upright as its EXIF orientation says if the mask is a file: COCO's annotations refer to
+        the stored pixels.
         """
         with Image.open(self.file) as picture:
             picture.load()
             photo = ImageOps.exif_transpose(picture) if isinstance(self.mask, Path) else picture.copy()
-        mask = self.open_mask()
+        mask = self._open_mask()
         if photo.size != mask.size:
             raise ValueError(f"its mask is {_by(mask.size)}, the image {_by(photo.size)} pixels")
         return photo, mask
 
-    def open_mask(self) -> Image.Image:
-        """Read the mask.
-
-        Returns:
-            The mask, 0 or 255.
-
-        Raises:
-            ValueError: If there is none.
-        """
+    def _open_mask(self) -> Image.Image:
         if self.mask is None:
             raise ValueError("it has no mask")
         if isinstance(self.mask, CocoObject):
@@ -120,15 +98,11 @@ class FolderEntry:
         return read_mask(self.mask)
 
     def check(self) -> tuple[Box | None, str]:
-        """Check the photo and its mask.
-
-        Returns:
-            Box of the mask and an empty text, or ``None`` and what is wrong.
-        """
+        """Check the photo and its mask; return the mask's box and an empty text, or ``None`` and what is wrong."""
         try:
             with Image.open(self.file) as picture:
                 size = picture.size
-                if isinstance(self.mask, Path) and picture.getexif().get(EXIF_ORIENTATION, 1) > 4:
+                if isinstance(self.mask, Path) and picture.getexif().get(_EXIF_ORIENTATION, 1) > 4:
                     size = size[::-1]
                 picture.draft(picture.mode, (1, 1))  # the whole file is read, and few pixels are made of it
                 picture.load()
@@ -137,7 +111,7 @@ class FolderEntry:
         if self.mask is None:
             return None, "it has no mask"
         try:
-            mask = self.open_mask()
+            mask = self._open_mask()
         except Exception as error:
             return None, f"its mask cannot be read ({one_line(error)})"
         if mask.size != size:
@@ -147,17 +121,7 @@ class FolderEntry:
 
 
 def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
-    """List the images of a folder with masks of the same name.
-
-    Args:
-        root: Folder with ``images`` and ``masks``.
-
-    Returns:
-        Images, and a line for each that is left out.
-
-    Raises:
-        FileNotFoundError: If one of the folders is missing.
-    """
+    """List the images of a folder with masks of the same name, and a line for each that is left out."""
     for name in ("images", "masks"):
         if not (root / name).is_dir():
             raise FileNotFoundError(
@@ -181,19 +145,7 @@ def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
 def list_coco(
     root: Path, annotations: Path | Mapping[str, Path], category: str | None
 ) -> tuple[list[FolderEntry], list[str]]:
-    """List the objects of COCO files.
-
-    Args:
-        root: Folder of the images, or of ``images``.
-        annotations: COCO file, or one for each split.
-        category: Category of the objects.
-
-    Returns:
-        Objects, and a line for each that is left out.
-
-    Raises:
-        ValueError: If a split is unknown.
-    """
+    """List the objects of a COCO file, or of one for each split, and a line for each that is left out."""
     files = annotations if isinstance(annotations, Mapping) else {"": annotations}
     if unknown := sorted(files.keys() - {*SPLITS, ""}):
         raise ValueError(f"read_folder needs COCO files for {SPLITS}; got {unknown}. Rename the splits.")
@@ -201,11 +153,11 @@ def list_coco(
     entries: dict[str, FolderEntry] = {}
     faults: list[str] = []
     for split, path in files.items():
-        for thing in read_coco(Path(path), category, faults=faults):
-            if thing.name in entries:
-                faults.append(f"{folder / thing.file_name}: a second object has the name {thing.name}")
+        for found in read_coco(Path(path), category, faults=faults):
+            if found.name in entries:
+                faults.append(f"{folder / found.file_name}: a second object has the name {found.name}")
                 continue
-            entries[thing.name] = FolderEntry(thing.name, folder / thing.file_name, thing, split)
+            entries[found.name] = FolderEntry(found.name, folder / found.file_name, found, split)
     return list(entries.values()), faults
 
 
@@ -219,30 +171,25 @@ def _stem(path: Path, folder: Path) -> str:
 
 
 def check_entries(entries: Sequence[FolderEntry], store: Path | None = None) -> list[tuple[Box | None, str]]:
-    """Check images and masks, several at a time; those that this process has checked are not read again.
+    """Check images and masks as `FolderEntry.check` does, several at a time.
 
-    Args:
-        entries: Images with their masks.
-        store: Folder where the results are kept, for later calls with the same files.
-
-    Returns:
-        For each, the box of its mask and an empty text, or ``None`` and what is wrong.
+    Those that this process has checked are not read again, nor, with a folder ``store``, those of earlier ones.
     """
     stamps = [json.dumps(entry.stamp()) for entry in entries]
     path = None
     here = str(Path.cwd())  # paths may be relative
     known = {stamp: _checked[here, stamp] for stamp in stamps if (here, stamp) in _checked}
     if store is not None:
-        place = json.dumps([FORMAT, *sorted(str(entry.file.resolve()) for entry in entries)])
+        place = json.dumps([_FORMAT, *sorted(str(entry.file.resolve()) for entry in entries)])
         path = Path(store) / f"checks-{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
         known |= _read_checks(path)
     fresh = [(stamp, entry) for stamp, entry in zip(stamps, entries, strict=True) if stamp not in known]
     if fresh:
-        with ThreadPool(min(THREADS, len(fresh))) as pool:
+        with ThreadPool(min(_MAX_THREADS, len(fresh))) as pool:
             results = pool.map(lambda pair: pair[1].check(), fresh)
         known |= {stamp: result for (stamp, _), result in zip(fresh, results, strict=True)}
     if path is not None and (fresh or not path.exists()):
-        _write_checks(path, {stamp: known[stamp] for stamp in stamps})
+        write_text(path, json.dumps({stamp: known[stamp] for stamp in stamps}))
     _checked.update({(here, stamp): known[stamp] for stamp in stamps})
     return [known[stamp] for stamp in stamps]
 
@@ -256,10 +203,6 @@ def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:
         return {stamp: (None if box is None else (*box,), fault) for stamp, (box, fault) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # nothing there, or damaged: all is checked again
-
-
-def _write_checks(path: Path, checks: Mapping[str, tuple[Box | None, str]]) -> None:
-    write_text(path, json.dumps(checks))
 
 
 def _file_stamp(path: Path) -> tuple[str, int, int]:

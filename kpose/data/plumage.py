@@ -12,6 +12,10 @@ from kpose.structures import Template
 
 __all__ = ["random_plumage"]
 
+Points = Float[Tensor, "N 3"]
+Color = Float[Tensor, "3"]
+Shares = Float[Tensor, "N R"]
+Anchors = dict[str, Float[Tensor, "3"]]
 _DARK = ((0.10, 0.09, 0.09), (0.20, 0.15, 0.11), (0.30, 0.21, 0.14), (0.22, 0.23, 0.25), (0.12, 0.16, 0.26))
 _MIDDLE = ((0.42, 0.32, 0.22), (0.52, 0.42, 0.30), (0.45, 0.46, 0.47), (0.40, 0.42, 0.26), (0.58, 0.38, 0.20))
 _PALE = ((0.92, 0.91, 0.88), (0.85, 0.80, 0.68), (0.72, 0.71, 0.69), (0.90, 0.84, 0.55), (0.80, 0.66, 0.48))
@@ -44,9 +48,7 @@ _SHARED_HORN = (0.88, 0.62, 0.16)
 _NOISE_CELLS = 16
 
 
-def random_plumage(
-    points: Float[Tensor, "N 3"], template: Template, draws: Draws, *, variety: float = 1.0
-) -> Float[Tensor, "N 3"]:
+def random_plumage(points: Points, template: Template, draws: Draws, *, variety: float = 1.0) -> Points:
     """Paint points of the undeformed template: plumage by region, streaks, wing bars, beak and eyes.
 
     Args:
@@ -63,7 +65,7 @@ def random_plumage(
     length = template.vertices[:, 1].max() - template.vertices[:, 1].min()
     fold = points.new_tensor([1.0, 0.0, 0.0])
 
-    def chart(positions: Float[Tensor, "M 3"]) -> Float[Tensor, "M 3"]:
+    def chart(positions: Points) -> Points:
         # In body lengths from the middle, the right side folded onto the left.
         local = (positions - middle) / length
         return torch.where(fold.bool(), local.abs(), local)
@@ -80,9 +82,7 @@ def random_plumage(
     return colors.clamp(0, 1)
 
 
-def _region_shares(
-    place: Float[Tensor, "N 3"], anchors: dict[str, Float[Tensor, "3"]], draws: Draws
-) -> Float[Tensor, "N R"]:
+def _region_shares(place: Points, anchors: Anchors, draws: Draws) -> Shares:
     """Compute every point's share in the regions: nearest anchor, with borders of random softness."""
     # Left and right parts coincide in the folded chart, and the forehead goes with the crown.
     centers = torch.stack([torch.stack([anchors[part] for part in parts]).mean(0) for parts in _REGIONS.values()])
@@ -120,14 +120,14 @@ def _palette(draws: Draws) -> Float[Tensor, "R 3"]:
     return torch.stack(list(coat.values()))
 
 
-def _tint(families: Sequence[Sequence[tuple[float, float, float]]], draws: Draws) -> Float[Tensor, "3"]:
+def _tint(families: Sequence[Sequence[tuple[float, float, float]]], draws: Draws) -> Color:
     """Draw a color near one of a random family's."""
     family = torch.tensor(families[int(draws.integers(len(families)))])
     tint: Tensor = family[draws.integers(len(family))[0]] * draws.uniform(low=0.75, high=1.2)
     return (tint + draws.normal(3, sd=0.03)[0]).clamp(0.03, 0.97)
 
 
-def _pattern(place: Float[Tensor, "N 3"], share: Float[Tensor, "N R"], draws: Draws) -> Float[Tensor, "N 1"]:
+def _pattern(place: Points, share: Shares, draws: Draws) -> Float[Tensor, "N 1"]:
     """Compute the shades of the feathers: mottling everywhere, streaks or bars on some regions."""
     mottle = 0.10 * _noise(place, (45, 22, 45), draws)
     amount = draws.uniform(len(_REGIONS), low=-0.7, high=0.6)[0].clamp(min=0)  # about half the regions are plain
@@ -137,13 +137,7 @@ def _pattern(place: Float[Tensor, "N 3"], share: Float[Tensor, "N R"], draws: Dr
     return (1 + mottle) * (1 - streaks * (share @ amount)[:, None])
 
 
-def _wing_feathers(
-    colors: Float[Tensor, "N 3"],
-    place: Float[Tensor, "N 3"],
-    share: Float[Tensor, "N R"],
-    anchors: dict[str, Float[Tensor, "3"]],
-    draws: Draws,
-) -> Float[Tensor, "N 3"]:
+def _wing_feathers(colors: Points, place: Points, share: Shares, anchors: Anchors, draws: Draws) -> Points:
     """Draw the edges of flight feathers on wings and tail, and pale wing bars on some birds."""
     names = list(_REGIONS)
     wing, tail = share[:, names.index("wing"), None], share[:, names.index("tail"), None]
@@ -159,13 +153,7 @@ def _wing_feathers(
     return colors
 
 
-def _bare_parts(
-    colors: Float[Tensor, "N 3"],
-    place: Float[Tensor, "N 3"],
-    anchors: dict[str, Float[Tensor, "3"]],
-    draws: Draws,
-    variety: float,
-) -> Float[Tensor, "N 3"]:
+def _bare_parts(colors: Points, place: Points, anchors: Anchors, draws: Draws, variety: float) -> Points:
     """Paint beak, eyes and sometimes a ring round the eyes."""
     horn, ring = _tint((_HORN,), draws), _tint((_PALE, _VIVID), draws)
     horn = torch.lerp(torch.tensor(_SHARED_HORN), horn, variety)
@@ -179,7 +167,7 @@ def _bare_parts(
 
 
 def _noise(
-    place: Float[Tensor, "N 3"], cells: tuple[int, int, int], draws: Draws, channels: int = 1
+    place: Points, cells: tuple[int, int, int], draws: Draws, channels: int = 1
 ) -> Float[Tensor, "N channels"]:
     """Sample smooth noise with that many cells a body length along each axis (about -1 to 1)."""
     volume = draws.normal(channels, _NOISE_CELLS, _NOISE_CELLS, _NOISE_CELLS)

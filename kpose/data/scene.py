@@ -16,6 +16,9 @@ from kpose.structures import Camera, Template
 
 __all__ = ["Draws", "random_cameras", "random_shapes"]
 
+Shapes = Float[Tensor, "batch V 3"]
+Point = Float[Tensor, "3"]
+Parts = dict[str, Point]
 _PITCH_DEG = (40.0, 14.0)  # mean and spread of the body's head-up tilt
 _ELEVATION_SD_DEG = 15.0
 _ROLL_SD_DEG = 15.0
@@ -66,7 +69,7 @@ class Draws:
         return rows
 
 
-def random_cameras(vertices: Float[Tensor, "batch V 3"], draws: Draws) -> Camera:
+def random_cameras(vertices: Shapes, draws: Draws) -> Camera:
     """Draw cameras like those of CUB's photographs that keep the whole shape in the picture.
 
     Azimuth: 45 % uniform, else normal about ±80° (spread 35°). The body is pitched head-up by 40° ± 14°; the
@@ -90,7 +93,7 @@ def random_cameras(vertices: Float[Tensor, "batch V 3"], draws: Draws) -> Camera
     return Camera(scale, place - scale[:, None] * (low + high) / 2, rotation)
 
 
-def random_shapes(template: Template, draws: Draws) -> Float[Tensor, "batch V 3"]:
+def random_shapes(template: Template, draws: Draws) -> Shapes:
     """Deform the template smoothly: proportions, a turned head, a bent tail and gentle bumps.
 
     The deformation holds no shift and no rotation of the whole bird (least squares over the vertices), so that a
@@ -112,7 +115,7 @@ def random_shapes(template: Template, draws: Draws) -> Float[Tensor, "batch V 3"
     return aligned
 
 
-def _bumps(template: Template, draws: Draws, size: float) -> Float[Tensor, "batch V 3"]:
+def _bumps(template: Template, draws: Draws, size: float) -> Shapes:
     """Return a smooth random field of displacements whose left-right difference is a quarter of its size."""
     rest = template.vertices
     centers = rest[template.part_vertices]
@@ -123,13 +126,7 @@ def _bumps(template: Template, draws: Draws, size: float) -> Float[Tensor, "batc
     return 0.625 * field + 0.375 * mirrored
 
 
-def _turn_head(
-    shape: Float[Tensor, "batch V 3"],
-    rest: Float[Tensor, "V 3"],
-    parts: dict[str, Float[Tensor, "3"]],
-    length: float,
-    draws: Draws,
-) -> Float[Tensor, "batch V 3"]:
+def _turn_head(shape: Shapes, rest: Float[Tensor, "V 3"], parts: Parts, length: float, draws: Draws) -> Shapes:
     """Turn and nod the head about the neck, and scale it a little; the neck bends smoothly."""
     head = torch.stack([parts[name] for name in ("crown", "forehead", "left eye", "right eye", "throat")]).mean(0)
     neck = (parts["nape"] + parts["breast"]) / 2
@@ -140,13 +137,7 @@ def _turn_head(
     return _turn(shape, neck, weight * angles[:, None], growth)
 
 
-def _bend_tail(
-    shape: Float[Tensor, "batch V 3"],
-    rest: Float[Tensor, "V 3"],
-    parts: dict[str, Float[Tensor, "3"]],
-    length: float,
-    draws: Draws,
-) -> Float[Tensor, "batch V 3"]:
+def _bend_tail(shape: Shapes, rest: Float[Tensor, "V 3"], parts: Parts, length: float, draws: Draws) -> Shapes:
     """Raise or lower the tail and make it longer or shorter."""
     root = parts["tail"] + 0.3 * (parts["back"] + parts["belly"] - 2 * parts["tail"]) / 2
     weight = torch.sigmoid(((rest - root)[:, 1] / length - 0.02) / 0.04)[:, None]
@@ -154,12 +145,7 @@ def _bend_tail(
     return _turn(shape, root, weight * angles[:, None], 1 + weight * draws.normal(1, 1, sd=0.12))
 
 
-def _turn(
-    shape: Float[Tensor, "batch V 3"],
-    about: Float[Tensor, "3"],
-    axis_angle: Float[Tensor, "batch V 3"],
-    growth: Float[Tensor, "batch V 1"],
-) -> Float[Tensor, "batch V 3"]:
+def _turn(shape: Shapes, about: Point, axis_angle: Shapes, growth: Float[Tensor, "batch V 1"]) -> Shapes:
     """Turn every vertex by its own rotation about a point and scale its distance from there."""
     turned = axis_angle_to_matrix(axis_angle) @ (shape - about)[..., None]
     return turned[..., 0] * growth + about

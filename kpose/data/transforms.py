@@ -1,8 +1,8 @@
 """Random changes of whole batches that keep image, mask, parts, camera and crop consistent.
 
 Positions are resampled with ``affine_grid`` and ``grid_sample`` of torch, ``align_corners=False``: kornia's warps
-build their matrices on the grid whose corner pixels' centres are ±1, half a pixel from the convention here.
-Colours are kornia's.
+build their matrices on the grid whose corner pixels' centers are ±1, half a pixel from the convention here.
+Changes of color are kornia's.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from kornia.augmentation import ColorJiggle
 from torch import Tensor, nn
 
 from kpose.geometry import apply_crop, crop_camera, flip_camera
-from kpose.structures import Batch, Camera, Crop
+from kpose.structures import Batch, Crop
 
 __all__ = ["RandomColor", "RandomCropJitter", "RandomFlip", "flip_batch", "mirror_names", "recrop_batch"]
 
@@ -46,7 +46,7 @@ def recrop_batch(batch: Batch, crop: Crop, size: int, *, fill: float = 1.0) -> B
 
     Args:
         batch: Batch; entries other than image, mask, parts, camera and crop are kept as they are.
-        crop: For each image, the map from its present normalised coordinates to the new ones.
+        crop: For each image, the map from its present normalized coordinates to the new ones.
         size: Side of the new images, in pixels.
         fill: Value of image pixels outside the present crop; masks are false there.
 
@@ -122,12 +122,7 @@ def flip_batch(
         mirrored = batch["vertices"][:, order] * batch["vertices"].new_tensor([-1.0, 1.0, 1.0])
         result["vertices"] = torch.where(where[:, None, None], mirrored, batch["vertices"])
     if "camera" in batch:
-        camera, mirror = batch["camera"], flip_camera(batch["camera"])
-        result["camera"] = Camera(
-            camera.scale,
-            torch.where(where[:, None], mirror.translation, camera.translation),
-            torch.where(where[:, None, None], mirror.rotation, camera.rotation),
-        )
+        result["camera"] = flip_camera(batch["camera"]).where(where, batch["camera"])
     result["flipped"] = where ^ batch["flipped"] if "flipped" in batch else where
     return result
 
@@ -136,7 +131,7 @@ class RandomCropJitter(nn.Module):
     """Crop a batch of generous crops down to the working size, with a random shift and size.
 
     The edges of the box are moved as U-CMR does: each independently and uniformly by up to ``jitter`` of the box;
-    the result is a square, so the longer side's two edges give its size and centre and the other two its centre on
+    the result is a square, so the longer side's two edges give its size and center and the other two its center on
     the other axis. Here all are measured by the longer side.
 
     Args:
@@ -168,22 +163,15 @@ class RandomCropJitter(nn.Module):
         self.fill = fill
 
     def forward(self, batch: Batch) -> Batch:
-        """Crop each image of a batch by its own random box.
-
-        Args:
-            batch: Batch with ``image``.
-
-        Returns:
-            A new batch.
-        """
+        """Crop each image of a batch by its own random box."""
         image = batch["image"]
         # Drawn on the CPU, so that every device gives the same crops.
         left, right, top, bottom = (torch.rand(4, len(image)) * 2 - 1).to(image) * self.jitter
         whole = 1 + 2 * self.margin
         side = (1 + 2 * self.padding + left + right) / whole
         # The other axis has its own two draws, of which only the shift remains in a square.
-        centre = torch.stack((right - left, bottom - top), -1) / whole
-        return recrop_batch(batch, Crop(1 / side, -centre / side[:, None]), self.size, fill=self.fill)
+        center = torch.stack((right - left, bottom - top), -1) / whole
+        return recrop_batch(batch, Crop(1 / side, -center / side[:, None]), self.size, fill=self.fill)
 
 
 class RandomFlip(nn.Module):
@@ -212,14 +200,7 @@ class RandomFlip(nn.Module):
         self.vertex_mirror = vertex_mirror
 
     def forward(self, batch: Batch) -> Batch:
-        """Mirror each image of a batch or not.
-
-        Args:
-            batch: Batch with ``image``.
-
-        Returns:
-            A new batch.
-        """
+        """Mirror each image of a batch or not."""
         image = batch["image"]
         where = (torch.rand(len(image)) < self.probability).to(image.device)
         return flip_batch(batch, where, part_mirror=self.part_mirror, vertex_mirror=self.vertex_mirror)
@@ -242,17 +223,8 @@ class RandomColor(nn.Module):
         self.jiggle = ColorJiggle(strength, strength, strength, strength / 10, p=1.0)
 
     def forward(self, batch: Batch) -> Batch:
-        """Change the colours of a batch.
-
-        Args:
-            batch: Batch with ``image``.
-
-        Returns:
-            A new batch.
-        """
-        result = batch.copy()
-        result["image"] = self.jiggle(batch["image"])
-        return result
+        """Change the colors of a batch."""
+        return {**batch, "image": self.jiggle(batch["image"])}
 
 
 def _sample(image: Tensor, grid: Tensor) -> Tensor:
@@ -261,15 +233,13 @@ def _sample(image: Tensor, grid: Tensor) -> Tensor:
 
 def _compose(batch: Batch, crop: Crop) -> Crop:
     """Append a crop to those of a batch; for mirrored images its mirror image comes before the flip."""
-    first = batch["crop"]
-    shift = crop.translation
+    first, shift = batch["crop"], crop.translation
     if "flipped" in batch:
-        mirror = torch.stack((1 - 2 * batch["flipped"].to(shift), torch.ones_like(shift[:, 0])), -1)
-        shift = shift * mirror
+        shift = shift * torch.stack((1 - 2 * batch["flipped"].to(shift), torch.ones_like(shift[:, 0])), -1)
     return Crop(first.scale * crop.scale, first.translation * crop.scale[:, None] + shift)
 
 
 def _needed(mirror: Sequence[int] | Tensor | None, name: str, entry: str) -> list[int] | Tensor:
     if mirror is None:
-        raise ValueError(f"flip_batch needs {name} for a batch with {entry}; got None. Give the mirror partners.")
+        raise ValueError(f"flip_batch needs {name} for a batch with {entry}; got None. Pass the mirror partners.")
     return mirror if isinstance(mirror, Tensor) else list(mirror)
