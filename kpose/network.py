@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.reconstruction import MeshReconstructor
-from kpose.structures import Features, FeatureSpec, PosePrediction, ShapePrediction, Template
+from kpose.structures import Features, FeatureSpec, PosePrediction, Shape, Template
 from kpose.templates import bird, load_template
 
 __all__ = ["PoseNetwork"]
@@ -125,7 +125,7 @@ class PoseNetwork(nn.Module):
         return self.reconstructor.vertices(features)
 
     @torch.no_grad()
-    def reconstruct(self, features: Features) -> ShapePrediction:
+    def reconstruct(self, features: Features) -> Shape:
         """Predict shapes and textures.
 
         Args:
@@ -139,8 +139,8 @@ class PoseNetwork(nn.Module):
         """
         if self.reconstructor is None:
             raise ValueError("PoseNetwork needs a reconstructor to predict shapes; it has none. Train stage 2.")
-        reconstruction: ShapePrediction = self.reconstructor(features)
-        return reconstruction
+        shape: Shape = self.reconstructor(features)
+        return shape
 
 
 def _check_template(head: PoseHead, template: Template) -> None:

@@ -24,7 +24,7 @@ __all__ = [
     "PerspectiveCamera",
     "PosePrediction",
     "Rendering",
-    "ShapePrediction",
+    "Shape",
     "Template",
 ]
 
@@ -163,7 +163,7 @@ class Template(NamedTuple):
     """For each part, the vertex that stands for it."""
 
 
-class ShapePrediction(NamedTuple):
+class Shape(NamedTuple):
     """Shape and appearance predicted for a batch of images, in the vertex order of the template."""
 
     vertices: Float[Tensor, "batch V 3"]

@@ -3,15 +3,15 @@
 from kpose.callbacks.cost import MeasureTraining, PeakMemory
 from kpose.callbacks.overlays import LogOverlays, picture_prediction
 from kpose.callbacks.pruning import PruneCameras
-from kpose.callbacks.reconstructions import LogReconstructions, picture_azimuths, picture_reconstruction
+from kpose.callbacks.shapes import LogShapes, picture_azimuths, picture_shape
 
 __all__ = [
     "LogOverlays",
-    "LogReconstructions",
+    "LogShapes",
     "MeasureTraining",
     "PeakMemory",
     "PruneCameras",
     "picture_azimuths",
     "picture_prediction",
-    "picture_reconstruction",
+    "picture_shape",
 ]

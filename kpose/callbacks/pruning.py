@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from kpose.geometry import geodesic_distance
 from kpose.reconstruction import CameraTable
-from kpose.tasks import Reconstructor
+from kpose.tasks import ShapeTraining
 
 __all__ = ["PruneCameras"]
 
@@ -45,7 +45,7 @@ class PruneCameras(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prune when it is time."""
-        if not isinstance(pl_module, Reconstructor) or trainer.current_epoch < self.epoch:
+        if not isinstance(pl_module, ShapeTraining) or trainer.current_epoch < self.epoch:
             return
         table, optimizer = pl_module.table, pl_module.camera_optimizer
         assert optimizer is not None

@@ -22,7 +22,7 @@ from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, ma
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
 from kpose.network import PoseNetwork
-from kpose.structures import Crop, Mesh, PosePrediction, ShapePrediction
+from kpose.structures import Crop, Mesh, PosePrediction, Shape
 
 __all__ = ["Predictor"]
 
@@ -265,7 +265,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         meshes = self._meshes(vertices, shapes)
         return [_photo(prediction, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
 
-    def _meshes(self, vertices: Tensor, shapes: ShapePrediction | None) -> list[Mesh]:
+    def _meshes(self, vertices: Tensor, shapes: Shape | None) -> list[Mesh]:
         """Give the mesh of every crop, with its texture where one is predicted."""
         vertices, faces = vertices.float().cpu(), self.network.faces.cpu()
         uv, uv_faces = self.network.template.uv.cpu(), self.network.template.uv_faces.cpu()

@@ -211,7 +211,7 @@ class PipelineParts:
             "rescore": self.choice is None and self.rerank is None,
             **self.reconstruction.model,
         }
-        return {"class_path": "kpose.tasks.Reconstructor", "init_args": model}
+        return {"class_path": "kpose.tasks.ShapeTraining", "init_args": model}
 
     def _reconstruction_callbacks(self, folder: Path) -> list[dict[str, Any]]:
         """Give the configurations of what goes along with stage 2."""
@@ -221,7 +221,7 @@ class PipelineParts:
         draw = {"every_n_epochs": max(1, settings.epochs // SHEETS), "folder": str(folder)}
         return [
             {"class_path": "kpose.callbacks.PruneCameras", "init_args": prune},
-            {"class_path": "kpose.callbacks.LogReconstructions", "init_args": draw},
+            {"class_path": "kpose.callbacks.LogShapes", "init_args": draw},
         ]
 
     def _pose_task(self, head: dict[str, Any], cameras: TrainingCameras) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class PipelineParts:
         if cameras.reconstruction is not None:
             assert self.reconstruction is not None
             model["reconstructor"] = self.reconstruction.model.get("reconstructor", RECONSTRUCTOR)
-            model["reconstruction"] = str(cameras.reconstruction)
+            model["shape_checkpoint"] = str(cameras.reconstruction)
         return {"class_path": "kpose.tasks.PoseEstimator", "init_args": model}
 
     def _adaptation_task(self, head: dict[str, Any], cameras: TrainingCameras, start: Path) -> dict[str, Any]:

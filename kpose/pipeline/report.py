@@ -15,7 +15,7 @@ from kpose.files import write_text
 from kpose.pipeline.fitting import trained_network
 from kpose.reconstruction import CameraTable
 from kpose.structures import Batch, Camera, Mesh, Template
-from kpose.tasks import Reconstructor
+from kpose.tasks import ShapeTraining
 from kpose.visualization import image_grid, overlay_mesh, to_pillow
 
 __all__ = ["write_report"]
@@ -23,7 +23,7 @@ __all__ = ["write_report"]
 PICTURES = 8
 MOST_PROBLEMS = 100
 SHEETS = {
-    "reconstructions.png": "Stage 2: photo, mask, rendering under the best camera, and the shape from three sides",
+    "shapes.png": "Stage 2: photo, mask, rendering under the best camera, and the shape from three sides",
     "azimuths.png": "Stage 2: azimuths of the best cameras",
 }
 STYLE = (
@@ -66,7 +66,7 @@ def write_report(
     parts = [f"<h1>kpose pipeline</h1>{_tables(metrics)}"]
     task = None
     if reconstruction is not None:
-        task = Reconstructor.load_from_checkpoint(reconstruction, map_location="cpu", weights_only=True).eval()
+        task = ShapeTraining.load_from_checkpoint(reconstruction, map_location="cpu", weights_only=True).eval()
         parts.append(_stage_2(reconstruction.parent))
     parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh, task))
     held_out = data.dataset(data.test_split)

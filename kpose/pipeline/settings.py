@@ -75,7 +75,7 @@ class ChoiceSettings:
 
 @dataclass(frozen=True)
 class ReconstructionSettings:
-    """Stage 2: shape and texture, while cameras are refined (see `kpose.tasks.Reconstructor`)."""
+    """Stage 2: shape and texture, while cameras are refined (see `kpose.tasks.ShapeTraining`)."""
 
     epochs: int = 20
     """Passes over the training images."""

@@ -16,7 +16,7 @@ from kpose.losses import (
 )
 from kpose.reconstruction.camera_weights import camera_weights, rescale
 from kpose.rendering import Renderer, fast_renderer
-from kpose.structures import Camera, Mesh, ShapePrediction, Template
+from kpose.structures import Camera, Mesh, Shape, Template
 
 __all__ = ["Comparison", "MultiplexObjective"]
 
@@ -24,7 +24,7 @@ __all__ = ["Comparison", "MultiplexObjective"]
 class Comparison(NamedTuple):
     """Images of a batch beside what is rendered with every camera of theirs."""
 
-    reconstruction: ShapePrediction
+    shape: Shape
     """Shapes and textures."""
     cameras: Camera
     """Cameras of the batch's crops, ``(batch, P)``."""
@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
     def detach(self) -> "Comparison":
         """Give the same without gradients."""
         return Comparison(
-            ShapePrediction(*(part.detach() for part in self.reconstruction)),
+            Shape(*(part.detach() for part in self.shape)),
             self.cameras.detach(),
             *(part.detach() for part in self[2:]),
         )
@@ -114,7 +114,7 @@ class MultiplexObjective(nn.Module):
 
     def forward(
         self,
-        reconstruction: ShapePrediction,
+        shape: Shape,
         mesh: Mesh,
         cameras: Camera,
         image: Float[Tensor, "batch 3 h w"],
@@ -123,7 +123,7 @@ class MultiplexObjective(nn.Module):
         """Render every object with all its cameras, and compare.
 
         Args:
-            reconstruction: Shapes and textures.
+            shape: Shapes and textures.
             mesh: The same as textured meshes.
             cameras: Cameras of the crops, ``(batch, P)``.
             image: Crops, RGB in [0, 1].
@@ -144,7 +144,7 @@ class MultiplexObjective(nn.Module):
         appearance_loss = self.distance(pictures, image, inside).float()
         score = (rescale(mask_loss.detach()) + rescale(appearance_loss.detach())) / 2
         return Comparison(
-            reconstruction=reconstruction,
+            shape=shape,
             cameras=cameras,
             image=image,
             mask=mask,
@@ -181,7 +181,7 @@ class MultiplexObjective(nn.Module):
         shares = {
             name: (comparison.weights * loss).sum(-1).mean() for name, loss in self._explained(comparison).items()
         }
-        return {**shares, **self._regularizers(comparison.reconstruction)}
+        return {**shares, **self._regularizers(comparison.shape)}
 
     def _explained(self, comparison: Comparison) -> dict[str, Float[Tensor, "batch P"]]:
         """Weigh what each camera leaves unexplained."""
@@ -191,9 +191,9 @@ class MultiplexObjective(nn.Module):
         }
         return losses | ({"overlap": self.overlap_weight * comparison.overlap_loss} if self.overlap_weight else {})
 
-    def _regularizers(self, reconstruction: ShapePrediction) -> dict[str, Tensor]:
-        deformation = deformation_loss(reconstruction.deformation, squared=self.paper_terms).mean()
-        roughness = self.laplacian(reconstruction.vertices).mean()
+    def _regularizers(self, shape: Shape) -> dict[str, Tensor]:
+        deformation = deformation_loss(shape.deformation, squared=self.paper_terms).mean()
+        roughness = self.laplacian(shape.vertices).mean()
         return {
             "deformation": self.deformation_weight * deformation,
             "laplacian": self.laplacian_weight * roughness,
@@ -221,5 +221,5 @@ class MultiplexObjective(nn.Module):
         weights = comparison.weights / len(comparison.weights)
         weighted = [torch.einsum("np,np...->np...", weights, part) for part in by_image]
         through = [(image * part).sum() for image, part in zip(images, weighted, strict=True)]
-        regularizers = self._regularizers(comparison.reconstruction)
+        regularizers = self._regularizers(comparison.shape)
         return torch.stack([*through, *regularizers.values()]).sum(), gradient

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kpose.reconstruction.shape import MeanShape, ShapeHead
 from kpose.reconstruction.texture import TextureHead
-from kpose.structures import Features, FeatureSpec, Mesh, ShapePrediction, Template
+from kpose.structures import Features, FeatureSpec, Mesh, Shape, Template
 from kpose.templates import bird
 
 __all__ = ["MeshReconstructor"]
@@ -32,8 +32,8 @@ class MeshReconstructor(nn.Module):
     Example:
         >>> import torch
         >>> reconstructor = MeshReconstructor(FeatureSpec((8,), (32,)))
-        >>> reconstruction = reconstructor(Features((torch.zeros(2, 8, 2, 2),)))
-        >>> reconstructor.mesh(reconstruction).texture.shape
+        >>> shape = reconstructor(Features((torch.zeros(2, 8, 2, 2),)))
+        >>> reconstructor.mesh(shape).texture.shape
         torch.Size([2, 3, 128, 256])
     """
 
@@ -57,7 +57,7 @@ class MeshReconstructor(nn.Module):
         for name in ("faces", "uv", "uv_faces"):
             self.register_buffer(name, getattr(self.template, name), persistent=False)
 
-    def forward(self, features: Features) -> ShapePrediction:
+    def forward(self, features: Features) -> Shape:
         """Reconstruct the object of every image.
 
         Args:
@@ -67,7 +67,7 @@ class MeshReconstructor(nn.Module):
             Shapes and textures.
         """
         deformation = self.shape(features)
-        return ShapePrediction(self.mean_shape() + deformation, deformation, self.texture(features))
+        return Shape(self.mean_shape() + deformation, deformation, self.texture(features))
 
     def vertices(self, features: Features) -> Float[Tensor, "batch V 3"]:
         """Reconstruct shapes only, which saves most of the time.
@@ -81,13 +81,13 @@ class MeshReconstructor(nn.Module):
         vertices: Tensor = self.mean_shape() + self.shape(features)
         return vertices
 
-    def mesh(self, reconstruction: ShapePrediction) -> Mesh:
+    def mesh(self, shape: Shape) -> Mesh:
         """Make textured meshes.
 
         Args:
-            reconstruction: What `forward` gave.
+            shape: What `forward` gave.
 
         Returns:
             Meshes with the batch as leading dimension.
         """
-        return Mesh(reconstruction.vertices, self.faces, self.uv, self.uv_faces, reconstruction.texture)
+        return Mesh(shape.vertices, self.faces, self.uv, self.uv_faces, shape.texture)

@@ -51,8 +51,8 @@ class PoseEstimator(Task):
             built-in bird.
         reconstructor: Builds the network that predicts shapes (see `PoseNetwork`), frozen here: the head learns
             poses of the shapes that it predicts. None takes the template for the shape.
-        reconstruction: Checkpoint of a `Reconstructor` whose weights ``reconstructor`` and ``backbone`` take before
-            training.
+        shape_checkpoint: Checkpoint of a `ShapeTraining` whose weights ``reconstructor`` and ``backbone`` take
+            before training.
         cameras: File of cameras (see `CameraTable.save`): the best one of each training image is its label, in
             place of the batch's ``camera``, which then is only compared with. None takes the batch's.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps a
@@ -64,7 +64,7 @@ class PoseEstimator(Task):
         network: What predicts: backbone, head and reconstructor.
 
     Raises:
-        ValueError: If ``reconstruction`` is given without ``reconstructor``, or ``backbone_lr`` for a frozen
+        ValueError: If ``shape_checkpoint`` is given without ``reconstructor``, or ``backbone_lr`` for a frozen
             backbone.
 
     Example:
@@ -84,7 +84,7 @@ class PoseEstimator(Task):
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
         template: Path | None = None,
         reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] | None = None,
-        reconstruction: Path | None = None,
+        shape_checkpoint: Path | None = None,
         cameras: Path | None = None,
         feature_dropout: float = 0.0,
         backbone_lr: float | None = None,
@@ -96,13 +96,13 @@ class PoseEstimator(Task):
                 f"PoseEstimator needs a backbone that is trained for backbone_lr={backbone_lr}; got a frozen one. "
                 "Leave backbone_lr out, or build the backbone with frozen=False."
             )
-        if reconstruction is not None and reconstructor is None:
+        if shape_checkpoint is not None and reconstructor is None:
             raise ValueError(
-                f"PoseEstimator needs a reconstructor for the weights of {reconstruction}; got none. Give the one "
-                "that they were trained with."
+                f"PoseEstimator needs a reconstructor for the weights of {shape_checkpoint}; got none. Give the "
+                "one that they were trained with."
             )
         self.network = PoseNetwork(backbone, head, template=template, reconstructor=reconstructor)
-        self.reconstruction_file = reconstruction
+        self.shape_checkpoint = shape_checkpoint
         self.feature_dropout = nn.Dropout2d(feature_dropout)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -144,9 +144,9 @@ class PoseEstimator(Task):
         Args:
             stage: Lightning's stage.
         """
-        if self.reconstruction_file is not None and stage == "fit":
+        if self.shape_checkpoint is not None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
-            _load_reconstruction(self.network, self.reconstruction_file)
+            _load_shapes(self.network, self.shape_checkpoint)
         if self.camera_file is not None and stage == "fit":
             images = training_images("PoseEstimator", getattr(self.trainer, "datamodule", None))
             table = CameraTable.for_images(images, file=self.camera_file)
@@ -263,19 +263,19 @@ class PoseEstimator(Task):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _load_reconstruction(network: PoseNetwork, path: Path) -> None:
+def _load_shapes(network: PoseNetwork, path: Path) -> None:
     """Give a network the weights of reconstructor and backbone that stage 2 has left.
 
     Args:
         network: Network with a reconstructor.
-        path: Checkpoint of a `Reconstructor`.
+        path: Checkpoint of a `ShapeTraining`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds no reconstructor, or one of another shape.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}. Train stage 2 with kpose.tasks.Reconstructor.")
+        raise FileNotFoundError(f"There is no checkpoint {path}. Train stage 2 with kpose.tasks.ShapeTraining.")
     weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     for name in ("reconstructor", "backbone"):
         part: nn.Module = getattr(network, name)

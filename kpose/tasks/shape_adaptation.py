@@ -18,7 +18,7 @@ from kpose.reconstruction import MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
 from kpose.structures import Batch, Camera, Features, FeatureSpec, Template
 from kpose.tasks.pose import STEP_OUTPUT, PoseEstimator
-from kpose.tasks.reconstruction import compared_pictures
+from kpose.tasks.shape_training import compared_pictures
 
 __all__ = ["ShapeAdaptation"]
 

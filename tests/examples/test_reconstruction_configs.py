@@ -10,7 +10,7 @@ from kpose.cli import main
 from kpose.data import SyntheticBirdsDataset
 from kpose.geometry import box_to_crop
 from kpose.reconstruction import CameraTable, ViewpointGrid
-from kpose.tasks import Reconstructor
+from kpose.tasks import ShapeTraining
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
 COUNT, SIZE = 8, 32
@@ -69,7 +69,7 @@ def test_a_run_leaves_a_checkpoint_that_rebuilds_itself(paper, arguments, tmp_pa
     prune = ["--trainer.callbacks+=PruneCameras", "--trainer.callbacks.epoch=1", "--trainer.callbacks.keep=2"]
     main(["fit", *files, *arguments, *prune])
     (checkpoint,) = tmp_path.rglob("last.ckpt")
-    task = Reconstructor.load_from_checkpoint(checkpoint, weights_only=True)
+    task = ShapeTraining.load_from_checkpoint(checkpoint, weights_only=True)
     assert task.table.num_cameras == 2
     assert task.table.num_images == COUNT
     assert task.objective.paper_terms == paper

@@ -72,9 +72,9 @@ def test_other_stages_and_older_versions_are_named(checkpoints: dict[str, Path],
     torch.save({**contents, "hyper_parameters": {}}, path)
     assert "was trained from Python" in refusal(path)
     old = {name.removeprefix("network."): value for name, value in contents["state_dict"].items()}
-    stage = {"_class_path": "kpose.tasks.Reconstructor"}
+    stage = {"_class_path": "kpose.tasks.ShapeTraining"}
     torch.save({**contents, "state_dict": old, "hyper_parameters": stage}, path)
-    assert "is one of Reconstructor, or of an older kpose" in refusal(path)
+    assert "is one of ShapeTraining, or of an older kpose" in refusal(path)
     torch.save({**contents, "blueprint": {**blueprint, "format": 99, "version": "9.0"}}, path)
     assert "written by kpose 9.0, which is newer than this one" in refusal(path)
     torch.save({**contents, "blueprint": {**blueprint, "templates": {}}}, path)

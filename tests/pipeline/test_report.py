@@ -68,9 +68,9 @@ def test_the_page_needs_no_true_cameras(data, cameras, network, tmp_path):
 def test_training_images_show_the_shapes_of_stage_2(data, cameras, network, tmp_path, monkeypatch):
     shape = torch.nn.Module()
     shape.forward = lambda image: SimpleNamespace(vertices=0.5 * bird().vertices[None])
-    monkeypatch.setattr("kpose.pipeline.report.Reconstructor.load_from_checkpoint", lambda *args, **settings: shape)
+    monkeypatch.setattr("kpose.pipeline.report.ShapeTraining.load_from_checkpoint", lambda *args, **settings: shape)
     metrics, pages = {"cameras": None, "heads": {}}, []
-    (tmp_path / "reconstructions.png").write_bytes(b"sheet")
+    (tmp_path / "shapes.png").write_bytes(b"sheet")
     for checkpoint in (None, tmp_path / "last.ckpt"):
         write_report(tmp_path, metrics, data, cameras, bird(), {}, checkpoint)
         pages.append(re.findall(r"base64,([^\"]+)", (tmp_path / "report.html").read_text()))

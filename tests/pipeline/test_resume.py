@@ -11,7 +11,7 @@ from transformers import ResNetBackbone, ResNetConfig
 
 from kpose.callbacks import MeasureTraining
 from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
-from kpose.tasks import PoseEstimator, Reconstructor, ShapeAdaptation, Task
+from kpose.tasks import PoseEstimator, ShapeAdaptation, ShapeTraining, Task
 
 pytestmark = QUIET
 
@@ -46,7 +46,7 @@ def stages(resnet):
 # Training steps before the kill, and the epoch that the next run goes on with. A fold has one batch an epoch.
 MOMENTS = [
     (PoseEstimator, 2, 1),
-    (Reconstructor, 2 * BATCHES + 2, 2),  # after the cameras were pruned
+    (ShapeTraining, 2 * BATCHES + 2, 2),  # after the cameras were pruned
     (PoseEstimator, BATCHES + 2, 1),
     (ShapeAdaptation, BATCHES + 2, 1),
 ]

@@ -25,7 +25,7 @@ from kpose.callbacks import MeasureTraining
 from kpose.inference import Predictor
 from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraTable
-from kpose.tasks import CameraSearch, PoseEstimator, Reconstructor, ShapeAdaptation
+from kpose.tasks import CameraSearch, PoseEstimator, ShapeAdaptation, ShapeTraining
 
 pytestmark = QUIET
 
@@ -113,7 +113,7 @@ MOMENTS = {
     "stage 1, a batch later": (CameraSearch, "training_step", 2),
     "after stage 1": (stages, "choose_cameras", 1),
     "within the choice": (choice, "pose_posterior", 1),
-    "stage 2, second epoch": (Reconstructor, "training_step", BATCHES + 2),
+    "stage 2, second epoch": (ShapeTraining, "training_step", BATCHES + 2),
     "before the cameras of stage 2 are written": (CameraTable, "save", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
     "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),

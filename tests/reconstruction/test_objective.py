@@ -35,10 +35,10 @@ class Scene:
         batch = self.batch if images is None else pick(self.batch, images)
         rows = self.table.rows(batch["index"])
         residuals = self.table.residuals(rows)
-        reconstruction = self.network(self.backbone(batch["image"]))
+        shape = self.network(self.backbone(batch["image"]))
         cameras = self.table.in_crop(self.table.cameras(rows, residuals), rows, batch["crop"], batch["flipped"])
-        mesh = self.network.mesh(reconstruction)
-        return residuals, self.objective(reconstruction, mesh, cameras, batch["image"], batch["mask"])
+        mesh = self.network.mesh(shape)
+        return residuals, self.objective(shape, mesh, cameras, batch["image"], batch["mask"])
 
 
 def pick(batch, images):
@@ -63,9 +63,9 @@ def total_of(scene, comparison):
             both = 10 * comparison.mask_loss[image, camera] + comparison.appearance_loss[image, camera]
             both = both + scene.objective.overlap_weight * missed_overlap(comparison, image, camera)
             total = total + comparison.weights[image, camera].item() * both / n
-    deformation = comparison.reconstruction.deformation
+    deformation = comparison.shape.deformation
     total = total + deformation.norm(dim=-1).mean()
-    vertices = comparison.reconstruction.vertices
+    vertices = comparison.shape.vertices
     dense = torch.zeros(642, 642)
     for a, b, c in bird().faces.tolist():
         for i, j in ((a, b), (b, c), (c, a)):
@@ -146,11 +146,11 @@ def test_the_right_camera_scores_best():
     v = torch.linspace(0, 1, 16)[:, None].expand(16, 32)  # v runs from front to rear
     texture = torch.stack((0.5 + 0 * v, v, 0.5 + 0 * v)).expand(4, 3, 16, 32)
     _, comparison = scene.compare()
-    reconstruction = comparison.reconstruction._replace(
+    shape = comparison.shape._replace(
         vertices=template.vertices.expand(4, 642, 3), texture=texture
     )
-    mesh = scene.network.mesh(reconstruction)
-    found = scene.objective(reconstruction, mesh, turned, batch["image"], batch["mask"])
+    mesh = scene.network.mesh(shape)
+    found = scene.objective(shape, mesh, turned, batch["image"], batch["mask"])
     assert (found.score.argmin(-1) == 0).all()
     assert found.covered[:, 0].float().mean() == pytest.approx(batch["mask"].float().mean().item(), abs=0.01)
 
@@ -159,7 +159,7 @@ def test_paper_terms_are_other_terms():
     released, paper = Scene(), Scene(paper_terms=True)
     first, second = (s.objective.terms(s.compare()[1]) for s in (released, paper))
     assert torch.equal(first["mask"], second["mask"])
-    vertices = paper.compare()[1].reconstruction.vertices[0].tolist()
+    vertices = paper.compare()[1].shape.vertices[0].tolist()
     around = [set() for _ in vertices]
     for face in bird().faces.tolist():
         for vertex in face:

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
 from kpose.losses import PixelDistance
-from kpose.tasks import Reconstructor
+from kpose.tasks import ShapeTraining
 
 QUIET = [
     pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
@@ -50,7 +50,7 @@ def task(seed=0, own_cameras=True, **settings):
     settings = {"distance": PixelDistance(), "reconstructor": small_reconstructor, **settings}
     if own_cameras:
         settings["cameras"] = camera_table(birds())
-    return Reconstructor(TinyBackbone(width=8), **settings)
+    return ShapeTraining(TinyBackbone(width=8), **settings)
 
 
 def trainer(folder, **settings):

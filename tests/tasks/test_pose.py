@@ -13,7 +13,7 @@ from kpose.geometry import box_to_crop, flip_camera, project, undo_crop
 from kpose.heads import KeypointHead, QuaternionHead
 from kpose.reconstruction import CameraTable, MeshReconstructor, TextureHead
 from kpose.structures import Camera, Features, Mesh, PosePrediction
-from kpose.tasks import PoseEstimator, Reconstructor
+from kpose.tasks import PoseEstimator, ShapeTraining
 from kpose.testing import example_batch
 
 small_keypoint_head = partial(KeypointHead, num_keypoints=12, width=8)
@@ -208,9 +208,9 @@ def thin_reconstructor(spec, template):
     return MeshReconstructor(spec, template, texture=partial(TextureHead, height=16, width=4))
 
 
-def reconstruction_file(folder, backbone):
+def shape_file(folder, backbone):
     """Write what stage 2 leaves, with a mean shape that is half as large as the template."""
-    trained = Reconstructor(backbone, reconstructor=thin_reconstructor, cameras=CameraTable(torch.arange(4)))
+    trained = ShapeTraining(backbone, reconstructor=thin_reconstructor, cameras=CameraTable(torch.arange(4)))
     with torch.no_grad():
         trained.reconstructor.mean_shape.free *= 0.5
     torch.save({"state_dict": trained.state_dict()}, folder / "reconstruction.ckpt")
@@ -220,8 +220,8 @@ def reconstruction_file(folder, backbone):
 @pytest.mark.parametrize("head", [QuaternionHead, small_keypoint_head])
 def test_poses_are_learned_of_the_shapes_that_stage_2_predicts(head, tmp_path):
     torch.manual_seed(1)
-    path = reconstruction_file(tmp_path, TinyBackbone(width=8))
-    model = task(head, reconstructor=thin_reconstructor, reconstruction=path)
+    path = shape_file(tmp_path, TinyBackbone(width=8))
+    model = task(head, reconstructor=thin_reconstructor, shape_checkpoint=path)
     run = trainer(tmp_path)
     run.fit(model, loader(), loader(2))
     expected = torch.load(path, weights_only=True)["state_dict"]
@@ -242,8 +242,8 @@ def test_poses_are_learned_of_the_shapes_that_stage_2_predicts(head, tmp_path):
 
 def test_silhouettes_are_those_of_the_predicted_shape(tmp_path):
     batch = example_batch(2)
-    path = reconstruction_file(tmp_path, TinyBackbone(width=8))
-    model = task(reconstructor=thin_reconstructor, reconstruction=path)
+    path = shape_file(tmp_path, TinyBackbone(width=8))
+    model = task(reconstructor=thin_reconstructor, shape_checkpoint=path)
     trainer(tmp_path).fit(model, loader(2), loader(2))
     half = Mesh(model.network.vertices / 2, model.network.faces)
     batch["mask"] = model.renderer.silhouette(half, batch["camera"], (64, 64)) > 0.5
@@ -254,9 +254,9 @@ def test_silhouettes_are_those_of_the_predicted_shape(tmp_path):
 
 
 def test_a_reconstruction_has_to_fit(tmp_path):
-    path = reconstruction_file(tmp_path, TinyBackbone(width=8))
+    path = shape_file(tmp_path, TinyBackbone(width=8))
     with pytest.raises(ValueError, match="needs a reconstructor for the weights of"):
-        task(reconstruction=path)
+        task(shape_checkpoint=path)
     for settings, error, message in (
         ({"reconstruction": tmp_path / "no.ckpt"}, FileNotFoundError, "There is no checkpoint"),
         ({"reconstructor": MeshReconstructor, "reconstruction": path}, ValueError, "Configure both stages alike"),

@@ -7,7 +7,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from reconstruction.scenes import SIZE, birds
 from reconstruction.training import QUIET, Data, task, trainer
 
-from kpose.callbacks import LogReconstructions, picture_azimuths, picture_reconstruction
+from kpose.callbacks import LogShapes, picture_azimuths, picture_shape
 from kpose.geometry import viewpoint_to_matrix
 
 pytestmark = QUIET
@@ -16,7 +16,7 @@ pytestmark = QUIET
 def test_a_row_shows_photo_mask_rendering_and_three_views():
     model, batch = task(), birds()
     comparison = model.compare(batch, model.table.rows(batch["index"])).detach()
-    picture = picture_reconstruction(comparison, model.reconstructor.faces, 1)
+    picture = picture_shape(comparison, model.reconstructor.faces, 1)
     assert picture.shape == (3, SIZE, 6 * SIZE)
     assert torch.equal(picture[..., :SIZE], batch["image"][1])
     assert torch.equal(picture[0, :, SIZE : 2 * SIZE], batch["mask"][1].float())
@@ -46,22 +46,22 @@ def test_tensorboard_gets_two_sheets(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logger = TensorBoardLogger(tmp_path, name="", version="run")
-    callback = LogReconstructions(num_images=2, every_n_epochs=3)
+    callback = LogShapes(num_images=2, every_n_epochs=3)
     trainer(tmp_path, max_epochs=3, logger=logger, callbacks=[callback]).fit(task(), Data())
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0}).Reload()
-    assert sorted(events.Tags()["images"]) == ["train/azimuths", "train/reconstructions"]
-    assert len(events.Images("train/reconstructions")) == 2  # of the first epoch and of the last
+    assert sorted(events.Tags()["images"]) == ["train/azimuths", "train/shapes"]
+    assert len(events.Images("train/shapes")) == 2  # of the first epoch and of the last
 
 
 def test_other_loggers_are_passed_over(tmp_path):
-    trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[LogReconstructions()]).fit(task(), Data())
+    trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[LogShapes()]).fit(task(), Data())
     assert not list(tmp_path.rglob("*.png"))
 
 
 def test_the_latest_sheets_are_kept_and_nothing_is_drawn_by_chance(tmp_path):
     for folder in (None, tmp_path / "sheets"):
         torch.manual_seed(5)
-        drawn = LogReconstructions(num_images=2, every_n_epochs=9, folder=folder)
+        drawn = LogShapes(num_images=2, every_n_epochs=9, folder=folder)
         trainer(tmp_path, max_epochs=2, callbacks=[drawn]).fit(task(), Data(shuffle=True))
         after = torch.rand(2)
         expected = after if folder is None else expected
@@ -70,6 +70,6 @@ def test_the_latest_sheets_are_kept_and_nothing_is_drawn_by_chance(tmp_path):
     for path in (tmp_path / "sheets").iterdir():
         with Image.open(path) as picture:
             sheets[path.name] = picture.size
-    assert sheets.keys() == {"reconstructions.png", "azimuths.png"}
+    assert sheets.keys() == {"shapes.png", "azimuths.png"}
     assert sheets["azimuths.png"] == (360, 160)
-    assert sheets["reconstructions.png"][0] >= 6 * SIZE
+    assert sheets["shapes.png"][0] >= 6 * SIZE

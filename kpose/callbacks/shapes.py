@@ -16,26 +16,26 @@ from kpose.files import write_file
 from kpose.geometry import matrix_to_viewpoint
 from kpose.reconstruction import Comparison
 from kpose.structures import Batch, Mesh
-from kpose.tasks import Reconstructor
+from kpose.tasks import ShapeTraining
 from kpose.visualization import from_pillow, image_grid, mesh_views, to_pillow
 
-__all__ = ["LogReconstructions", "picture_azimuths", "picture_reconstruction"]
+__all__ = ["LogShapes", "picture_azimuths", "picture_shape"]
 
 GREY = 0.85
 BAR = (235, 125, 40)
 
 
-class LogReconstructions(Callback):
+class LogShapes(Callback):
     """Log the first training images with their masks, best renderings and shapes, and the cameras' azimuths.
 
-    Two sheets go to every logger that takes pictures: ``train/reconstructions``, one row an image (photo,
+    Two sheets go to every logger that takes pictures: ``train/shapes``, one row an image (photo,
     mask, rendering with the best camera, the shape from the side, the front and above), and ``train/azimuths``, a
     histogram of the best cameras of all images whose cameras are known. Nothing is drawn from random generators.
 
     Args:
         num_images: How many images are drawn, at most those of the first batch.
         every_n_epochs: How many epochs lie between two sheets; the last epoch always has some.
-        folder: Where the latest sheets are also kept, as ``reconstructions.png`` and ``azimuths.png``.
+        folder: Where the latest sheets are also kept, as ``shapes.png`` and ``azimuths.png``.
     """
 
     def __init__(self, num_images: int = 4, every_n_epochs: int = 1, folder: Path | None = None) -> None:
@@ -54,7 +54,7 @@ class LogReconstructions(Callback):
         """Draw and log the first batch."""
         epoch = trainer.current_epoch
         due = batch_idx == 0 and (epoch % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs)
-        if not due or not isinstance(pl_module, Reconstructor):
+        if not due or not isinstance(pl_module, ShapeTraining):
             return
         loggers = picture_loggers(trainer)
         folder = self.folder if trainer.is_global_zero else None
@@ -63,8 +63,8 @@ class LogReconstructions(Callback):
         comparison: Comparison = outputs["comparison"]
         faces = pl_module.reconstructor.faces
         count = min(self.num_images, len(comparison.image))
-        rows = [picture_reconstruction(comparison, faces, row) for row in range(count)]
-        sheets = {"train/reconstructions": image_grid(rows, columns=1)}
+        rows = [picture_shape(comparison, faces, row) for row in range(count)]
+        sheets = {"train/shapes": image_grid(rows, columns=1)}
         table = pl_module.table
         if bool(table.scored.any()):
             rotation = table.best().rotation[table.scored]
@@ -79,11 +79,11 @@ class LogReconstructions(Callback):
 
 
 @torch.no_grad()
-def picture_reconstruction(comparison: Comparison, faces: Tensor, row: int) -> Float[Tensor, "3 H _"]:
+def picture_shape(comparison: Comparison, faces: Tensor, row: int) -> Float[Tensor, "3 H _"]:
     """Draw one image of a batch: photo, mask, rendering with the best camera, the shape from three sides.
 
     Args:
-        comparison: What `Reconstructor.compare` gave for a batch.
+        comparison: What `ShapeTraining.compare` gave for a batch.
         faces: Faces of the meshes.
         row: Which of the batch's images this is.
 
@@ -95,7 +95,7 @@ def picture_reconstruction(comparison: Comparison, faces: Tensor, row: int) -> F
     # The blur of the outline is left out: where it is outside, colours are black.
     color = comparison.pictures[row, best] / comparison.silhouettes[row, best].clamp_min(0.5)
     rendering = torch.where(comparison.covered[row, best], color.clamp(0, 1), GREY)
-    views = mesh_views(Mesh(comparison.reconstruction.vertices[row], faces), image.shape[-2])
+    views = mesh_views(Mesh(comparison.shape.vertices[row], faces), image.shape[-2])
     mask = comparison.mask[row].to(image).expand(3, -1, -1)
     return torch.cat((image, mask, rendering.to(image), views.to(image)), -1)
 

@@ -17,12 +17,12 @@ from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import mask_iou, multiplex_error
 from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
-from kpose.structures import Batch, FeatureSpec, ShapePrediction, Template
+from kpose.structures import Batch, FeatureSpec, Shape, Template
 from kpose.tasks.base import Task
 from kpose.tasks.training_cameras import training_images
 from kpose.templates import bird, load_template
 
-__all__ = ["Reconstructor", "compared_pictures"]
+__all__ = ["ShapeTraining", "compared_pictures"]
 
 NEEDED = ("crop", "image", "index", "mask")
 
@@ -51,7 +51,7 @@ def adam(parameters: Iterable[Any]) -> Adam:
     return Adam(parameters, lr=1e-4)
 
 
-class Reconstructor(Task):
+class ShapeTraining(Task):
     """Train shape, texture and mean shape on images and masks, seen by several cameras an image.
 
     Each step renders the predicted mesh once with all cameras of the batch's images. The network's loss weighs the
@@ -103,7 +103,7 @@ class Reconstructor(Task):
 
     Example:
         >>> from kpose.backbones import TinyBackbone
-        >>> task = Reconstructor(TinyBackbone(width=8), cameras=CameraTable(torch.arange(4)))
+        >>> task = ShapeTraining(TinyBackbone(width=8), cameras=CameraTable(torch.arange(4)))
         >>> task(torch.zeros(2, 3, 64, 64)).vertices.shape
         torch.Size([2, 642, 3])
     """
@@ -139,11 +139,11 @@ class Reconstructor(Task):
         self.record_hyperparameters()
         self.automatic_optimization = False
         if accumulate < 1:
-            raise ValueError(f"Reconstructor needs accumulate from 1; got {accumulate}. Raise it.")
+            raise ValueError(f"ShapeTraining needs accumulate from 1; got {accumulate}. Raise it.")
         if render_size is not None and render_size < 1:
-            raise ValueError(f"Reconstructor needs a positive render_size; got {render_size}. Raise it.")
+            raise ValueError(f"ShapeTraining needs a positive render_size; got {render_size}. Raise it.")
         if train_backbone and backbone.frozen:
-            raise ValueError("Reconstructor needs a backbone that is not frozen to train it; got a frozen one.")
+            raise ValueError("ShapeTraining needs a backbone that is not frozen to train it; got a frozen one.")
         self.backbone = backbone if train_backbone else backbone.freeze()
         shape = bird() if template is None else load_template(template)
         self.reconstructor = reconstructor(backbone.spec, shape)
@@ -184,7 +184,7 @@ class Reconstructor(Task):
 
     def _cameras(self) -> CameraOptimizer:
         if self.camera_optimizer is None:
-            raise RuntimeError("Reconstructor needs cameras; got none. Give a table, or fit with a data module.")
+            raise RuntimeError("ShapeTraining needs cameras; got none. Give a table, or fit with a data module.")
         return self.camera_optimizer
 
     def setup(self, stage: str) -> None:
@@ -195,7 +195,7 @@ class Reconstructor(Task):
         """
         if self.camera_optimizer is None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
-            images = training_images("Reconstructor", getattr(self.trainer, "datamodule", None))
+            images = training_images("ShapeTraining", getattr(self.trainer, "datamodule", None))
             self._optimize(CameraTable.for_images(images, file=self.camera_file))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -208,7 +208,7 @@ class Reconstructor(Task):
     def _optimize(self, table: CameraTable) -> None:
         self.camera_optimizer = CameraOptimizer(table, lr=self.camera_lr, gain=self.camera_gain)
 
-    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> ShapePrediction:
+    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> Shape:
         """Reconstruct the object of every image.
 
         Args:
@@ -219,7 +219,7 @@ class Reconstructor(Task):
         """
         return self._reconstruct(Batch(image=image))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> ShapePrediction:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Shape:
         """Reconstruct only."""
         return self._reconstruct(batch)
 
@@ -236,12 +236,12 @@ class Reconstructor(Task):
         Returns:
             The comparison, differentiable in network and residuals.
         """
-        reconstruction = self._reconstruct(batch)
+        shape = self._reconstruct(batch)
         cameras = self._cameras().cameras(rows, residuals)
         cameras = self.table.in_crop(cameras, rows, batch["crop"], batch.get("flipped"))
-        mesh = self.reconstructor.mesh(reconstruction)
+        mesh = self.reconstructor.mesh(shape)
         pictures = compared_pictures(batch, self.render_size)
-        comparison: Comparison = self.objective(reconstruction, mesh, cameras, *pictures)
+        comparison: Comparison = self.objective(shape, mesh, cameras, *pictures)
         return comparison
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class Reconstructor(Task):
         missing = [name for name in NEEDED if name not in batch]
         if missing:
             raise KeyError(
-                f"Reconstructor needs batch entries {list(NEEDED)}; this batch has {sorted(batch)}. Take a data "
+                f"ShapeTraining needs batch entries {list(NEEDED)}; this batch has {sorted(batch)}. Take a data "
                 f"module that gives {missing}."
             )
         optimizer, table = self._cameras(), self.table
@@ -296,11 +296,11 @@ class Reconstructor(Task):
         self.log("train/loss", torch.stack(list(terms.values())).sum(), batch_size=count, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in values.items()}, batch_size=count)
 
-    def _reconstruct(self, batch: Batch) -> ShapePrediction:
+    def _reconstruct(self, batch: Batch) -> Shape:
         features = self.backbone.features_of(batch)
         thinned = features.map(self.feature_dropout)
-        reconstruction: ShapePrediction = self.reconstructor(thinned)
-        return reconstruction
+        shape: Shape = self.reconstructor(thinned)
+        return shape
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Build the optimizer over everything of the network that is trained, and its schedule."""

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from kpose.backbones import TinyBackbone
 from kpose.data import flip_batch
 from kpose.losses import PixelDistance
-from kpose.tasks import Reconstructor
+from kpose.tasks import ShapeTraining
 from kpose.templates import bird
 
 pytestmark = QUIET
@@ -60,7 +60,7 @@ def test_the_backbone_is_frozen_unless_asked(tmp_path):
     for name, value in model.named_parameters():
         assert torch.equal(value, before[name]) == name.startswith("objective."), name
     with pytest.raises(ValueError, match="needs a backbone that is not frozen to train it"):
-        Reconstructor(TinyBackbone(width=8).freeze(), train_backbone=True)
+        ShapeTraining(TinyBackbone(width=8).freeze(), train_backbone=True)
 
 
 def test_rows_outside_of_the_batch_do_not_move(tmp_path):
@@ -144,7 +144,7 @@ def test_checkpoint_holds_plain_values_and_brings_the_cameras(tmp_path):
     model.camera_optimizer.prune(2)
     run.save_checkpoint(tmp_path / "model.ckpt")
     torch.load(tmp_path / "model.ckpt", weights_only=True)
-    again = Reconstructor.load_from_checkpoint(
+    again = ShapeTraining.load_from_checkpoint(
         tmp_path / "model.ckpt",
         backbone=TinyBackbone(width=8),
         reconstructor=small_reconstructor,
@@ -169,7 +169,7 @@ def test_cameras_are_made_for_the_data_and_read_from_a_file(tmp_path):
 
 
 def test_cameras_of_nothing_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="Reconstructor needs a data module with a method `dataset`"):
+    with pytest.raises(TypeError, match="ShapeTraining needs a data module with a method `dataset`"):
         trainer(tmp_path).fit(task(own_cameras=False), DataLoader(items(birds()), batch_size=2))
     with pytest.raises(RuntimeError, match="Give a table, or fit with a data module"):
         _ = task(own_cameras=False).table
