@@ -17,9 +17,11 @@ from kpose.pipeline import Pipeline, TrainingCameras
 from kpose.pipeline.fitting import trained_network
 from kpose.pipeline.parts import check_seed
 from kpose.reconstruction import CameraTable
+from kpose.structures import Batch
 from kpose.tasks import training_views
 from kpose.visualization import to_pillow
 
+from cost import step_cost
 from markdown import table1_csv, table1_markdown
 from origin import origin
 from plot import draw_table1
@@ -109,18 +111,10 @@ class Table1:
         settings = {"head": f"{name}/{place.name}"}
 
         def compare(folder: Path) -> None:
-            errors = self._training_errors(place / "last.ckpt", cameras)
-            write_text(folder / "errors.json", json.dumps(errors))
+            write_text(folder / "errors.json", json.dumps(self._training(place / "last.ckpt", cameras)))
 
         errors = self.pipeline.results.step("training_errors", settings, compare)
-        files = (place / "scores.json", place / "cost.json", errors / "errors.json")
-        return {
-            key: value
-            for file in files
-            if file.exists()
-            for key, value in json.loads(file.read_text()).items()
-            if value is not None
-        }
+        return json.loads((place / "scores.json").read_text()) | json.loads((errors / "errors.json").read_text())
 
     def _picture(self, cameras: TrainingCameras, figures: Mapping[str, Any]) -> None:
         """Draw the worst and some other held-out images under the cameras of the best head."""
@@ -143,9 +137,8 @@ class Table1:
         for title in ("worst", "random"):
             self.pipeline.results.publish(folder / f"{title}.png", f"{title}.png")
 
-    @torch.no_grad()
-    def _training_errors(self, checkpoint: Path, cameras: TrainingCameras) -> dict[str, float]:
-        """Compare a head's cameras of its own training images with their labels and with the true ones."""
+    def _training(self, checkpoint: Path, cameras: TrainingCameras) -> dict[str, float]:
+        """Compare a head's cameras of its training images with labels and true ones; measure a training step."""
         network = trained_network(checkpoint)
         data = self.pipeline.feature_data()
         data.prepare_data()
@@ -153,12 +146,15 @@ class Table1:
         table = CameraTable.for_images(data.dataset("train"), file=cameras.file)
         to_label, to_truth = [], []
         for batch in training_views(data)[0]:
-            rotation = network.pose(network.backbone.features_of(batch)).camera.rotation
+            with torch.no_grad():
+                rotation = network.pose(network.backbone.features_of(batch)).camera.rotation
             to_label.append(angular_error(rotation, table.labels(batch).rotation))
             if "camera" in batch:
                 to_truth.append(angular_error(rotation, batch["camera"].rotation))
         named = {"train_label_deg": to_label, "train_angle_deg": to_truth}
-        return {key: float(torch.cat(errors).mean()) for key, errors in named.items() if errors}
+        found = {key: float(torch.cat(errors).mean()) for key, errors in named.items() if errors}
+        batch = next(iter(training_views(data)[0]))
+        return found | step_cost(network, Batch(**{**batch, "camera": table.labels(batch)}))
 
     def _figures(self, cameras: TrainingCameras, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         heads = {}

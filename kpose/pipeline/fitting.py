@@ -76,7 +76,6 @@ def fit(
 def fit_and_score(
     config: Mapping[str, Any],
     folder: Path,
-    callbacks: Sequence[Mapping[str, Any]] = (),
     *,
     seed: int,
     accelerator: str = "auto",
@@ -86,14 +85,13 @@ def fit_and_score(
     Args:
         config: Configurations ``model``, ``data`` and ``trainer``.
         folder: Where all results go, ``scores.json`` among them.
-        callbacks: Configurations of callbacks.
         seed: Of everything.
         accelerator: What Lightning computes on.
 
     Returns:
         Scores by name, without the name of the split.
     """
-    cli = fit(config, folder, callbacks, seed=seed, accelerator=accelerator)
+    cli = fit(config, folder, seed=seed, accelerator=accelerator)
     (scores,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
     own = {name.removeprefix("test/"): value for name, value in scores.items()}
     write_text(folder / SCORES, json.dumps(own, indent=2))

@@ -14,7 +14,6 @@ __all__ = ["ResultFolder", "TrainingCameras"]
 CAMERAS = "cameras.safetensors"
 CHECKPOINT = "last.ckpt"
 SCORES = "scores.json"
-COST = "cost.json"
 NOTE = "done.json"
 UNRELATED = frozenset({"batch_size", "cache", "num_workers"})
 """Arguments of data modules that no result depends on: stages have batch sizes of their own."""

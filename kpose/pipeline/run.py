@@ -13,7 +13,7 @@ from kpose.backbones import Backbone
 from kpose.files import write_text
 from kpose.pipeline.configuration import build, contents
 from kpose.pipeline.fitting import fit, fit_and_score
-from kpose.pipeline.folder import CAMERAS, CHECKPOINT, COST, SCORES, UNSCORED, TrainingCameras
+from kpose.pipeline.folder import CAMERAS, CHECKPOINT, SCORES, UNSCORED, TrainingCameras
 from kpose.pipeline.parts import PipelineParts
 from kpose.pipeline.report import write_report
 from kpose.pipeline.reranking import average_cameras, predicted_rotations, rerank_cameras
@@ -133,10 +133,8 @@ class Pipeline(PipelineParts):
             seed: Of this head; the pipeline's when None.
 
         Returns:
-            Folder with ``last.ckpt``, its scores on the held-out images in ``scores.json`` (after stage 4 with the
-            overlap before it as ``iou_before_adaptation``), and what a step of the head's training cost in
-            ``cost.json`` (see `kpose.callbacks.MeasureTraining`), which is not there if the run was killed between
-            the last epoch and that file.
+            Folder with ``last.ckpt``, and its scores on the held-out images in ``scores.json``: after stage 4 with
+            the overlap before it as ``iou_before_adaptation``.
         """
         head = self.heads[name]
         settings = {**cameras.made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
@@ -255,7 +253,6 @@ class Pipeline(PipelineParts):
 
     def _train(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, seed: int | None) -> None:
         """Train and score a head."""
-        measure = {"class_path": "kpose.callbacks.MeasureTraining", "init_args": {"path": str(folder / COST)}}
         fit_and_score(
             {
                 "model": self._pose_task(head, cameras),
@@ -263,7 +260,6 @@ class Pipeline(PipelineParts):
                 "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
             },
             folder,
-            [measure],
             seed=self.seed if seed is None else seed,
             accelerator=self.accelerator,
         )
@@ -287,5 +283,3 @@ class Pipeline(PipelineParts):
         before = json.loads((trained / SCORES).read_text())
         scores |= {f"{name}_before_adaptation": before[name] for name in ("iou",) if name in before}
         write_text(folder / SCORES, json.dumps(scores, indent=2))
-        if (trained / COST).exists():
-            write_text(folder / COST, (trained / COST).read_text())

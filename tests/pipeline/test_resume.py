@@ -1,15 +1,12 @@
 """Training that is killed goes on with the epoch that was under way, and draws what it would have drawn."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from pipeline.small import BATCH, BATCHES, QUATERNION, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
 from transformers import ResNetBackbone, ResNetConfig
 
-from kpose.callbacks import MeasureTraining
 from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
 from kpose.tasks import PoseEstimator, ShapeAdaptation, ShapeTraining, Task
 
@@ -71,16 +68,6 @@ def test_a_stage_goes_on_with_its_epoch_and_ends_the_same(stages, cache, tmp_pat
     assert pipeline(tmp_path / "killed", cache, **stages).run() == whole
 
 
-def test_the_cost_of_training_outlives_a_kill_after_the_last_epoch(cache, tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        killed_at(patch, MeasureTraining, "on_train_end", 1)
-        with pytest.raises(Kill):
-            pipeline(tmp_path, cache, choice=None, pose=PoseSettings(epochs=2, batch_size=BATCH)).run()
-    pipeline(tmp_path, cache, choice=None, pose=PoseSettings(epochs=2, batch_size=BATCH)).run()
-    (cost,) = tmp_path.glob("heads/quaternion/*/cost.json")
-    assert all(value > 0 for value in json.loads(cost.read_text()).values())
-
-
 @pytest.mark.parametrize("left", [0, 0.5, 0.99])
 def test_a_damaged_checkpoint_is_deleted_and_the_step_done_anew(cache, tmp_path, caplog, left):
     settings = {"choice": None, "pose": PoseSettings(epochs=2, batch_size=BATCH)}
@@ -94,11 +81,3 @@ def test_a_damaged_checkpoint_is_deleted_and_the_step_done_anew(cache, tmp_path,
     metrics = pipeline(tmp_path, cache, **settings).run()
     assert metrics["heads"]["quaternion"]["angle_deg"] > 0
     assert any(str(last) in line and "is deleted" in line for line in caplog.messages)
-
-
-def test_the_cost_of_training_is_that_of_all_epochs():
-    before = MeasureTraining(Path("cost.json"))
-    before._times, before._steps, before._memory.peak = [0.1, 0.2, 0.3], 6, 2**20
-    after = MeasureTraining(Path("cost.json"))
-    after.load_state_dict(before.state_dict())
-    assert (after._times, after._steps, after._memory.peak) == ([0.1, 0.2, 0.3], 6, 2**20)

@@ -21,7 +21,6 @@ from pipeline.small import (
 
 import kpose.pipeline.run as stages
 import kpose.tasks.camera_choice as choice
-from kpose.callbacks import MeasureTraining
 from kpose.inference import Predictor
 from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraTable
@@ -117,7 +116,6 @@ MOMENTS = {
     "before the cameras of stage 2 are written": (CameraTable, "save", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
     "stage 3, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
-    "before the cost is written": (MeasureTraining, "on_train_end", 1),
     "before scores are written": (PoseEstimator, "on_test_epoch_end", 1),
     "stage 4, second epoch": (ShapeAdaptation, "training_step", BATCHES + 2),
     "before scores of stage 4 are written": (ShapeAdaptation, "on_test_epoch_end", 1),
