@@ -1,10 +1,9 @@
 import math
 
 import torch
-from kpose.reconstruction.camera_choice import distinct_best
 
 from kpose.geometry import axis_angle_to_matrix
-from kpose.reconstruction import camera_weights
+from kpose.reconstruction.camera_weights import camera_weights, distinct_best, rescale
 
 
 def about_z(*degrees: float) -> torch.Tensor:

@@ -3,11 +3,11 @@ from functools import partial
 
 import pytest
 import torch
-from reconstruction.scenes import birds, multiplex, small_reconstructor
+from reconstruction.scenes import birds, camera_table, small_reconstructor
 
 from kpose.backbones import TinyBackbone
 from kpose.losses import FeatureDistance, PixelDistance
-from kpose.reconstruction import MultiplexObjective
+from kpose.reconstruction import CameraOptimizer, MultiplexObjective
 from kpose.rendering import CompositeRenderer
 from kpose.structures import Batch, Camera, Crop
 from kpose.templates import bird
@@ -23,10 +23,11 @@ class Scene:
         self.batch = birds()
         self.backbone = TinyBackbone(width=8).eval()
         self.network = small_reconstructor(self.backbone.spec)
-        self.table = multiplex(self.batch)
+        self.table = camera_table(self.batch)
+        self.cameras = CameraOptimizer(self.table)
         self.objective = MultiplexObjective(bird(), DISTANCES[distance](), **settings)
         with torch.no_grad():
-            self.table.residual += 0.1 * torch.randn_like(self.table.residual)
+            self.cameras.residual += 0.1 * torch.randn_like(self.cameras.residual)
 
     def parameters(self):
         return [*self.network.parameters(), *self.backbone.parameters()]
@@ -34,9 +35,9 @@ class Scene:
     def compare(self, images=None):
         batch = self.batch if images is None else pick(self.batch, images)
         rows = self.table.rows(batch["index"])
-        residuals = self.table.residuals(rows)
+        residuals = self.cameras.residuals(rows)
         shape = self.network(self.backbone(batch["image"]))
-        cameras = self.table.in_crop(self.table.cameras(rows, residuals), rows, batch["crop"], batch["flipped"])
+        cameras = self.table.in_crop(self.cameras.cameras(rows, residuals), rows, batch["crop"], batch["flipped"])
         mesh = self.network.mesh(shape)
         return residuals, self.objective(shape, mesh, cameras, batch["image"], batch["mask"])
 
@@ -123,11 +124,11 @@ def test_scores_and_weights_equal_loops():
     _, comparison = scene.compare()
     for image in range(4):
         both = [
-            [(x - min(losses)) / (max(losses) - min(losses) + 1e-4) for x in losses]
+            [(x - min(losses)) / (max(losses) - min(losses)) for x in losses]
             for losses in (comparison.mask_loss[image].tolist(), comparison.appearance_loss[image].tolist())
         ]
         score = [(a + b) / 2 for a, b in zip(*both, strict=True)]
-        again = [(x - min(score)) / (max(score) - min(score) + 1e-6) for x in score]
+        again = [(x - min(score)) / (max(score) - min(score)) for x in score]
         odds = [math.exp(-20 * x) for x in again]
         assert comparison.score[image].tolist() == pytest.approx(score, abs=1e-5)
         assert comparison.weights[image].tolist() == pytest.approx([x / sum(odds) for x in odds], rel=1e-3)
@@ -146,9 +147,7 @@ def test_the_right_camera_scores_best():
     v = torch.linspace(0, 1, 16)[:, None].expand(16, 32)  # v runs from front to rear
     texture = torch.stack((0.5 + 0 * v, v, 0.5 + 0 * v)).expand(4, 3, 16, 32)
     _, comparison = scene.compare()
-    shape = comparison.shape._replace(
-        vertices=template.vertices.expand(4, 642, 3), texture=texture
-    )
+    shape = comparison.shape._replace(vertices=template.vertices.expand(4, 642, 3), texture=texture)
     mesh = scene.network.mesh(shape)
     found = scene.objective(shape, mesh, turned, batch["image"], batch["mask"])
     assert (found.score.argmin(-1) == 0).all()
