@@ -15,7 +15,7 @@ from kpose.data.bird_pictures import random_backdrop
 from kpose.data.plumage import random_plumage
 from kpose.data.scene import Draws
 from kpose.files import fresh_file
-from kpose.geometry import axis_angle_to_matrix, viewpoint_to_matrix
+from kpose.geometry import axis_angle_to_matrix, mask_to_box, viewpoint_to_matrix
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird
 from kpose.visualization import shaded_mesh, to_pillow
@@ -55,9 +55,8 @@ def draw_frame(mesh: Mesh, backdrop: Tensor, time: float) -> tuple[Tensor, list[
     frame = backdrop.clone()
     window = frame[:, top : top + side, left : left + side]
     window += mask * (rgb - window)
-    rows, columns = (mask > 0.5).nonzero().unbind(-1)
-    box = left + columns.min(), top + rows.min(), left + columns.max() + 1, top + rows.max() + 1
-    return frame, [int(edge) for edge in box]
+    box = mask_to_box(mask > 0.5) or (0.0, 0.0, 0.0, 0.0)
+    return frame, [int(edge) + shift for edge, shift in zip(box, (left, top, left, top), strict=True)]
 
 
 def flying_bird(out: Path, *, seconds: float = 4.0, height: int = 270, seed: int = 13) -> list[int]:

@@ -17,7 +17,7 @@ from kpose.geometry.camera import (
 )
 from kpose.geometry.heatmap import gaussian_heatmaps, heatmap_mean, heatmap_peaks
 from kpose.geometry.interchange import to_blender, to_opencv, to_pytorch3d
-from kpose.geometry.mask import mask_iou
+from kpose.geometry.mask import mask_iou, mask_to_box
 from kpose.geometry.mesh import (
     edges,
     face_normals,
@@ -61,6 +61,7 @@ __all__ = [
     "is_closed",
     "laplacian",
     "mask_iou",
+    "mask_to_box",
     "matrix_to_axis_angle",
     "matrix_to_quaternion",
     "matrix_to_viewpoint",

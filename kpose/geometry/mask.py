@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["mask_iou"]
+__all__ = ["mask_iou", "mask_to_box"]
 
 
 def mask_iou(
@@ -49,3 +49,23 @@ def mask_iou(
     union = (first + second - first * second).sum((-2, -1))
     empty = union == 0
     return torch.where(empty, 1.0, overlap / torch.where(empty, 1.0, union))
+
+
+def mask_to_box(mask: Bool[Tensor, "H W"]) -> tuple[float, float, float, float] | None:
+    """Compute the box around the pixels of a mask.
+
+    Args:
+        mask: Silhouette.
+
+    Returns:
+        ``(left, top, right, bottom)`` in pixels, the right and lower edges behind the last pixels; None for a mask
+        without pixels.
+
+    Example:
+        >>> mask_to_box(torch.tensor([[False, False, True], [False, True, False]]))
+        (1.0, 0.0, 3.0, 2.0)
+    """
+    rows, columns = mask.any(1).nonzero()[:, 0].tolist(), mask.any(0).nonzero()[:, 0].tolist()
+    if not rows:
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

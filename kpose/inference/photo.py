@@ -19,7 +19,7 @@ from kpose.cropping import crop_image, square_box
 from kpose.messages import one_line
 from kpose.visualization import from_pillow, to_pillow
 
-__all__ = ["Picture", "cut_square", "load_mask", "load_photo", "mask_box", "photo_square"]
+__all__ = ["Picture", "cut_square", "load_mask", "load_photo", "photo_square"]
 
 logger = logging.getLogger(__name__)
 
@@ -115,23 +115,6 @@ def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
     if not values.max() > 0:
         raise ValueError(f"A mask needs at least one pixel of the object; {_name(mask)} has none. Leave it out.")
     return Image.fromarray(np.where(values > values.max() / 2, 255, 0).astype(np.uint8))
-
-
-def mask_box(mask: Image.Image) -> tuple[float, float, float, float]:
-    """Give the box around the pixels of a mask.
-
-    Args:
-        mask: What `load_mask` gives.
-
-    Returns:
-        ``(left, top, right, bottom)`` in pixels.
-
-    Example:
-        >>> mask_box(load_mask(torch.eye(9), (9, 9)))
-        (0.0, 0.0, 9.0, 9.0)
-    """
-    left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
-    return float(left), float(top), float(right), float(bottom)
 
 
 def photo_square(

@@ -18,7 +18,7 @@ from kpose.files import model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction, PoseSource
 from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
-from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, mask_box, photo_square
+from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
 from kpose.network import PoseNetwork
@@ -242,7 +242,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         size = photo.height, photo.width
         located_by = "frame" if box is None else "box"
         if mask is not None:
-            box, located_by = mask_box(load_mask(mask, size)), "mask"
+            box, located_by = load_mask(mask, size).getbbox(), "mask"
         elif box is None and self.segmenter is not None and (found := find_object(photo, self.segmenter)):
             box, located_by = found.box, type(found.found_by).__name__
         if box is None:

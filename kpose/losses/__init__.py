@@ -12,7 +12,7 @@ from kpose.losses.heatmap import heatmap_divergence, heatmap_loss
 from kpose.losses.keypoint import DivergenceLoss, HeatmapLoss, PositionLoss
 from kpose.losses.pose import chordal_distance, quaternion_distance
 from kpose.losses.regularization import GraphLaplacianLoss, deformation_loss, laplacian_loss
-from kpose.losses.silhouette import distance_transform, overlap_loss, silhouette_loss
+from kpose.losses.silhouette import distance_transform, silhouette_loss
 
 __all__ = [
     "AppearanceDistance",
@@ -30,7 +30,6 @@ __all__ = [
     "heatmap_divergence",
     "heatmap_loss",
     "laplacian_loss",
-    "overlap_loss",
     "pixel_distance",
     "quaternion_distance",
     "silhouette_loss",

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["distance_transform", "overlap_loss", "silhouette_loss"]
+__all__ = ["distance_transform", "silhouette_loss"]
 
 
 def distance_transform(mask: Bool[Tensor, "*batch h w"]) -> Float[Tensor, "*batch h w"]:
@@ -61,33 +61,6 @@ def silhouette_loss(
         tensor([0.3750])
     """
     return ((rendered - mask).square() + distance * rendered).mean((-2, -1))
-
-
-def overlap_loss(
-    rendered: Float[Tensor, "*batch h w"], mask: Float[Tensor, "*#batch h w"]
-) -> Float[Tensor, "*batch"]:
-    """Say how much of two silhouettes does not overlap: one minus their soft intersection over union.
-
-    Under uncertain cameras the optimum of `silhouette_loss` is what the object surely covers; that of this one is
-    larger. `kpose.metrics.mask_iou` is the score.
-
-    Args:
-        rendered: Rendered silhouettes in [0, 1].
-        mask: Annotated silhouettes in [0, 1].
-
-    Returns:
-        ``1 - sum(r m) / sum(r + m - r m)`` over the pixels, in [0, 1]; 0 if both are empty.
-
-    Source:
-        Liu et al., Soft Rasterizer, ICCV 2019 (L_s).
-
-    Example:
-        >>> overlap_loss(torch.tensor([[[1.0, 0.5]]]), torch.tensor([[[1.0, 0.0]]]))
-        tensor([0.3333])
-    """
-    shared = rendered * mask
-    missed, union = (rendered + mask - 2 * shared).sum((-2, -1)), (rendered + mask - shared).sum((-2, -1))
-    return missed / torch.where(union == 0, 1.0, union)
 
 
 def _nearest(cost: Float[Tensor, "*batch w"]) -> Float[Tensor, "*batch w"]:

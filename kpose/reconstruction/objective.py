@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from kpose.geometry import mask_iou
 from kpose.losses import (
     AppearanceDistance,
     GraphLaplacianLoss,
     deformation_loss,
     distance_transform,
-    overlap_loss,
     silhouette_loss,
 )
 from kpose.reconstruction.camera_weights import camera_weights, rescale
@@ -71,8 +71,8 @@ class MultiplexObjective(nn.Module):
             silhouette has thin cracks where faces meet, up to a quarter deep.
         temperature: Of the cameras' weights (see `camera_weights`).
         mask_weight: Weight of the silhouettes (see `silhouette_loss`).
-        overlap_weight: Weight of one minus their soft intersection over union (see `overlap_loss`): under
-            uncertain cameras `silhouette_loss` shrinks shapes to what the object surely covers.
+        overlap_weight: Weight of one minus their soft `kpose.geometry.mask_iou`: under uncertain cameras
+            `silhouette_loss` shrinks shapes to what the object surely covers.
         appearance_weight: Weight of the appearance.
         deformation_weight: Weight of the deformation's size.
         laplacian_weight: Weight of the graph Laplacian.
@@ -140,7 +140,7 @@ class MultiplexObjective(nn.Module):
         silhouettes, pictures = rendering.mask.clone(), rendering.rgb.clone()
         inside = mask.to(silhouettes)
         mask_loss = silhouette_loss(silhouettes, inside[:, None], distance_transform(mask)[:, None])
-        missed_overlap = overlap_loss(silhouettes, inside[:, None])
+        missed_overlap = 1 - mask_iou(silhouettes, inside[:, None].expand_as(silhouettes))
         appearance_loss = self.distance(pictures, image, inside).float()
         score = (rescale(mask_loss.detach()) + rescale(appearance_loss.detach())) / 2
         return Comparison(

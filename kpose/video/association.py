@@ -10,11 +10,11 @@ from kornia.contrib import connected_components
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from kpose.geometry import mask_iou
+from kpose.geometry import mask_iou, mask_to_box
 from kpose.inference.segmentation import Segment, Segmenter
 from kpose.video.color import color_histogram, color_share, color_similarity, find_shift
 from kpose.video.frames import Frame
-from kpose.video.tracker import Target, Track, Tracker, mask_of_target, mask_to_box
+from kpose.video.tracker import Target, Track, Tracker, mask_of_target
 from kpose.visualization import from_pillow
 
 __all__ = ["AssociationTracker"]

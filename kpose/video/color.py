@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d, conv2d
 
-from kpose.video.tracker import mask_to_box
+from kpose.geometry import mask_to_box
 
 __all__ = ["color_histogram", "color_share", "color_similarity", "find_shift"]
 

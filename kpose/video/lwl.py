@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kpose.geometry import mask_to_box
 from kpose.video.frames import Frame
-from kpose.video.tracker import Target, Track, Tracker, mask_of_target, mask_to_box
+from kpose.video.tracker import Target, Track, Tracker, mask_of_target
 
 __all__ = ["LWLTracker"]
 

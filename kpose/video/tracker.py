@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from kpose.geometry import mask_to_box
 from kpose.video.frames import Frame
 
-__all__ = ["Target", "Track", "Tracker", "mask_of_target", "mask_to_box"]
+__all__ = ["Target", "Track", "Tracker", "mask_of_target"]
 
 Box = tuple[float, float, float, float]
 Target = Box | Tensor
@@ -84,21 +85,6 @@ class Tracker(ABC, Generic[State]):
         Raises:
             ValueError: If the frame cannot be used, such as one of another size.
         """
-
-
-def mask_to_box(mask: Bool[Tensor, "H W"]) -> Box | None:
-    """Give the box around the pixels of a mask.
-
-    Args:
-        mask: Mask.
-
-    Returns:
-        ``(left, top, right, bottom)`` in pixels; none without a pixel.
-    """
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    if len(rows) == 0:
-        return None
-    return float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1
 
 
 def mask_of_target(target: Target, size: tuple[int, int]) -> Bool[Tensor, "H W"]:

@@ -3,7 +3,7 @@ import inspect
 import pytest
 import torch
 
-from kpose.geometry import mask_iou
+from kpose.geometry import mask_iou, mask_to_box
 
 
 def test_soft_is_the_published_formula() -> None:
@@ -57,3 +57,11 @@ def test_half_precision_counts_in_float32() -> None:
 def test_differing_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"got \(1, 4, 4\) and \(3, 4, 4\)"):
         inspect.unwrap(mask_iou)(torch.zeros(1, 4, 4), torch.zeros(3, 4, 4))  # what users see: no type hook
+
+
+def test_box_reaches_around_the_outermost_pixels() -> None:
+    mask = torch.zeros(5, 7, dtype=torch.bool)
+    assert mask_to_box(mask) is None
+    mask[1, 2] = mask[3, 6] = True
+    assert mask_to_box(mask) == (2, 1, 7, 4)
+    assert mask_to_box(torch.ones(5, 7, dtype=torch.bool)) == (0, 0, 7, 5)

@@ -2,8 +2,7 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from kpose.losses import distance_transform, overlap_loss, silhouette_loss
-from kpose.metrics import mask_iou
+from kpose.losses import distance_transform, silhouette_loss
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (24, 31)])
@@ -49,20 +48,3 @@ def test_the_loss_is_least_at_the_mask_itself():
     assert silhouette_loss(mask.roll(1, -1), mask, distance).item() > 0
     # Farther out costs more, although as many pixels are wrong.
     assert silhouette_loss(mask.roll(4, -2), mask, distance) > silhouette_loss(mask.roll(-2, -1), mask, distance)
-
-
-def test_overlap_is_what_the_score_says():
-    generator = torch.Generator().manual_seed(0)
-    rendered = torch.rand(2, 3, 6, 5, generator=generator, dtype=torch.float64).requires_grad_()
-    mask = (torch.rand(2, 1, 6, 5, generator=generator) > 0.5).double()
-    losses = overlap_loss(rendered, mask)
-    torch.testing.assert_close(losses, 1 - mask_iou(rendered, mask.expand_as(rendered)))
-    assert torch.autograd.gradcheck(lambda given: overlap_loss(given, mask), rendered)
-
-
-def test_overlap_of_empty_silhouettes():
-    empty, full = torch.zeros(1, 4, 4, requires_grad=True), torch.ones(1, 4, 4)
-    assert overlap_loss(empty, full).item() == 1
-    both = overlap_loss(empty, torch.zeros(1, 4, 4))
-    assert both.item() == 0
-    assert torch.autograd.grad(both.sum(), empty)[0].isfinite().all()

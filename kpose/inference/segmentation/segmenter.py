@@ -7,6 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from kpose.geometry import mask_to_box
 from kpose.visualization import from_pillow
 
 __all__ = ["FoundObject", "Segment", "Segmenter", "find_object"]
@@ -27,10 +28,7 @@ class Segment(NamedTuple):
     @property
     def box(self) -> tuple[float, float, float, float] | None:
         """Box ``(left, top, right, bottom)`` in pixels around the mask above one half; none if it is nowhere."""
-        rows, columns = (self.mask > 0.5).nonzero(as_tuple=True)
-        if len(rows) == 0:
-            return None
-        return float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1
+        return mask_to_box(self.mask > 0.5)
 
 
 class Segmenter(ABC):
