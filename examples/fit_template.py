@@ -14,17 +14,17 @@ from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from kpose.data import CUBDataset, read_mean_parts
+from kpose.geometry import viewpoint_to_matrix
 from kpose.metrics import mask_iou
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Mesh
 from kpose.templates import bird, save_template, template_mesh
-from kpose.visualization import mesh_views
+from kpose.visualization import image_grid, mesh_views, to_pillow
 
 from lofted_body import Body, Relief, Section, lattice, lattice_points, loft_template
 
@@ -222,10 +222,10 @@ def draw(path: Path, *, size: int = 200) -> None:
     """
     level = [(45.0 * turn, 10.0) for turn in range(8)]
     others = [(0.0, 89.0), (90.0, 89.0), (0.0, -89.0), (90.0, -89.0), (60.0, 45.0), (150.0, 45.0), (60.0, -30.0)]
-    mesh = template_mesh(bird())
-    rows = [mesh_views(mesh, size, viewpoints=views) for views in (level, [*others, (150.0, -30.0)])]
-    pixels = (torch.cat(rows, 1) * 255).round().byte().permute(1, 2, 0)
-    Image.fromarray(pixels.numpy()).save(path)
+    azimuth, elevation = torch.tensor([*level, *others, (150.0, -30.0)]).deg2rad().unbind(-1)
+    rotations = viewpoint_to_matrix(azimuth, elevation, torch.zeros_like(azimuth))
+    views = mesh_views(template_mesh(bird()), size, rotations=rotations)
+    to_pillow(image_grid([*views], columns=8, gap=0)).save(path)
 
 
 if __name__ == "__main__":

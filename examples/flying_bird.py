@@ -18,8 +18,7 @@ from kpose.files import fresh_file
 from kpose.geometry import axis_angle_to_matrix, mask_to_box, viewpoint_to_matrix
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird
-from kpose.visualization import shaded_mesh, to_pillow
-from kpose.visualization.video_file import VideoWriter
+from kpose.visualization import VideoWriter, shaded_mesh, to_pillow
 
 FPS = 25
 VARIETY = 0.3  # of the plumage: that of the birds which the demo learns from
@@ -27,7 +26,7 @@ PITCH = math.radians(-40)  # bodies are held head-up, as in the pictures that he
 
 
 def painted_bird(seed: int) -> Mesh:
-    """Give the template a plumage, on a mesh that is fine enough to show its feathers."""
+    """Put a plumage on the template, on a mesh that is fine enough to show its feathers."""
     template = bird()
     points, faces = template.vertices.double().numpy(), template.faces.numpy()
     for _ in range(2):
@@ -46,10 +45,10 @@ def draw_frame(mesh: Mesh, backdrop: Tensor, time: float) -> tuple[Tensor, list[
     angles = (torch.tensor(angle) for angle in (azimuth, 0.1 * sway, 0.15 * sway))
     rotation = viewpoint_to_matrix(*angles) @ axis_angle_to_matrix(torch.tensor([PITCH, 0.0, 0.0]))
     flat = mesh.vertices @ rotation.mT
-    centre = (flat.amin(0) + flat.amax(0))[:2] / 2
+    center = (flat.amin(0) + flat.amax(0))[:2] / 2
     side = int(0.8 * height)
     scale = 0.9 / (mesh.vertices - mesh.vertices.mean(0)).norm(dim=-1).amax()
-    rgb, mask = shaded_mesh(mesh, Camera(scale, -scale * centre, rotation), side)
+    rgb, mask = shaded_mesh(mesh, Camera(scale, -scale * center, rotation), side)
     left = int((0.04 + 0.92 * time) * (width - side))
     top = int((0.5 - 0.3 * sway) * (height - side))
     frame = backdrop.clone()

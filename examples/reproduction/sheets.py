@@ -13,7 +13,6 @@ from kpose.network import PoseNetwork
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Camera, Mesh
 from kpose.visualization import image_grid, overlay, shaded_mesh
-from kpose.visualization.color import blend
 
 __all__ = ["ScoredImage", "picture_sheet", "score_images", "some_images", "worst_images"]
 
@@ -133,7 +132,7 @@ def _picture(image: ScoredImage, size: int) -> Tensor:
     grey = torch.full((3, size, size), GREY)
     rgb, cover = shaded_mesh(image.mesh, image.camera, size)
     outlined = overlay(grey + (ANNOTATED - GREY) * mask[0], (cover > 0.5).float(), opacity=0.0)
-    parts = [outlined, blend(grey, rgb, cover)]
+    parts = [outlined, grey.lerp(rgb, cover)]
     if image.true_camera is not None:
-        parts.append(blend(grey, *shaded_mesh(image.mesh, image.true_camera, size)))
+        parts.append(grey.lerp(*shaded_mesh(image.mesh, image.true_camera, size)))
     return torch.cat(parts, -1)

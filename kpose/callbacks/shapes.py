@@ -97,7 +97,7 @@ def picture_shape(comparison: Comparison, faces: Tensor, row: int) -> Float[Tens
     rendering = torch.where(comparison.covered[row, best], color.clamp(0, 1), GREY)
     views = mesh_views(Mesh(comparison.shape.vertices[row], faces), image.shape[-2])
     mask = comparison.mask[row].to(image).expand(3, -1, -1)
-    return torch.cat((image, mask, rendering.to(image), views.to(image)), -1)
+    return torch.cat((image, mask, rendering.to(image), *views.to(image)), -1)
 
 
 def picture_azimuths(rotation: Float[Tensor, "N 3 3"], *, bins: int = 24) -> Float[Tensor, "3 160 360"]:

@@ -166,9 +166,10 @@ class Reconstruction:
 
     def _repr_png_(self) -> bytes:
         """Show the overlay, and the mesh from the side and the front, in a notebook."""
-        views = mesh_views(self.colored_mesh, NOTEBOOK_HEIGHT // 2, viewpoints=((90.0, 0.0), (0.0, 0.0)))
+        side, front, _ = mesh_views(self.colored_mesh, NOTEBOOK_HEIGHT // 2)
+        pictures = [self.overlay(NOTEBOOK_HEIGHT), torch.cat((side, front), -1)]
         file = BytesIO()
-        to_pillow(image_grid([self.overlay(NOTEBOOK_HEIGHT), views], columns=2)).save(file, "PNG")
+        to_pillow(image_grid(pictures, columns=2)).save(file, "PNG")
         return file.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Sheets of what was predicted: a row of pictures for each photo, to look at."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry import apply_crop, box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.geometry import apply_crop, axis_angle_to_matrix, box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.inference.photo import cut_square
 from kpose.inference.reconstruction import Reconstruction
 from kpose.visualization import (
@@ -15,14 +16,16 @@ from kpose.visualization import (
     from_pillow,
     heatmap_image,
     image_grid,
+    mesh_views,
     overlay_mesh,
-    turned_views,
 )
 
 __all__ = ["lay_out", "prediction_sheet", "sheet_row"]
 
 SIZE = 160
 VIEWS = ("as seen", "from the right", "from above")
+# About the picture's axes to the right and down: none, the viewer to the right, the viewer above.
+TURNS = math.pi / 2 * torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 ORANGE = (255, 128, 38)
 
 
@@ -79,7 +82,8 @@ def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Flo
     row["overlay" if reconstruction.valid else "overlay (not valid)"] = overlay_mesh(
         seen, reconstruction.mesh, in_pixels
     )
-    views = turned_views(reconstruction.colored_mesh, camera.rotation, size)
+    turns = axis_angle_to_matrix(TURNS.to(camera.rotation)) @ camera.rotation
+    views = mesh_views(reconstruction.colored_mesh, size, rotations=turns)
     return {**row, **dict(zip(VIEWS, views, strict=True))}
 
 

@@ -6,7 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from kpose.files import write_file
+from kpose.geometry import viewpoint_to_matrix
 from kpose.messages import one_line
 from kpose.structures import Template
 from kpose.templates import Limb, build_template, save_template, template_from_mesh, template_mesh
@@ -132,7 +135,10 @@ def _limb(x: float, y: float, z: float, length: float, radius: float, *direction
 
 
 def _draw(template: Template, path: Path) -> None:
-    picture = to_pillow(mesh_views(template_mesh(template), 256, viewpoints=VIEWS))
+    azimuth, elevation = torch.tensor(VIEWS).deg2rad().unbind(-1)
+    rotations = viewpoint_to_matrix(azimuth, elevation, torch.zeros_like(azimuth))
+    views = mesh_views(template_mesh(template), 256, rotations=rotations)
+    picture = to_pillow(torch.cat((*views,), -1))
     write_file(path, lambda fresh: picture.save(fresh, "PNG"))
 
 

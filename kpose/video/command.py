@@ -36,7 +36,7 @@ from kpose.video.sam2 import Sam2Tracker
 from kpose.video.smoothing import TemporalSmoothing
 from kpose.video.track_files import TrackFiles
 from kpose.video.tracker import Target, Tracker
-from kpose.visualization.video_file import VideoWriter
+from kpose.visualization import VideoWriter
 
 __all__ = ["main"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from kpose.inference.photo import Picture, load_photo
-from kpose.visualization.video_file import import_av
+from kpose.visualization import import_av
 
 if TYPE_CHECKING:
     import av

@@ -6,17 +6,20 @@ Positions and cameras are in pixels of the picture that is drawn on (`kpose.geom
 """
 
 from kpose.visualization.animation import save_animation
-from kpose.visualization.mesh import mesh_views, shaded_mesh, turned_views, turntable
+from kpose.visualization.mesh import mesh_views, shaded_mesh, turntable
 from kpose.visualization.photo import draw_keypoints, overlay, overlay_mesh
 from kpose.visualization.photo_color import paint_by_photo
 from kpose.visualization.pillow import from_pillow, to_pillow
 from kpose.visualization.sheet import heatmap_image, image_grid
+from kpose.visualization.video_file import VideoWriter, import_av
 
 __all__ = [
+    "VideoWriter",
     "draw_keypoints",
     "from_pillow",
     "heatmap_image",
     "image_grid",
+    "import_av",
     "mesh_views",
     "overlay",
     "overlay_mesh",
@@ -24,6 +27,5 @@ __all__ = [
     "save_animation",
     "shaded_mesh",
     "to_pillow",
-    "turned_views",
     "turntable",
 ]

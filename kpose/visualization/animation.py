@@ -70,7 +70,7 @@ def _write_mp4(pictures: list[Image.Image], fps: int | float, path: Path) -> Non
 
 
 def _palette(pictures: list[Image.Image]) -> Image.Image:
-    """Choose the colours of some pictures from all over the animation."""
+    """Choose the colors of some pictures from all over the animation."""
     chosen = pictures[:: max(1, len(pictures) // 8)]
     width, height = pictures[0].size
     strip = Image.new("RGB", (width * len(chosen), height))

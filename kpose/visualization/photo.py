@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kpose.geometry import box_to_crop, crop_camera
 from kpose.structures import Camera, Mesh
-from kpose.visualization.color import blend, colormap
+from kpose.visualization.color import colormap
 from kpose.visualization.mesh import shaded_mesh
 
 __all__ = ["draw_keypoints", "overlay", "overlay_mesh"]
@@ -44,7 +44,7 @@ def overlay(
     width = max(3, 2 * round(max(mask.shape) / 400) + 1)
     edge: Tensor = gradient(cover[None, None], torch.ones(width, width).to(image))[0, 0]
     share = torch.maximum(opacity * cover, edge.clamp(0, 1))
-    return blend(image, image.new_tensor(color)[:, None, None], share)
+    return image.lerp(image.new_tensor(color)[:, None, None].expand_as(image), share)
 
 
 def overlay_mesh(
@@ -55,13 +55,13 @@ def overlay_mesh(
     color: tuple[float, float, float] = ORANGE,
     opacity: float = 0.7,
 ) -> Float[Tensor, "3 H W"]:
-    """Draw a shaded mesh on a picture, with an outline where its own colours may hide it there.
+    """Draw a shaded mesh on a picture, with an outline where its own colors may hide it there.
 
     Args:
         image: RGB in [0, 1].
         mesh: One mesh, without leading dimensions.
         camera: Camera in pixels of the picture.
-        color: RGB of a mesh that has no colours of its own, or of the outline of one that has some, in [0, 1].
+        color: RGB of a mesh that has no colors of its own, or of the outline of one that has some, in [0, 1].
         opacity: Share of the mesh where it covers the picture, in [0, 1].
 
     Returns:
@@ -75,11 +75,11 @@ def overlay_mesh(
     """
     height, width = image.shape[-2:]
     side = max(height, width)
-    # Normalised coordinates have one unit in both directions in a square only.
+    # Normalized coordinates have one unit in both directions in a square only.
     square = crop_camera(camera, box_to_crop(camera.translation.new_tensor([0, 0, side, side])))
     rgb, mask = shaded_mesh(mesh, square, side, color=color)
     rgb, mask = rgb[:, :height, :width].to(image), mask[:height, :width].to(image)
-    drawn = blend(image, rgb, opacity * mask)
+    drawn = image.lerp(rgb, opacity * mask)
     if mesh.texture is None and mesh.vertex_colors is None:
         return drawn
     return overlay(drawn, mask, color=color, opacity=0.0)
@@ -140,5 +140,6 @@ def _draw_dot(picture: Tensor, x: float, y: float, radius: float, hole: float, c
     outside = (distance - hole + 0.5).clamp(0, 1) if hole else torch.ones_like(distance)
     dark = (radius + rim + 0.5 - distance).clamp(0, 1) * outside
     disc = (radius + 0.5 - distance).clamp(0, 1) * outside
-    drawn = blend(blend(window, window.new_full((3, 1, 1), 0.05), dark), color[:, None, None], disc)
+    rimmed = window.lerp(torch.full_like(window, 0.05), dark)
+    drawn = rimmed.lerp(color[:, None, None].expand_as(window), disc)
     picture[:, top:bottom, left:right] = drawn

@@ -1,4 +1,4 @@
-"""The colours of a photo on the mesh that lies in it."""
+"""The colors of a photo on the mesh that lies in it."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,10 +19,10 @@ NEARNESS = 0.03  # behind the nearest surface, in image units, that is still tha
 def paint_by_photo(
     mesh: Mesh, image: Float[Tensor, "3 H W"], camera: Camera, *, size: tuple[int, int] = (128, 256)
 ) -> Mesh:
-    """Give a mesh the texture that the photo shows.
+    """Put the texture on a mesh that a photo shows.
 
-    A texel that is hidden takes the colour of its mirror partner across ``x = 0``; into what neither side shows the
-    colours beside it run over. Where a camera is wrong the colours lie in the wrong places.
+    A texel that is hidden takes the color of its mirror partner across ``x = 0``; into what neither side shows the
+    colors beside it run over. Where a camera is wrong the colors lie in the wrong places.
 
     Args:
         mesh: One mesh with texture coordinates, without leading dimensions, symmetric about ``x = 0``.
@@ -31,7 +31,7 @@ def paint_by_photo(
         size: Height and width of the texture.
 
     Returns:
-        Mesh with this texture in place of any appearance; grey where none of it is in the picture.
+        Mesh with this texture in place of any appearance; gray where none of it is in the picture.
 
     Raises:
         ValueError: If the mesh has no texture coordinates.
@@ -46,7 +46,7 @@ def paint_by_photo(
     """
     if mesh.uv is None or mesh.uv_faces is None:
         raise ValueError("paint_by_photo needs a mesh with uv and uv_faces; got None. Add them to the mesh.")
-    plain = mesh._replace(vertices=mesh.vertices.detach(), texture=None, vertex_colors=None)
+    plain = mesh.detach()._replace(texture=None, vertex_colors=None)
     covered, places = _texels(plain, size)
     depth = HardRenderer().render(Mesh(plain.vertices, plain.faces), camera, SIDE).depth
     colors, seen = _look(places, image, camera, depth)
@@ -72,7 +72,7 @@ def _texels(mesh: Mesh, size: tuple[int, int]) -> tuple[Bool[Tensor, "h w"], Flo
 def _look(
     places: Float[Tensor, "texels 3"], image: Tensor, camera: Camera, depth: Float[Tensor, "side side"]
 ) -> tuple[Float[Tensor, "texels 3"], Bool[Tensor, "texels"]]:
-    """Give the picture's colours at places on the mesh, and say which of them it shows."""
+    """Colors of the picture at places on the mesh, and which of them it shows."""
     found = to_image_frame(places, camera)
     grid = found[None, None, :, :2]
     colors = grid_sample(image[None].to(grid), grid, padding_mode="border", align_corners=False)[0, :, 0].mT
@@ -82,7 +82,7 @@ def _look(
 
 
 def _filled(texture: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:
-    """Fill what is not known smoothly from around it, by coarser and coarser pictures; grey if nothing is known."""
+    """Fill what is not known smoothly from around it, by coarser and coarser pictures; gray if nothing is known."""
     if not known.any():
         return torch.full_like(texture, 0.5)
     weights, pictures = [known.to(texture)[None, None]], [texture[None] * known]

@@ -16,7 +16,7 @@ def to_pillow(image: Float[Tensor, "3 H W"]) -> Image.Image:
         image: RGB; values beyond [0, 1] are clamped and NaN is black.
 
     Returns:
-        Picture of eight bits a colour.
+        Picture of eight bits a color.
 
     Example:
         >>> to_pillow(torch.ones(3, 2, 4)).size

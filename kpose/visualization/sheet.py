@@ -20,7 +20,7 @@ __all__ = ["heatmap_image", "image_grid"]
 def heatmap_image(
     heatmaps: Float[Tensor, "N h w"], size: int | tuple[int, int] | None = None
 ) -> Float[Tensor, "3 H W"]:
-    """Draw the highest value over all heatmaps in the colours of viridis, from 0 to 1.
+    """Draw the highest value over all heatmaps in the colors of viridis, from 0 to 1.
 
     Args:
         heatmaps: Maps; values beyond [0, 1] are clamped.

@@ -51,7 +51,7 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> "VideoWriter":
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(

@@ -46,9 +46,7 @@ def folder(tmp_path_factory):
 def test_data_module_reads_the_pictures(folder):
     data = FolderDataModule(folder / "cars", image_size=32, batch_size=4)
     assert data.photos.problems == ()
-    assert data.dataset("train").names == tuple(
-        n for n in data.photos.names if n not in data.dataset("val").names
-    )
+    assert data.dataset("train").names == tuple(n for n in data.photos.names if n not in data.dataset("val").names)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     batch = data.augment(batch, seed=0)

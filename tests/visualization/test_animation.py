@@ -12,25 +12,6 @@ def mesh() -> Mesh:
     return template_mesh(bird())
 
 
-def test_a_turntable_goes_round_once(mesh: Mesh) -> None:
-    frames = turntable(mesh, 32, num_frames=4, elevation=0.0)
-    assert frames.shape == (4, 3, 32, 32)
-    covered = (frames < 0.99).any(1)
-    # Half a turn later the silhouette is the mirror image.
-    assert (covered[0] ^ covered[2].flip(-1)).float().mean() < 0.02
-    # From the side the bird is as long as it can be, from the front it is not.
-    assert covered[0].any(0).sum() > 1.3 * covered[1].any(0).sum()
-    assert not torch.equal(frames[1], frames[3])
-
-
-def test_a_turntable_stays_in_its_frame(mesh: Mesh) -> None:
-    frames = turntable(mesh._replace(vertices=mesh.vertices + 5), 24, num_frames=5, background=0.0)
-    edge = torch.cat((frames[..., 0], frames[..., -1], frames[:, :, 0], frames[:, :, -1]), -1)
-    assert edge.max() == 0 < frames.amax((1, 2, 3)).min()
-    with pytest.raises(ValueError, match="at least one frame"):
-        turntable(mesh, num_frames=0)
-
-
 def test_a_gif_shows_the_frames(mesh: Mesh, tmp_path) -> None:
     frames = turntable(mesh, 48, num_frames=6)
     save_animation(frames, tmp_path / "new" / "bird.gif", fps=10)
