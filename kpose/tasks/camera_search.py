@@ -12,10 +12,10 @@ from kpose.geometry import flip_camera
 from kpose.metrics import multiplex_error
 from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid, search_cameras
 from kpose.rendering import Renderer, fast_renderer
-from kpose.structures import Batch, Camera, Mesh
+from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks.base import Task
-from kpose.tasks.training_cameras import training_images
-from kpose.templates import bird, coarsen_template, load_template
+from kpose.tasks.training_cameras import template_of, training_images
+from kpose.templates import coarsen_template
 
 __all__ = ["CameraSearch"]
 
@@ -37,7 +37,7 @@ class CameraSearch(Task):
     Args:
         cameras: Table of the images' cameras, from which the search starts; when None, made for the training set
             at the start.
-        template: File of the category's mean shape; the built-in bird when None.
+        template: The category's mean shape, or its file; the built-in bird when None.
         num_vertices: Vertices of the template that the search renders (see `coarsen_template`); all when None.
         levels: Resolutions, coarse to fine.
         grid: Cameras that every image starts with, and how far they may turn.
@@ -61,8 +61,8 @@ class CameraSearch(Task):
     def __init__(
         self,
         cameras: CameraTable | None = None,
+        template: Template | Path | None = None,
         *,
-        template: Path | None = None,
         num_vertices: int | None = None,
         levels: Sequence[SearchLevel] = (SearchLevel(),),
         grid: ViewpointGrid | None = None,
@@ -73,7 +73,7 @@ class CameraSearch(Task):
         self.record_hyperparameters()
         self.automatic_optimization = False
         self.cameras = cameras
-        shape = bird() if template is None else load_template(template)
+        shape = template_of(template)
         if num_vertices is not None:
             shape = coarsen_template(shape, num_vertices)
         self.register_buffer("vertices", shape.vertices, persistent=False)

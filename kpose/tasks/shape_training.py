@@ -19,8 +19,7 @@ from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshR
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, Shape, Template
 from kpose.tasks.base import Task
-from kpose.tasks.training_cameras import training_images
-from kpose.templates import bird, load_template
+from kpose.tasks.training_cameras import template_of, training_images
 
 __all__ = ["ShapeTraining", "compared_pictures"]
 
@@ -64,15 +63,15 @@ class ShapeTraining(Task):
 
     Args:
         backbone: Where the features come from.
-        reconstructor: Builds the network from the backbone's `FeatureSpec` and the template.
         cameras: Cameras of the training images, as a table, which is refined, or a file of one (see
             `CameraTable.save`); when None, those of a `ViewpointGrid`.
+        template: The category's mean shape, or its file; the built-in bird when None.
+        reconstructor: Builds the network from the backbone's `FeatureSpec` and the template.
         distance: How unlike rendered and photographed objects are; features of the backbone when None.
         train_backbone: Whether the backbone is trained; otherwise it is frozen, as in the released code.
         optimizer: Builds the optimizer of the network from the trained parameters.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run, advanced at
             every step; None keeps the learning rate.
-        template: File of the category's mean shape; the built-in bird when None.
         renderer: What renders; `fast_renderer` when None (see `MultiplexObjective`).
         camera_lr: Learning rate of the cameras.
         camera_gain: Factor of the cameras' angular residuals (see `CameraOptimizer`).
@@ -103,7 +102,7 @@ class ShapeTraining(Task):
 
     Example:
         >>> from kpose.backbones import TinyBackbone
-        >>> task = ShapeTraining(TinyBackbone(width=8), cameras=CameraTable(torch.arange(4)))
+        >>> task = ShapeTraining(TinyBackbone(width=8), CameraTable(torch.arange(4)))
         >>> task(torch.zeros(2, 3, 64, 64)).vertices.shape
         torch.Size([2, 642, 3])
     """
@@ -111,14 +110,14 @@ class ShapeTraining(Task):
     def __init__(
         self,
         backbone: Backbone,
+        cameras: CameraTable | Path | None = None,
+        template: Template | Path | None = None,
         *,
         reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
-        cameras: CameraTable | Path | None = None,
         distance: AppearanceDistance | None = None,
         train_backbone: bool = False,
         optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        template: Path | None = None,
         renderer: Renderer | None = None,
         camera_lr: float = 1e-4,
         camera_gain: float = 1.0,
@@ -145,12 +144,12 @@ class ShapeTraining(Task):
         if train_backbone and backbone.frozen:
             raise ValueError("ShapeTraining needs a backbone that is not frozen to train it; got a frozen one.")
         self.backbone = backbone if train_backbone else backbone.freeze()
-        shape = bird() if template is None else load_template(template)
-        self.reconstructor = reconstructor(backbone.spec, shape)
+        template = template_of(template)
+        self.reconstructor = reconstructor(backbone.spec, template)
         self.camera_file = None if isinstance(cameras, CameraTable) else cameras
         self.camera_optimizer: CameraOptimizer | None = None
         self.objective = MultiplexObjective(
-            shape,
+            template,
             FeatureDistance(backbone) if distance is None else distance,
             renderer=renderer,
             temperature=temperature,

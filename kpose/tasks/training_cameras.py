@@ -8,9 +8,17 @@ from torch.utils.data import DataLoader
 
 from kpose.metrics import multiplex_error
 from kpose.reconstruction import CameraTable
-from kpose.structures import Batch
+from kpose.structures import Batch, Template
+from kpose.templates import bird, load_template
 
-__all__ = ["camera_errors", "training_images"]
+__all__ = ["camera_errors", "template_of", "training_images"]
+
+
+def template_of(template: Template | Path | None) -> Template:
+    """Return a template, read from its file, or the built-in bird when None."""
+    if template is None:
+        return bird()
+    return template if isinstance(template, Template) else load_template(template)
 
 
 def training_images(who: str, data: Any) -> Any:  # noqa: ANN401 - any Lightning data module
