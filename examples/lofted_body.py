@@ -305,7 +305,7 @@ def _ring_sizes(travel: Array, share: Array, rings: int, stretch: float) -> tupl
 
 
 def _strips(angles: list[Array]) -> Array:
-    """Join the left halves of neighbouring rings by triangles; vertices are counted along the half rings."""
+    """Join the left halves of neighboring rings by triangles; vertices are counted along the half rings."""
     faces, start = [], 0
     for front, rear in itertools.pairwise(angles):
         a, b = 0, 0

@@ -1,4 +1,4 @@
-"""Drawing meshes: an interface, a hard z-buffer, soft rasterisation with gradients, and visibility."""
+"""Drawing meshes: an interface, a hard z-buffer, soft rasterization with gradients, and visibility."""
 
 from kpose.rendering.hard import HardRenderer
 from kpose.rendering.renderer import Renderer

@@ -1,19 +1,16 @@
-"""Sums over the faces of each pixel: coverage, and the softmax over depth that blends colours."""
+"""Sums over the faces of each pixel: coverage by distance, and the softmax over depth that blends colors."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from kpose.rendering.distance import signed_distance
 from kpose.rendering.paint import Paint
-from kpose.rendering.rasterize import Chunk, Pairs, barycentrics, cut, find_pairs, select
-from kpose.rendering.scene import Part, remember_less
-
-__all__: list[str] = []
+from kpose.rendering.rasterize import Chunk, Pairs, barycentrics, cut, face_edges, find_pairs, select
+from kpose.rendering.scene import Part, checkpointed
 
 _MIN_PROBABILITY = 1e-4
 """Faces that cover a pixel with less than this probability do not count: it bounds the blur."""
@@ -26,7 +23,7 @@ class Blur(NamedTuple):
     """How far outlines and depths are blurred."""
 
     sigma: float
-    """Blur of outlines, squared normalised units."""
+    """Blur of outlines, squared normalized units."""
     gamma: float
     """Temperature over closeness."""
     near: float
@@ -41,12 +38,12 @@ class Blur(NamedTuple):
 
 
 def blur_radius(sigma: float) -> float:
-    """Give the distance from a face at which it covers a pixel with the least probability that counts."""
+    """Distance from a face at which it covers a pixel with the smallest probability that counts."""
     return math.sqrt(math.log(1 / _MIN_PROBABILITY - 1) * sigma)
 
 
 def cover(part: Part, size: tuple[int, int], sigma: float, max_pairs: int) -> Tensor:
-    """Give the probability that a face covers each pixel: ``1 - Π (1 - sigmoid(±d² / sigma))``."""
+    """Probability that a face covers each pixel: ``1 - Π (1 - sigmoid(±d² / sigma))``."""
     num_pixels = part.boxes.num_meshes * size[0] * size[1]
 
     def sums(own: Tensor, chunk: Chunk) -> Tensor:
@@ -61,14 +58,14 @@ def _add_up(sums: Callable[[Tensor, Chunk], Tensor], corners: Tensor, chunks: li
     if len(chunks) == 1:
         return sums(corners, chunks[0])
     parts = torch.split(corners, [chunk.stop - chunk.start for chunk in chunks], -1)
-    total = remember_less(sums, parts[0], chunks[0])
+    total = checkpointed(sums, parts[0], chunks[0])
     for own, chunk in zip(parts[1:], chunks[1:], strict=True):
-        total = total + remember_less(sums, own, chunk)
+        total = total + checkpointed(sums, own, chunk)
     return total
 
 
 def blend(part: Part, paint: Paint, size: tuple[int, int], blur: Blur, max_pairs: int) -> tuple[Tensor, Tensor]:
-    """Give the coverage of each pixel and its colour ``(3, Q)``, the softmax over the closeness of its faces."""
+    """Coverage of each pixel and its color ``(3, Q)``, the softmax over the closeness of its faces."""
     chunks = cut(part.boxes, max_pairs)
     num_pixels = part.boxes.num_meshes * size[0] * size[1]
 
@@ -99,10 +96,94 @@ def blend(part: Part, paint: Paint, size: tuple[int, int], blur: Blur, max_pairs
 
 
 def _points(corners: Tensor, pairs: Pairs, width: int, blur: Blur) -> tuple[Tensor, Tensor]:
-    """Give barycentrics ``(3, P)`` of the pixels' centres, clipped to the faces, and the closeness there."""
+    """Barycentrics ``(3, P)`` of the pixels' centers, clipped to the faces, and the closeness there."""
     face = pairs.face.index_select(0, pairs.row)
     mine = torch.stack([select(part, face) for part in corners])
     x = pairs.x.index_select(0, pairs.row) + pairs.step * (2 / width)
     weights = barycentrics(mine, x, pairs.y.index_select(0, pairs.row)).clamp_min(0)
     weights = weights / weights.sum(0).clamp_min(1e-5)
     return weights, (blur.far - (weights * mine[2]).sum(0)) / (blur.far - blur.near)
+
+
+def signed_distance(corners: Tensor, pairs: Pairs, width: int) -> Tensor:
+    """Squared distance ``(P,)`` of each pair's pixel to the nearest edge, negative outside the face."""
+    place = pairs.face, pairs.x, pairs.y, pairs.row, pairs.step
+    distance: Tensor = _SignedDistance.apply(corners, width, *place)  # type: ignore[no-untyped-call]
+    return distance
+
+
+class _SignedDistance(torch.autograd.Function):
+    """The nearest point of the nearest edge is a minimizer, so it may be held fixed in the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - its attributes are set freely
+        corners: Tensor,
+        width: int,
+        face: Tensor,
+        x: Tensor,
+        y: Tensor,
+        row: Tensor,
+        step: Tensor,
+    ) -> Tensor:
+        squared, inner = [], []
+        for across, change_across, along, change_along, length in zip(
+            *_start(corners, face, x, y, 2 / width), strict=True
+        ):
+            distance = across.index_select(0, row).addcmul_(change_across.index_select(0, row), step)
+            place = along.index_select(0, row).addcmul_(change_along.index_select(0, row), step)
+            over = place - torch.minimum(place, length.index_select(0, row)).clamp_min_(0)
+            squared.append(over.square_().addcmul_(distance, distance))
+            inner.append(distance)
+        nearest = torch.minimum(squared[0], squared[1])
+        edge = torch.maximum((squared[1] < squared[0]).long(), 2 * (squared[2] < nearest).long())
+        inside = torch.minimum(torch.minimum(inner[0], inner[1]), inner[2])
+        signed = torch.minimum(nearest, squared[2]).copysign_(inside)
+        ctx.width = width
+        ctx.save_for_backward(corners, face, x, y, row, step, edge, signed)
+        return signed
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
+        corners, face, x, y, row, step, edge, signed = ctx.saved_tensors
+        num_rows, num_faces = len(face), corners.shape[-1]
+        key = edge * num_rows + row
+        across, change_across, along, change_along, length = (
+            line.flatten().index_select(0, key) for line in _start(corners, face, x, y, 2 / ctx.width)
+        )
+        across.addcmul_(change_across, step)
+        place = along.addcmul_(change_along, step)
+        held = torch.minimum(place, length).clamp_min_(0)
+        over = place.sub_(held)
+        share = held.div_(length)
+        slope = grad * torch.full_like(signed, 2).copysign_(signed)
+        across.mul_(slope)
+        over.mul_(slope)
+        key = edge * num_faces + face.index_select(0, row)
+
+        def collect(values: Tensor) -> Tensor:
+            return values.new_zeros(3 * num_faces).scatter_add_(0, key, values).view(3, num_faces)
+
+        across_start, over_start = collect(across), collect(over)
+        across_end, over_end = collect(across.mul_(share)), collect(over.mul_(share))
+        across_start -= across_end
+        over_start -= over_end
+        edges = face_edges(corners)
+        normal_x, normal_y = -edges.along_y * edges.inward, edges.along_x * edges.inward
+        result = torch.zeros_like(corners)
+        for coordinate, normal, tangent in ((0, normal_x, edges.along_x), (1, normal_y, edges.along_y)):
+            end = normal * across_end + tangent * over_end
+            result[coordinate] = -(normal * across_start + tangent * over_start + end.roll(1, 0))
+        return result, *(None,) * 6
+
+
+def _start(corners: Tensor, face: Tensor, x: Tensor, y: Tensor, step: float) -> tuple[Tensor, ...]:
+    """First pixel's place across and along each edge, their change to the next pixel, and the length."""
+    edges = face_edges(corners)
+    start_x, start_y, along_x, along_y, length = (select(part, face) for part in edges[:5])
+    inward = edges.inward.index_select(0, face)
+    offset_x, offset_y = x - start_x, y - start_y
+    across = (along_x * offset_y - along_y * offset_x) * inward
+    along = along_x * offset_x + along_y * offset_y
+    return across, along_y * inward * -step, along, along_x * step, length

@@ -4,17 +4,16 @@ from torch import Tensor
 
 from kpose.rendering.rasterize import z_buffer
 from kpose.rendering.renderer import Renderer
-from kpose.rendering.scene import Part, Scene
-from kpose.rendering.surface import see_surface
+from kpose.rendering.scene import Part, Scene, see_surface
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["HardRenderer"]
 
 
 class HardRenderer(Renderer):
-    """Renderer whose mask is 1 where the pixel's centre lies on a face, and 0 elsewhere.
+    """Renderer whose mask is 1 where the pixel's center lies on a face, and 0 elsewhere.
 
-    The mask has no gradient; depth, barycentrics and colours have those of the nearest face. Of faces at equal
+    The mask has no gradient; depth, barycentrics and colors have those of the nearest face. Of faces at equal
     depth the first is drawn. Faces share their edges exactly: there are no cracks between them.
 
     Args:

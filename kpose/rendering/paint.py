@@ -1,4 +1,4 @@
-"""Appearance of meshes, read point by point: vertex colours or a texture."""
+"""Appearance of meshes, read point by point: vertex colors or a texture."""
 
 from typing import NamedTuple
 
@@ -6,27 +6,26 @@ import torch
 from torch import Tensor
 
 from kpose.rendering.rasterize import select
+from kpose.rendering.renderer import check_appearance
 from kpose.structures import Mesh
-
-__all__: list[str] = []
 
 
 class Paint(NamedTuple):
     """Appearance of a batch of meshes, in a form that is read point by point."""
 
     table: Tensor
-    """Colours ``(3, K)`` of vertices or texels."""
+    """Colors ``(3, K)`` of vertices or texels."""
     owner: Tensor
     """For each mesh of the batch, its appearance among those in the table, ``(B,)``."""
     faces: Tensor
     """Vertex indices of the faces ``(3, F)``."""
     uv: Tensor | None
-    """Texture coordinates of the faces' corners ``(2, 3, F)``, None for vertex colours."""
+    """Texture coordinates of the faces' corners ``(2, 3, F)``, None for vertex colors."""
     size: tuple[int, int]
-    """Height and width of the texture; 1 and the number of vertices for vertex colours."""
+    """Height and width of the texture; 1 and the number of vertices for vertex colors."""
 
     def at(self, image: Tensor, face: Tensor, weights: Tensor) -> Tensor:
-        """Give the colours ``(3, P)`` of points: image, face within the mesh, and barycentrics ``(3, P)``."""
+        """Colors ``(3, P)`` of points: image, face within the mesh, and barycentrics ``(3, P)``."""
         start = self.owner.index_select(0, image) * (self.size[0] * self.size[1])
         if self.uv is None:
             return self._mix([start + corner for corner in select(self.faces, face)], list(weights))
@@ -34,7 +33,7 @@ class Paint(NamedTuple):
         return self._mix(*self._texels(start, u, v))
 
     def _texels(self, start: Tensor, u: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Give the four texels around each point and their weights; u wraps around, v stops at the border.
+        """The four texels around each point and their weights; u wraps around, v stops at the border.
 
         `grid_sample` cannot wrap around, and needs a copy of the texture for every camera that sees it.
         """
@@ -55,16 +54,13 @@ class Paint(NamedTuple):
 
 
 def paint_of(mesh: Mesh, batch: tuple[int, ...], like: Tensor) -> Paint | None:
-    """Give the appearance of meshes that are seen with the leading dimensions ``batch``, None if they have none."""
+    """Appearance of meshes that are seen with the leading dimensions ``batch``, None if they have none."""
+    check_appearance(mesh)
     if mesh.vertex_colors is not None:
-        if mesh.texture is not None:
-            raise ValueError("Rendering needs texture or vertex colours; got both. Leave one out of the mesh.")
         values, uv = mesh.vertex_colors.movedim(-1, 0).unsqueeze(-2), None
     elif mesh.texture is not None:
-        if mesh.uv is None or mesh.uv_faces is None:
-            raise ValueError(
-                "Rendering a texture needs the mesh's uv and uv_faces; got None. Add them to the mesh."
-            )
+        assert mesh.uv is not None
+        assert mesh.uv_faces is not None
         values, uv = mesh.texture.movedim(-3, 0), mesh.uv[mesh.uv_faces].movedim((0, 1, 2), (2, 1, 0)).to(like)
     else:
         return None

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.rendering.blend import blur_radius
-from kpose.rendering.renderer import Renderer, image_size, to_image
+from kpose.rendering.renderer import Renderer, check_appearance, image_size, to_image
 from kpose.structures import Camera, Mesh, Rendering
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class PyTorch3DRenderer(Renderer):
     shorter side.
 
     Args:
-        sigma: Blur of the outline in squared normalised units. It reaches ``3 sqrt(sigma)`` to either side.
+        sigma: Blur of the outline in squared normalized units. It reaches ``3 sqrt(sigma)`` to either side.
         faces_per_pixel: Faces that count at a pixel of the mask.
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
 
@@ -80,7 +80,7 @@ class PyTorch3DRenderer(Renderer):
     def _meshes(
         self, vertices: Tensor, mesh: Mesh, batch: tuple[int, ...], size: tuple[int, int]
     ) -> tuple["Meshes", Tensor]:
-        """Turn meshes into PyTorch3D's frame; give also what was added to their depth."""
+        """Meshes in PyTorch3D's frame, and what was added to their depth."""
         if not vertices.isfinite().all():
             raise ValueError(
                 "Rendering needs finite vertices and cameras; got NaN or infinity. Look for its origin."
@@ -98,17 +98,12 @@ class PyTorch3DRenderer(Renderer):
         return self._structures.Meshes(turned, faces, self._textures(mesh, batch)), offset
 
     def _textures(self, mesh: Mesh, batch: tuple[int, ...]) -> Any:  # noqa: ANN401 - PyTorch3D has no types
+        check_appearance(mesh)
         if mesh.vertex_colors is not None:
-            if mesh.texture is not None:
-                raise ValueError("Rendering needs texture or vertex colours; got both. Leave one out of the mesh.")
             colors = mesh.vertex_colors.expand(*batch, *mesh.vertex_colors.shape[-2:])
             return self._renderer.TexturesVertex(colors.reshape(-1, *colors.shape[-2:]))
-        if mesh.texture is None:
+        if mesh.texture is None or mesh.uv is None or mesh.uv_faces is None:
             return None
-        if mesh.uv is None or mesh.uv_faces is None:
-            raise ValueError(
-                "Rendering a texture needs the mesh's uv and uv_faces; got None. Add them to the mesh."
-            )
         # Three copies side by side, so that u in [-1, 2] wraps around.
         maps = torch.cat([mesh.texture] * 3, -1).movedim(-3, -1)
         maps = maps.expand(*batch, *maps.shape[-3:])

@@ -1,6 +1,6 @@
 """Which faces touch which pixels, and the nearest of them: the part without gradients.
 
-A face touches the pixels whose centres lie within a radius of it: on each row of pixels that is an interval, as the
+A face touches the pixels whose centers lie within a radius of it: on each row of pixels that is an interval, as the
 face grown by the radius is convex. Only those pairs of a face and a pixel are ever made. Faces and pixels are
 counted through the batch: face ``f`` of mesh ``b`` is ``b F + f``, pixel ``(i, j)`` of image ``b`` is
 ``(b h + i) w + j``.
@@ -15,19 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__: list[str] = []
-
-_MAX_COORDINATE = 1e6
+MAX_COORDINATE = 1e6
 """Largest coordinate, in image units: beyond it, float32 does not tell pixels apart."""
 
 NOT_FINITE = (
-    f"Rendering needs finite vertices and cameras, within {_MAX_COORDINATE:g} image units; got NaN, infinity or "
+    f"Rendering needs finite vertices and cameras, within {MAX_COORDINATE:g} image units; got NaN, infinity or "
     "more. Look for what computed them."
 )
 """What the error says when one is."""
 
-_MIN_AREA = 1e-16
-"""Twice the area, in normalised units, under which a face is not drawn: squares of lengths stay above zero."""
+MIN_AREA = 1e-16
+"""Twice the area, in normalized units, under which a face is not drawn: squares of lengths stay above zero."""
 
 
 class Boxes(NamedTuple):
@@ -55,7 +53,7 @@ class Boxes(NamedTuple):
         return len(self.num_rows) // max(self.num_meshes, 1)
 
     def of(self, start: int, stop: int) -> "Boxes":
-        """Give the boxes of some of the meshes."""
+        """Boxes of some of the meshes."""
         faces, meshes = slice(start * self.num_faces, stop * self.num_faces), slice(start, stop)
         first_row, num_rows, num_pixels = self.first_row[faces], self.num_rows[faces], self.num_pixels[faces]
         return Boxes(first_row, num_rows, num_pixels, self.mesh_rows[meshes], self.mesh_pixels[meshes])
@@ -101,11 +99,11 @@ class ZBuffer(NamedTuple):
     face: Tensor
     """Face counted through the batch, -1 where there is none."""
     depth: Tensor
-    """Depth of its surface at the pixel's centre, +inf where there is none."""
+    """Depth of its surface at the pixel's center, +inf where there is none."""
 
 
 def gather_corners(values: Tensor, faces: Tensor) -> Tensor:
-    """Give the values ``(B, V, C)`` at the faces' corners: ``(C, 3 corners, B F)``."""
+    """Values ``(B, V, C)`` at the faces' corners: ``(C, 3 corners, B F)``."""
     num_meshes, num_vertices, channels = values.shape
     first = num_vertices * torch.arange(num_meshes, device=values.device)
     index = (faces.T.unsqueeze(1) + first[:, None]).flatten()
@@ -119,7 +117,7 @@ def select(table: Tensor, index: Tensor) -> Tensor:
 
 
 def signed_area(corners: Tensor) -> Tensor:
-    """Give twice the signed area of the projections, negative for faces seen from the front."""
+    """Twice the signed area of the projections, negative for faces seen from the front."""
     x, y = corners[0], corners[1]
     return (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
 
@@ -134,7 +132,7 @@ def face_edges(corners: Tensor) -> Edges:
 
 
 def barycentrics(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Give barycentric coordinates ``(3, ...)`` of points in triangles ``(3, 3, ...)``, zero without area."""
+    """Barycentric coordinates ``(3, ...)`` of points in triangles ``(3, 3, ...)``, zero without area."""
     offset_x, offset_y = corners[0] - x, corners[1] - y
     next_x, next_y = offset_x.roll(-1, 0), offset_y.roll(-1, 0)
     parts = (offset_x * next_y - offset_y * next_x).roll(-1, 0)
@@ -152,12 +150,12 @@ def find_boxes(corners: Tensor, num_meshes: int, size: tuple[int, int], *, radiu
     last = ((y.amax(0) + radius + 1) * (height / 2) - 0.5).floor().clamp(-1, height - 1)
     left = ((x.amin(0) - radius + 1) * (width / 2) - 0.5).ceil().clamp(0, width)
     right = ((x.amax(0) + radius + 1) * (width / 2) - 0.5).floor().clamp(-1, width - 1)
-    columns = (right - left + 1).clamp_min(0) * ((-area if cull else area.abs()) > _MIN_AREA)
+    columns = (right - left + 1).clamp_min(0) * ((-area if cull else area.abs()) > MIN_AREA)
     rows = (last - first + 1).clamp_min(0) * (columns > 0)
     rows, columns, first = (part.nan_to_num(0).long() for part in (rows, columns, first))
     pixels = rows * columns
     # The one wait for the device that every call needs also carries the check of the input.
-    valid = (corners.abs() <= _MAX_COORDINATE).all()
+    valid = (corners.abs() <= MAX_COORDINATE).all()
     sums = [part.view(num_meshes, -1).sum(1) if num_meshes else part for part in (rows, pixels)]
     is_valid, *counts = torch.cat((valid.to(rows).view(1), *sums)).tolist()
     if not is_valid:
@@ -214,7 +212,7 @@ def _expand(count: Tensor, total: int) -> tuple[Tensor, Tensor]:
 def _intervals(
     corners: Tensor, face: Tensor, line: Tensor, size: tuple[int, int], radius: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give, for rows of pixels of faces, the first column within the radius, the number of such and the height.
+    """First column within the radius, the number of such and the height, for rows of pixels of faces.
 
     The right end of the interval is the rightmost reach of the discs along the three edges. On one edge, the point
     whose disc reaches farthest on a given line is in closed form, and reach is concave along the edge, so the point
@@ -230,11 +228,11 @@ def _intervals(
     slope = torch.where(fall > 1e-30, run / fall, 0)
     lead = radius * run / (run * run + fall * fall).sqrt().clamp_min(torch.finfo(run.dtype).tiny)
     top_x, top_y, low_y, slope, lead = (select(part, face) for part in (top_x, top_y, low_y, slope, lead))
-    centre = (2 * line.to(corners.dtype) + 1) / height - 1
+    center = (2 * line.to(corners.dtype) + 1) / height - 1
 
     def end(side: int) -> Tensor:
-        point = torch.minimum(torch.maximum(torch.add(centre, lead, alpha=side), top_y), low_y)
-        drop = centre - point
+        point = torch.minimum(torch.maximum(torch.add(center, lead, alpha=side), top_y), low_y)
+        drop = center - point
         room = radius**2 - drop * drop
         # A line that misses the disc has negative room: its end is moved out of the way.
         reach = room.clamp_min(0).sqrt_().add_(room.clamp_max_(0), alpha=1e30)
@@ -243,7 +241,7 @@ def _intervals(
 
     first = ((end(-1) + 1) * (width / 2) - 0.5).ceil_().clamp_(0, width)
     last = ((end(1) + 1) * (width / 2) - 0.5).floor_().clamp_(-1, width - 1)
-    return first, (last - first + 1).clamp_min_(0).nan_to_num_(0).long(), centre
+    return first, (last - first + 1).clamp_min_(0).nan_to_num_(0).long(), center
 
 
 @torch.no_grad()
@@ -269,7 +267,7 @@ def z_buffer(corners: Tensor, boxes: Boxes, size: tuple[int, int], *, max_pairs:
 
 
 def _depth(corners: Tensor, pairs: Pairs, width: int) -> tuple[Tensor, Tensor]:
-    """Give the depth of the face's plane at the first pixel of each row, and its change to the next pixel."""
+    """Depth of the face's plane at the first pixel of each row, and its change to the next pixel."""
     x, y, z = corners
     area = signed_area(corners)
     scale = 1 / torch.where(area == 0, torch.inf, area)

@@ -15,7 +15,7 @@ __all__ = ["Renderer"]
 class Renderer(ABC):
     """Something that draws meshes seen by weak-perspective cameras.
 
-    The image is a crop in normalised coordinates: its corners are at ±1, and the centre of pixel ``(i, j)`` of an
+    The image is a crop in normalized coordinates: its corners are at ±1, and the center of pixel ``(i, j)`` of an
     image of height ``h`` and width ``w`` is at ``((2j + 1) / w - 1, (2i + 1) / h - 1)``. Leading dimensions of
     the mesh's tensors and of the camera broadcast: cameras ``(B, P)`` see vertices ``(B, 1, V, 3)`` each P times.
 
@@ -33,8 +33,8 @@ class Renderer(ABC):
         """Draw meshes.
 
         Args:
-            mesh: Meshes in the object frame, with a texture, vertex colours or neither.
-            camera: Cameras in normalised image coordinates.
+            mesh: Meshes in the object frame, with a texture, vertex colors or neither.
+            camera: Cameras in normalized image coordinates.
             size: Side, or height and width, of the image in pixels.
 
         Returns:
@@ -43,7 +43,7 @@ class Renderer(ABC):
 
         Raises:
             ValueError: If a vertex of a face is not finite or farther than 1e6 image units, or texture and vertex
-                colours are both given.
+                colors are both given.
         """
 
     def silhouette(
@@ -53,7 +53,7 @@ class Renderer(ABC):
 
         Args:
             mesh: Meshes in the object frame.
-            camera: Cameras in normalised image coordinates.
+            camera: Cameras in normalized image coordinates.
             size: Side, or height and width, of the image in pixels.
 
         Returns:
@@ -66,7 +66,7 @@ class Renderer(ABC):
 
 
 def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Give height and width, checked."""
+    """Height and width, checked."""
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1:
         raise ValueError(
@@ -75,10 +75,18 @@ def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def to_image(mesh: Mesh, camera: Camera) -> tuple[Tensor, tuple[int, ...]]:
-    """Give the vertices in the image frame, flattened to one leading dimension, and the leading dimensions.
+def check_appearance(mesh: Mesh) -> None:
+    """Raise where a mesh has two appearances, or a texture and no coordinates."""
+    if mesh.vertex_colors is not None and mesh.texture is not None:
+        raise ValueError("Rendering needs texture or vertex colors; got both. Leave one out of the mesh.")
+    if mesh.texture is not None and (mesh.uv is None or mesh.uv_faces is None):
+        raise ValueError("Rendering a texture needs the mesh's uv and uv_faces; got None. Add them to the mesh.")
 
-    Half precision is rasterised in float32, with autocast off: positions would be rounded to whole pixels.
+
+def to_image(mesh: Mesh, camera: Camera) -> tuple[Tensor, tuple[int, ...]]:
+    """Vertices in the image frame, flattened to one leading dimension, and the leading dimensions.
+
+    Half precision is rasterized in float32, with autocast off: positions would be rounded to whole pixels.
     """
     batch: torch.Size = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
         mesh.vertices.shape[:-2], camera.scale.shape

@@ -1,4 +1,4 @@
-"""Bounding memory: a batch is drawn in groups of meshes, and what a group held is computed again backwards."""
+"""What is drawn, in groups of meshes that bound the memory, and what is seen of the nearest faces."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -8,11 +8,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kpose.rendering.paint import Paint, paint_of
-from kpose.rendering.rasterize import Boxes, find_boxes, gather_corners
+from kpose.rendering.rasterize import Boxes, ZBuffer, barycentrics, find_boxes, gather_corners
 from kpose.rendering.renderer import image_size, to_image
 from kpose.structures import Camera, Mesh, Rendering
-
-__all__: list[str] = []
 
 Result = TypeVar("Result")
 
@@ -35,9 +33,9 @@ class Scene:
 
     Args:
         mesh: Meshes in the object frame.
-        camera: Cameras in normalised image coordinates.
+        camera: Cameras in normalized image coordinates.
         size: Side, or height and width, of the image in pixels.
-        radius: Distance from a face at which its pixels end, in normalised units.
+        radius: Distance from a face at which its pixels end, in normalized units.
         cull: Leave out the faces seen from behind.
         max_pairs: Pairs of a face and a pixel, and pixels, of a group.
     """
@@ -69,7 +67,7 @@ class Scene:
             return draw(self.vertices, 0)
         drawn, first = [], 0
         for vertices in torch.split(self.vertices, sizes):
-            drawn.append(remember_less(draw, vertices, first))
+            drawn.append(checkpointed(draw, vertices, first))
             first += len(vertices)
         return tuple(torch.cat(values, -1) for values in zip(*drawn, strict=True))
 
@@ -99,9 +97,34 @@ class Scene:
         return Rendering(*images)
 
 
-def remember_less(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function without keeping what its gradient needs: it is called again backwards."""
+def checkpointed(function: Callable[..., Result], *arguments: object) -> Result:
+    """Result of a function that keeps nothing for its gradient: it is called again backwards."""
     if not torch.is_grad_enabled():
         return function(*arguments)
     result: Result = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
+
+
+def see_surface(part: Part, nearest: ZBuffer, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Depth, face, barycentrics ``(3, Q)`` and, if there is paint, color ``(3, Q)`` of the nearest faces."""
+    corners, num_faces = part.corners, part.boxes.num_faces
+    covered = nearest.face >= 0
+    index = nearest.face.clamp_min(0)
+    if num_faces == 0:
+        corners = corners.new_zeros(3, 3, 1)
+    mine = corners.flatten(0, 1).gather(1, index.expand(9, -1)).view(3, 3, -1)
+    height, width = size
+    pixel = torch.arange(len(index), device=index.device)
+    image = torch.div(pixel, height * width, rounding_mode="floor")
+    row = torch.div(pixel, width, rounding_mode="floor")
+    x = (2 * (pixel - row * width).to(corners) + 1) / width - 1
+    y = (2 * (row - image * height).to(corners) + 1) / height - 1
+    weights = barycentrics(mine, x, y) * covered
+    depth = torch.where(covered, (weights * mine[2]).sum(0), torch.inf)
+    face = index % max(num_faces, 1)
+    seen = depth, torch.where(covered, face, -1), weights
+    if part.paint is None:
+        return seen
+    if num_faces == 0:
+        return *seen, torch.zeros_like(weights)
+    return *seen, part.paint.at(image + part.first, face, weights) * covered

@@ -1,4 +1,4 @@
-"""Soft rasterisation in plain torch: blurred outlines, and two ways to colour them."""
+"""Soft rasterization in plain torch: blurred outlines, and two ways to color them."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -6,24 +6,23 @@ from torch import Tensor
 from kpose.rendering.blend import Blur, blend, blur_radius, cover
 from kpose.rendering.rasterize import z_buffer
 from kpose.rendering.renderer import Renderer
-from kpose.rendering.scene import Part, Scene
-from kpose.rendering.surface import see_surface
+from kpose.rendering.scene import Part, Scene, see_surface
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["CompositeRenderer", "SoftRenderer"]
 
 
 class CompositeRenderer(Renderer):
-    """Renderer of a blurred mask over the colours of a hard z-buffer.
+    """Renderer of a blurred mask over the colors of a hard z-buffer.
 
-    A face covers a pixel with probability ``sigmoid(±d² / sigma)``, d being the distance of the pixel's centre to
+    A face covers a pixel with probability ``sigmoid(±d² / sigma)``, d being the distance of the pixel's center to
     the face's nearest edge, positive inside; the mask is the probability that any face covers it. Depth, face and
-    barycentrics are those of `HardRenderer`; the colour is the mask times that of `HardRenderer`. This is *not* the
+    barycentrics are those of `HardRenderer`; the color is the mask times that of `HardRenderer`. This is *not* the
     softmax blend of `SoftRenderer`: it costs less, and its gradient moves a vertex through the mask and through the
     place on the texture, never through the order of faces.
 
     Args:
-        sigma: Blur of the outline in squared normalised units. It reaches ``3 sqrt(sigma)`` to either side.
+        sigma: Blur of the outline in squared normalized units. It reaches ``3 sqrt(sigma)`` to either side.
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
             Otherwise front and back both count at the outline, which swells the mask by about ``sqrt(sigma)``.
         max_pairs: Bound of memory: pairs of a face and a pixel in its box, and pixels, that are held at a time, at
@@ -76,21 +75,21 @@ class CompositeRenderer(Renderer):
 
 
 class SoftRenderer(CompositeRenderer):
-    """Renderer of a blurred mask, with colours that are blended over all faces by a softmax over their closeness.
+    """Renderer of a blurred mask, with colors that are blended over all faces by a softmax over their closeness.
 
-    Mask, depth, face and barycentrics are those of `CompositeRenderer`. The colour weighs each face by its
+    Mask, depth, face and barycentrics are those of `CompositeRenderer`. The color weighs each face by its
     probability times ``exp(closeness / gamma)``, closeness falling from 1 at depth ``near`` to 0 at ``far``. As in
-    the paper the colour is not multiplied by the mask: it stays strong over the whole blur of the outline.
+    the paper the color is not multiplied by the mask: it stays strong over the whole blur of the outline.
 
     Args:
-        sigma: Blur of the outline in squared normalised units. It reaches ``3 sqrt(sigma)`` to either side.
+        sigma: Blur of the outline in squared normalized units. It reaches ``3 sqrt(sigma)`` to either side.
         gamma: Temperature of the softmax.
         near: Depth of the closest surface that is expected, in image units.
         far: Depth of the farthest.
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
             Otherwise front and back both count at the outline, which swells the mask by about ``sqrt(sigma)``.
         max_pairs: Bound of memory: pairs of a face and a pixel in its box, and pixels, that are held at a time, at
-            about 300 bytes each with colours. What exceeds it is drawn in groups, and computed again backwards.
+            about 300 bytes each with colors. What exceeds it is drawn in groups, and computed again backwards.
 
     Source:
         Liu et al., Soft Rasterizer, ICCV 2019, Eq. 1, 2, 3 and 6.
@@ -117,7 +116,7 @@ class SoftRenderer(CompositeRenderer):
         super().__init__(sigma, cull_back_faces=cull_back_faces, max_pairs=max_pairs)
         if gamma <= 0 or far <= near:
             raise ValueError(
-                f"SoftRenderer needs gamma > 0 and near < far; got gamma {gamma}, near {near}, far {far}. Mend it."
+                f"SoftRenderer needs gamma > 0 and near < far; got gamma {gamma}, near {near}, far {far}."
             )
         self.gamma = gamma
         self.near = near

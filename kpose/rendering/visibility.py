@@ -16,7 +16,7 @@ __all__ = ["vertex_visibility"]
 def vertex_visibility(
     mesh: Mesh, camera: Camera, size: int | tuple[int, int] = 128, *, max_pairs: int = 1 << 22
 ) -> Bool[Tensor, "*batch V"]:
-    """Say which vertices a camera sees: inside the image and not behind a face.
+    """Report which vertices a camera sees: inside the image and not behind a face.
 
     A vertex is seen when a face that it belongs to is the nearest one at one of the four pixels around it. The
     z-buffer is spread over the object, not over the image, so that an object that is small in the image is judged
@@ -24,7 +24,7 @@ def vertex_visibility(
 
     Args:
         mesh: Meshes in the object frame.
-        camera: Cameras in normalised image coordinates; leading dimensions broadcast with those of the mesh.
+        camera: Cameras in normalized image coordinates; leading dimensions broadcast with those of the mesh.
         size: Side, or height and width, of the z-buffer in pixels: the object's longer side just fits into it.
         max_pairs: Pairs of a face and a pixel that are held at a time.
 
@@ -70,11 +70,11 @@ def _fit(vertices: Tensor, camera: Camera, batch: tuple[int, ...]) -> Camera:
         return camera
     low, high = vertices[..., :2].aminmax(dim=1)
     scale = 2 / (high - low).amax(-1).clamp_min(torch.finfo(low.dtype).tiny)
-    scale, centre = scale.view(batch), ((low + high) / 2).view(*batch, 2)
-    return Camera(camera.scale * scale, (camera.translation - centre) * scale.unsqueeze(-1), camera.rotation)
+    scale, center = scale.view(batch), ((low + high) / 2).view(*batch, 2)
+    return Camera(camera.scale * scale, (camera.translation - center) * scale.unsqueeze(-1), camera.rotation)
 
 
 def _faces(part: Part, scene: Scene) -> Tensor:
-    """Give the nearest face of each pixel, counted within its mesh."""
+    """Nearest face of each pixel, counted within its mesh."""
     face = z_buffer(part.corners, part.boxes, scene.size, max_pairs=scene.max_pairs).face
     return torch.where(face >= 0, face % max(part.boxes.num_faces, 1), -1)

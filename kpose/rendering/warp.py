@@ -21,9 +21,8 @@ from torch import Tensor
 from kpose.rendering.blend import blur_radius
 from kpose.rendering.rasterize import NOT_FINITE, ZBuffer
 from kpose.rendering.renderer import image_size, to_image
-from kpose.rendering.scene import Part, Scene
+from kpose.rendering.scene import Part, Scene, see_surface
 from kpose.rendering.soft import CompositeRenderer
-from kpose.rendering.surface import see_surface
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["WarpRenderer", "fast_renderer"]
@@ -42,7 +41,7 @@ class WarpRenderer(CompositeRenderer):
     Vertices or cameras in double precision, and devices that Warp cannot use, are left to `CompositeRenderer`.
 
     Args:
-        sigma: Blur of the outline in squared normalised units. It reaches ``3 sqrt(sigma)`` to either side.
+        sigma: Blur of the outline in squared normalized units. It reaches ``3 sqrt(sigma)`` to either side.
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
             Otherwise front and back both count at the outline, which swells the mask by about ``sqrt(sigma)``.
         max_pairs: Bound of memory for all but the mask: see `CompositeRenderer`.
@@ -97,7 +96,7 @@ def fast_renderer(
     """Make the fastest renderer of a blurred mask that is installed; all of them give the same images.
 
     Args:
-        sigma: Blur of the outline in squared normalised units.
+        sigma: Blur of the outline in squared normalized units.
         cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
         max_pairs: Bound of memory: see `CompositeRenderer`.
 
@@ -126,7 +125,7 @@ def _is_usable() -> bool:
     except Exception as error:  # a broken driver or library raises what it likes
         warnings.warn(
             f"NVIDIA Warp is installed but cannot be used ({error}): rendering falls back to plain torch, which "
-            "is slower. Mend or uninstall warp-lang.",
+            "is slower. Repair or uninstall warp-lang.",
             stacklevel=3,
         )
         return False
@@ -160,7 +159,7 @@ def _is_ready(device: str) -> bool:
 
 
 def _can_draw(mesh: Mesh, camera: Camera) -> bool:
-    """Say whether Warp has the device, and single precision is enough."""
+    """Whether Warp has the device, and single precision is enough."""
     import warp as wp
 
     if torch.float64 in (mesh.vertices.dtype, *(part.dtype for part in camera)):
@@ -206,13 +205,13 @@ def _launch(
 
 
 def _is_parallel(vertices: Tensor, num_pixels: int) -> bool:
-    """Say whether faces may be drawn in any order; images of less than a block of eight pixels are treated so."""
+    """Whether faces may be drawn in any order; images of less than a block of eight pixels are treated so."""
     return vertices.is_cuda or num_pixels < 8
 
 
 @torch.library.custom_op("kpose::cover", mutates_args=())
 def _cover(vertices: Tensor, faces: Tensor, height: int, width: int, sigma: float, cull: bool) -> Tensor:
-    """Give the mask ``(B, h w)`` of vertices in the image frame; see `kpose.rendering.blend.cover`."""
+    """Mask ``(B, h w)`` of vertices in the image frame; see `kpose.rendering.blend.cover`."""
     vertices = vertices.detach().contiguous()
     total = vertices.new_zeros(len(vertices), height * width)
     broken = torch.zeros(1, dtype=torch.int32, device=vertices.device)
@@ -224,7 +223,7 @@ def _cover(vertices: Tensor, faces: Tensor, height: int, width: int, sigma: floa
         raise ValueError(NOT_FINITE)
     if problem == 2:
         raise ValueError(
-            f"Rendering needs faces that name the mesh's {vertices.shape[1]} vertices; got others. Mend the faces."
+            f"Rendering needs faces that name the mesh's {vertices.shape[1]} vertices; got others. Check them."
         )
     return -torch.expm1(-total) if parallel else total.div_(total + 1)
 
@@ -233,7 +232,7 @@ def _cover(vertices: Tensor, faces: Tensor, height: int, width: int, sigma: floa
 def _cover_gradient(
     vertices: Tensor, faces: Tensor, weight: Tensor, height: int, width: int, sigma: float, cull: bool
 ) -> Tensor:
-    """Give the gradient of the vertices from that of the sums over faces of `kpose.rendering.blend.cover`."""
+    """Gradient of the vertices from that of the sums over faces of `kpose.rendering.blend.cover`."""
     vertices = vertices.detach().contiguous()
     gradient = torch.zeros_like(vertices)
     parallel = _is_parallel(vertices, height * width)

@@ -4,7 +4,7 @@ Each launch has a thread for every image and face. On a CPU the threads of a lau
 in order: pixels need no atomic operations, and faces are left to `kpose.rendering.warp_lanes`. Elsewhere
 ``parallel`` is set.
 
-The rules are those of `kpose.rendering.rasterize` and `kpose.rendering.distance`: pixels within a radius of a face,
+The rules are those of `kpose.rendering.rasterize` and `kpose.rendering.blend`: pixels within a radius of a face,
 a nearest edge whose nearest point is held fixed in the gradient, z-buffer rows that leave no cracks. Warp reads the
 source of these functions: annotations are its types and are not postponed, a variable that a loop changes is made
 by ``float()``, and the extra is imported at the top.
@@ -16,14 +16,11 @@ from typing import Any, no_type_check
 
 import warp as wp
 
+from kpose.rendering.rasterize import MAX_COORDINATE, MIN_AREA
 from kpose.rendering.warp_lanes import COVER_FACE, FACE_GRADIENT
-
-__all__: list[str] = []
 
 wp.set_module_options({"enable_backward": False})
 
-_MAX_COORDINATE = 1e6
-_MIN_AREA = 1e-16
 _MAX_EXPONENT = 20.0
 
 
@@ -43,70 +40,56 @@ def _native(body: str) -> Callable[[Callable[..., None]], Any]:
 @_function
 @no_type_check
 def is_valid(corner: wp.vec3):
-    """Say whether a corner is finite and not too far."""
+    """Whether a corner is finite and not too far."""
     return (
-        wp.abs(corner[0]) <= _MAX_COORDINATE
-        and wp.abs(corner[1]) <= _MAX_COORDINATE
-        and wp.abs(corner[2]) <= _MAX_COORDINATE
+        wp.abs(corner[0]) <= MAX_COORDINATE
+        and wp.abs(corner[1]) <= MAX_COORDINATE
+        and wp.abs(corner[2]) <= MAX_COORDINATE
     )
 
 
 @_function
 @no_type_check
 def signed_area(a: wp.vec3, b: wp.vec3, c: wp.vec3):
-    """Give twice the signed area of the projection, negative for a face seen from the front."""
+    """Twice the signed area of the projection, negative for a face seen from the front."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 @_function
 @no_type_check
 def is_drawn(area: float, cull: int):
-    """Say whether a face has an area, and is seen from the front where back faces are left out."""
+    """Whether a face has an area, and is seen from the front where back faces are left out."""
     size = wp.abs(area)
     if cull != 0:
         size = -area
-    return size > _MIN_AREA
+    return size > MIN_AREA
 
 
 @_function
 @no_type_check
 def first_pixel(low: float, count: int):
-    """Give the first pixel whose centre is not before ``low``."""
+    """First pixel whose center is not before ``low``."""
     return int(wp.clamp(wp.ceil((low + 1.0) * (float(count) / 2.0) - 0.5), 0.0, float(count)))
 
 
 @_function
 @no_type_check
 def last_pixel(high: float, count: int):
-    """Give the last pixel whose centre is not after ``high``, -1 if there is none."""
+    """Last pixel whose center is not after ``high``, -1 if there is none."""
     return int(wp.clamp(wp.floor((high + 1.0) * (float(count) / 2.0) - 0.5), -1.0, float(count) - 1.0))
 
 
 @_function
 @no_type_check
-def centre_of(pixel: int, count: int):
-    """Give the normalised coordinate of a pixel's centre."""
+def center_of(pixel: int, count: int):
+    """Normalized coordinate of a pixel's center."""
     return (2.0 * float(pixel) + 1.0) / float(count) - 1.0
 
 
 @_function
 @no_type_check
-def least(values: wp.vec3):
-    """Give the least of three values."""
-    return wp.min(wp.min(values[0], values[1]), values[2])
-
-
-@_function
-@no_type_check
-def greatest(values: wp.vec3):
-    """Give the greatest of three values."""
-    return wp.max(wp.max(values[0], values[1]), values[2])
-
-
-@_function
-@no_type_check
 def along_edges(x: wp.vec3, y: wp.vec3):
-    """Give the directions of the edges from corner k to corner k + 1, and their lengths."""
+    """Directions of the edges from corner k to corner k + 1, and their lengths."""
     run = wp.vec3(x[1] - x[0], x[2] - x[1], x[0] - x[2])
     fall = wp.vec3(y[1] - y[0], y[2] - y[1], y[0] - y[2])
     square = wp.cw_mul(run, run) + wp.cw_mul(fall, fall)
@@ -117,7 +100,7 @@ def along_edges(x: wp.vec3, y: wp.vec3):
 @_function
 @no_type_check
 def past_ends(along: wp.vec3, length: wp.vec3):
-    """Give how far points are past the ends of the edges, along them; zero beside an edge."""
+    """How far points are past the ends of the edges, along them; zero beside an edge."""
     return wp.vec3(
         along[0] - wp.max(wp.min(along[0], length[0]), 0.0),
         along[1] - wp.max(wp.min(along[1], length[1]), 0.0),
@@ -165,12 +148,12 @@ def face_gradient(
 @_function
 @no_type_check
 def find_box(x: wp.vec3, y: wp.vec3, radius: float, height: int, width: int):
-    """Give the first and last row, first and last column of pixels around a face grown by ``radius``."""
+    """First and last row, first and last column of pixels around a face grown by ``radius``."""
     return wp.vec4i(
-        first_pixel(least(y) - radius, height),
-        last_pixel(greatest(y) + radius, height),
-        first_pixel(least(x) - radius, width),
-        last_pixel(greatest(x) + radius, width),
+        first_pixel(wp.min(y) - radius, height),
+        last_pixel(wp.max(y) + radius, height),
+        first_pixel(wp.min(x) - radius, width),
+        last_pixel(wp.max(x) + radius, width),
     )
 
 
@@ -217,12 +200,12 @@ def cover(
     along_x, along_y, length = along_edges(x, y)
     for i in range(box[0], box[1] + 1):
         for j in range(box[2], box[3] + 1):
-            away_x = wp.vec3(centre_of(j, width)) - x
-            away_y = wp.vec3(centre_of(i, height)) - y
+            away_x = wp.vec3(center_of(j, width)) - x
+            away_y = wp.vec3(center_of(i, height)) - y
             across = (wp.cw_mul(along_x, away_y) - wp.cw_mul(along_y, away_x)) * wp.sign(area)
             over = past_ends(wp.cw_mul(along_x, away_x) + wp.cw_mul(along_y, away_y), length)
-            square = least(wp.cw_mul(over, over) + wp.cw_mul(across, across))
-            inside = least(across) >= 0.0
+            square = wp.min(wp.cw_mul(over, over) + wp.cw_mul(across, across))
+            inside = wp.min(across) >= 0.0
             if inside or square <= radius * radius:
                 if not inside:
                     square = -square
@@ -262,15 +245,15 @@ def cover_gradient(
     along_x, along_y, length = along_edges(x, y)
     for i in range(box[0], box[1] + 1):
         for j in range(box[2], box[3] + 1):
-            away_x = wp.vec3(centre_of(j, width)) - x
-            away_y = wp.vec3(centre_of(i, height)) - y
+            away_x = wp.vec3(center_of(j, width)) - x
+            away_y = wp.vec3(center_of(i, height)) - y
             across = (wp.cw_mul(along_x, away_y) - wp.cw_mul(along_y, away_x)) * wp.sign(area)
             along = wp.cw_mul(along_x, away_x) + wp.cw_mul(along_y, away_y)
             over = past_ends(along, length)
             squares = wp.cw_mul(over, over) + wp.cw_mul(across, across)
-            square = least(squares)
+            square = wp.min(squares)
             side = float(1.0)
-            if least(across) < 0.0:
+            if wp.min(across) < 0.0:
                 side = -1.0
             if side > 0.0 or square <= radius * radius:
                 edge = int(0)
@@ -291,7 +274,7 @@ def cover_gradient(
 @_function
 @no_type_check
 def crossing(start: wp.vec3, end: wp.vec3, line: float):
-    """Give where an edge crosses a row of pixels, and whether it does. Both faces of an edge get the same value."""
+    """Where an edge crosses a row of pixels, and whether it does. Both faces of an edge get the same value."""
     top = start
     low = end
     if end[1] < start[1] or (end[1] == start[1] and end[0] < start[0]):
@@ -333,7 +316,7 @@ def nearest(
     slope_x = (ab[2] * ac[1] - ac[2] * ab[1]) / area
     slope_y = (ac[2] * ab[0] - ab[2] * ac[0]) / area
     for i in range(first, last + 1):
-        line = centre_of(i, height)
+        line = center_of(i, height)
         x0, is_crossed0 = crossing(a, b, line)
         x1, is_crossed1 = crossing(b, c, line)
         x2, is_crossed2 = crossing(c, a, line)
@@ -349,7 +332,7 @@ def nearest(
             left = wp.min(left, x2)
             right = wp.max(right, x2)
         for j in range(first_pixel(left, width), last_pixel(right, width) + 1):
-            here = a[2] + slope_x * (centre_of(j, width) - a[0]) + slope_y * (line - a[1])
+            here = a[2] + slope_x * (center_of(j, width) - a[0]) + slope_y * (line - a[1])
             pixel = i * width + j
             if stage == 0:
                 if here < depth[image, pixel]:

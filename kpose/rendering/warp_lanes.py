@@ -4,8 +4,6 @@ A row of a face is a few pixels long: lanes that lie outside it cost less than a
 inside the image. On CUDA the bodies are empty and `kpose.rendering.warp_kernels` walks pixel by pixel.
 """
 
-__all__: list[str] = []
-
 _FACE = """
 #if !defined(__CUDA_ARCH__)
     using namespace wp;

@@ -20,13 +20,13 @@ def template_mesh(
         template: Template.
         vertices: Positions in the template's vertex order, the template's own if not given.
         texture: RGB texture in [0, 1].
-        vertex_colors: RGB colours in [0, 1]; exclusive with ``texture``.
+        vertex_colors: RGB colors in [0, 1]; exclusive with ``texture``.
 
     Returns:
         Mesh; tensors are shared, not copied.
 
     Raises:
-        ValueError: If texture and vertex colours are both given, or if the number of vertices differs.
+        ValueError: If texture and vertex colors are both given, or if the number of vertices differs.
 
     Example:
         >>> from kpose.templates import bird
@@ -34,7 +34,7 @@ def template_mesh(
         True
     """
     if texture is not None and vertex_colors is not None:
-        raise ValueError("template_mesh needs a texture or vertex colours; got both. Leave one out.")
+        raise ValueError("template_mesh needs a texture or vertex colors; got both. Leave one out.")
     vertices = template.vertices if vertices is None else vertices
     if vertices.shape[-2] != len(template.vertices):
         raise ValueError(

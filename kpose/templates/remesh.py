@@ -159,21 +159,21 @@ class _Collapse:
         """Collapse edges until as many vertices are left."""
         heap: list[tuple[float, int, int]] = []
         for vertex in range(len(self.mirror)):
-            self._offer(heap, vertex, self._neighbours(vertex))
+            self._offer(heap, vertex, self._neighbors(vertex))
         while heap and self.left > count:
             _, gone, kept = heapq.heappop(heap)
-            if not self.around[gone] or not self.around[kept] or kept not in self._neighbours(gone):
+            if not self.around[gone] or not self.around[kept] or kept not in self._neighbors(gone):
                 continue
             pairs = [(gone, kept)]
             if (other := self.mirror[gone]) != gone:
                 pairs.append((other, self.mirror[kept]))
             if self._collapse(pairs):
                 for _, vertex in pairs:
-                    self._offer(heap, vertex, self._neighbours(vertex))
+                    self._offer(heap, vertex, self._neighbors(vertex))
         return self._result()
 
-    def _offer(self, heap: list[tuple[float, int, int]], vertex: int, neighbours: set[int]) -> None:
-        for other in neighbours:
+    def _offer(self, heap: list[tuple[float, int, int]], vertex: int, neighbors: set[int]) -> None:
+        for other in neighbors:
             length = float(np.linalg.norm(self.points[vertex] - self.points[other]))
             for gone, kept in ((vertex, other), (other, vertex)):
                 # A vertex on the plane joins another one there; the right side follows the left.
@@ -181,7 +181,7 @@ class _Collapse:
                 if (not plane or self.mirror[kept] == kept) and kept != self.mirror[gone]:
                     heapq.heappush(heap, (round(length, 9), gone, kept))
 
-    def _neighbours(self, vertex: int) -> set[int]:
+    def _neighbors(self, vertex: int) -> set[int]:
         return {corner for face in self.around[vertex] for corner in self.faces[face]} - {vertex}
 
     def _collapse(self, pairs: list[tuple[int, int]]) -> bool:
@@ -200,7 +200,7 @@ class _Collapse:
 
     def _change(self, gone: int, kept: int) -> tuple[Faces, Faces] | None:
         """Give the faces that go and those that come, or None if the edge has to stay."""
-        near, far = self._neighbours(gone), self._neighbours(kept)
+        near, far = self._neighbors(gone), self._neighbors(kept)
         if kept not in near or len(near & far) != 2 or len(near | far) - 2 > MOST_NEIGHBOURS:
             return None
         before = {face: self.faces[face] for face in self.around[gone]}

@@ -33,7 +33,7 @@ class Solid(NamedTuple):
     low: Float[Tensor, "3"]
     """Position of the first value."""
     cell: float
-    """Distance between neighbouring values."""
+    """Distance between neighboring values."""
 
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         """Give the corners of the box around the inside.
@@ -122,7 +122,7 @@ class _Pull:
         sign = surface.vertices.new_tensor([-1.0, 1.0, 1.0])
         vertices = surface.vertices
         for _ in range(rounds):
-            # Along the surface each vertex goes towards the middle of its neighbours.
+            # Along the surface each vertex goes towards the middle of its neighbors.
             middle = torch.zeros_like(vertices).index_add(0, ends[:, 0], vertices[ends[:, 1]]) / degree
             normal = vertex_normals(vertices, surface.faces)
             move = middle - vertices

@@ -31,7 +31,7 @@ def shaded_mesh(
 
     Args:
         mesh: One mesh, without leading dimensions.
-        camera: Camera in normalised coordinates of the square picture.
+        camera: Camera in normalized coordinates of the square picture.
         size: Side of the picture, in pixels.
         color: RGB of a mesh that has no colors of its own, in [0, 1].
         renderer: What draws; the z-buffer when not given.

@@ -27,7 +27,7 @@ def paint_by_photo(
     Args:
         mesh: One mesh with texture coordinates, without leading dimensions, symmetric about ``x = 0``.
         image: Square picture, RGB in [0, 1].
-        camera: Camera in normalised coordinates of the picture.
+        camera: Camera in normalized coordinates of the picture.
         size: Height and width of the texture.
 
     Returns:

@@ -42,5 +42,5 @@ def edge_crossings(vertices, faces, edges):
     u = (second[None] * turn).sum(-1) / slope
     v = -(first[None] * turn).sum(-1) / slope
     inside = (share > 0) & (share < 1) & (u > 0) & (v > 0) & (u + v < 1)
-    neighbours = (edges[:, None, :, None] == faces[None, :, None, :]).any(-1).any(-1)
-    return int((inside & ~neighbours).sum())
+    neighbors = (edges[:, None, :, None] == faces[None, :, None, :]).any(-1).any(-1)
+    return int((inside & ~neighbors).sum())

@@ -1,15 +1,20 @@
-"""What every renderer owes, and agreement of kpose's own with PyTorch3D wherever that is installed."""
-
 import importlib.util
 
 import pytest
 import torch
-from rendering.scenes import IDENTITY, cameras, colored, lumpy, sphere, textured
+from rendering.scenes import (
+    IDENTITY,
+    cameras,
+    colored,
+    lumpy,
+    sphere,
+    textured,
+)
 
-from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer
+from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer, fast_renderer
 from kpose.rendering.pytorch3d import PyTorch3DRenderer
 from kpose.rendering.warp import WarpRenderer
-from kpose.structures import Mesh
+from kpose.structures import Camera, Mesh
 
 SIGMA = 1e-4
 HAS_PYTORCH3D = importlib.util.find_spec("pytorch3d") is not None
@@ -32,6 +37,7 @@ MAKERS = [
     pytest.param(lambda **settings: WarpRenderer(SIGMA, **settings), id="warp", marks=needs_warp),
 ]
 every_renderer = pytest.mark.parametrize("maker", MAKERS)
+RENDERERS = [HardRenderer(), CompositeRenderer(1e-3), SoftRenderer(1e-3, 1e-2), fast_renderer(1e-3)]
 
 
 @every_renderer
@@ -75,7 +81,7 @@ def test_near_hides_far(maker):
 
 
 @every_renderer
-@pytest.mark.parametrize("paint", [colored, textured], ids=["colours", "texture"])
+@pytest.mark.parametrize("paint", [colored, textured], ids=["colors", "texture"])
 def test_agrees_with_the_hard_renderer_inside(maker, paint):
     mesh, camera = paint(lumpy(3)), cameras(3)
     rendering, hard = maker().render(mesh, camera, 24), HardRenderer().render(mesh, camera, 24)
@@ -92,32 +98,57 @@ def test_not_finite_is_an_error(maker):
         maker().render(sphere(), IDENTITY._replace(scale=torch.tensor(torch.nan)), 8)
 
 
-@needs_pytorch3d
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("cull", [False, True])
-@pytest.mark.parametrize("paint", [colored, textured], ids=["colours", "texture"])
-def test_composite_agrees_with_pytorch3d(paint, cull):
-    mesh, camera = paint(lumpy(2)), cameras(2)
-    name = "vertex_colors" if mesh.texture is None else "texture"
-    theirs = PyTorch3DRenderer(SIGMA, faces_per_pixel=200, cull_back_faces=cull)
-    results = []
-    for renderer in (CompositeRenderer(SIGMA, cull_back_faces=cull), theirs):
-        inputs = [part.clone().requires_grad_() for part in (mesh.vertices, getattr(mesh, name), *camera)]
-        values = {"vertices": inputs[0], name: inputs[1]}
-        rendering = renderer.render(mesh._replace(**values), camera._make(inputs[2:]), 24)
-        weight = torch.rand(rendering.mask.shape, generator=torch.Generator().manual_seed(3))
-        mask = torch.autograd.grad((weight * rendering.mask).sum(), inputs[:1] + inputs[2:], retain_graph=True)
-        (appearance,) = torch.autograd.grad((weight.unsqueeze(1) * rendering.rgb).sum(), inputs[1])
-        results.append((rendering, [*mask, appearance]))
-    (ours, our_gradients), (other, other_gradients) = results
-    torch.testing.assert_close(ours.mask, other.mask, atol=2e-5, rtol=0)
-    same = (ours.face_index == other.face_index).unsqueeze(1).expand_as(ours.rgb)
-    torch.testing.assert_close(ours.rgb[same], other.rgb[same], atol=1e-3, rtol=0)
-    for one, two in zip(our_gradients, other_gradients, strict=True):
-        assert (one - two).norm() < 1e-3 * two.norm()
+@pytest.mark.parametrize("renderer", RENDERERS, ids=lambda r: type(r).__name__)
+def test_degenerate_input_gives_an_empty_image(renderer):
+    mesh, camera = colored(sphere(1)), cameras()
+    line = mesh._replace(vertices=mesh.vertices * torch.tensor([1.0, 0, 0]))
+    far = camera._replace(translation=torch.tensor([50.0, -80.0]))
+    no_faces = mesh._replace(faces=mesh.faces[:0])
+    for one, seen_by in ((line, IDENTITY), (mesh, far), (no_faces, camera)):
+        vertices = one.vertices.clone().requires_grad_()
+        rendering = renderer.render(one._replace(vertices=vertices), seen_by, 8)
+        assert bool((rendering.mask == 0).all())
+        assert bool((rendering.rgb == 0).all())
+        assert bool((rendering.face_index == -1).all())
+        if rendering.rgb.requires_grad:
+            (gradient,) = torch.autograd.grad(rendering.rgb.sum(), vertices)
+            assert bool((gradient == 0).all())
+    empty = renderer.render(Mesh(torch.zeros(0, 5, 3), torch.tensor([[0, 1, 2]])), cameras(0), 8)
+    assert empty.mask.shape == (0, 8, 8)
+    assert empty.barycentrics.shape == (0, 8, 8, 3)
 
 
-@pytest.mark.skipif(HAS_PYTORCH3D, reason="PyTorch3D is installed")
-def test_absence_says_how_to_install():
-    with pytest.raises(ImportError, match="pip install"):
-        PyTorch3DRenderer()
+@pytest.mark.parametrize("renderer", RENDERERS, ids=lambda r: type(r).__name__)
+def test_errors_say_what_to_do(renderer):
+    mesh, camera = sphere(1), cameras()
+    broken = mesh.vertices.clone()
+    broken[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="finite vertices and cameras"):
+        renderer.render(mesh._replace(vertices=broken), camera, 8)
+    with pytest.raises(ValueError, match="finite vertices and cameras"):
+        renderer.render(mesh, camera._replace(scale=torch.tensor(torch.inf)), 8)
+    with pytest.raises(ValueError, match=r"within 1e\+06 image units"):
+        renderer.render(mesh._replace(vertices=mesh.vertices * 1e9), camera, 8)
+    with pytest.raises(ValueError, match="got both"):
+        renderer.render(colored(textured(mesh)), camera, 8)
+    with pytest.raises(ValueError, match="uv and uv_faces"):
+        renderer.render(textured(mesh)._replace(uv=None), camera, 8)
+    with pytest.raises(ValueError, match="at least 1 x 1"):
+        renderer.render(mesh, camera, 0)
+    with pytest.raises(ValueError, match="max_pairs of at least 1"):
+        type(renderer)(max_pairs=0).render(mesh, camera, 8)
+
+
+@pytest.mark.parametrize("renderer", RENDERERS, ids=lambda r: type(r).__name__)
+def test_half_precision_is_rasterized_in_float32(renderer):
+    mesh, camera = colored(sphere()), cameras(2)
+    exact = renderer.render(mesh, camera, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = renderer.render(mesh, camera, 16)
+    for one, other in zip(exact, under_autocast, strict=True):
+        torch.testing.assert_close(one, other)
+    half = renderer.render(
+        mesh._replace(vertices=mesh.vertices.half()), Camera(*(part.half() for part in camera)), 16
+    )
+    assert half.mask.dtype == torch.float32
+    assert renderer.render(mesh._replace(vertices=mesh.vertices.double()), camera, 8).mask.dtype == torch.float64
