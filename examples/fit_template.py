@@ -19,8 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from kpose.data import CUBDataset, read_mean_parts
-from kpose.geometry import viewpoint_to_matrix
-from kpose.metrics import mask_iou
+from kpose.geometry import mask_iou, viewpoint_to_matrix
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Mesh
 from kpose.templates import bird, save_template, template_mesh

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kpose.metrics import angular_error, mask_iou
+from kpose.geometry import mask_iou
+from kpose.metrics import angular_error
 from kpose.network import PoseNetwork
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Camera, Mesh

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from kpose.cropping import crop_image
 from kpose.data import VideoSequence
+from kpose.geometry import mask_iou
 from kpose.inference import Predictor, Reconstruction
 from kpose.inference.photo import load_photo
-from kpose.metrics import VideoJaccard, mask_iou
+from kpose.metrics import VideoJaccard
 from kpose.video import DiskTracker, Frame, FrameReconstructions, Tracker, VideoPredictor
 
 from sheets import ScoredImage

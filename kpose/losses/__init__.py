@@ -1,17 +1,9 @@
 """Losses: functions of predictions and targets, lower is better."""
 
-from kpose.losses.appearance import (
-    AppearanceDistance,
-    FeatureDistance,
-    LPIPSDistance,
-    PixelDistance,
-    feature_distance,
-    pixel_distance,
-)
-from kpose.losses.heatmap import heatmap_divergence, heatmap_loss
-from kpose.losses.keypoint import DivergenceLoss, HeatmapLoss, PositionLoss
+from kpose.losses.appearance import AppearanceDistance, FeatureDistance, LPIPSDistance, PixelDistance
+from kpose.losses.heatmap import DivergenceLoss, HeatmapLoss, PositionLoss
 from kpose.losses.pose import chordal_distance, quaternion_distance
-from kpose.losses.regularization import GraphLaplacianLoss, deformation_loss, laplacian_loss
+from kpose.losses.regularization import GraphLaplacianLoss, deformation_loss
 from kpose.losses.silhouette import distance_transform, silhouette_loss
 
 __all__ = [
@@ -26,11 +18,6 @@ __all__ = [
     "chordal_distance",
     "deformation_loss",
     "distance_transform",
-    "feature_distance",
-    "heatmap_divergence",
-    "heatmap_loss",
-    "laplacian_loss",
-    "pixel_distance",
     "quaternion_distance",
     "silhouette_loss",
 ]

@@ -13,76 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from kpose.backbones import Backbone
 from kpose.structures import Features
 
-__all__ = [
-    "AppearanceDistance",
-    "FeatureDistance",
-    "LPIPSDistance",
-    "PixelDistance",
-    "feature_distance",
-    "pixel_distance",
-]
-
-
-def pixel_distance(
-    rendered: Float[Tensor, "*batch 3 h w"],
-    photo: Float[Tensor, "*#batch 3 h w"],
-    mask: Float[Tensor, "*#batch h w"],
-) -> Float[Tensor, "*batch"]:
-    """Compare colours inside silhouettes: ``mean(|rendered - photo| * mask)`` over pixels and channels.
-
-    Args:
-        rendered: Rendered images, RGB in [0, 1].
-        photo: Photos.
-        mask: Annotated silhouettes in [0, 1].
-
-    Returns:
-        One value for each rendered image; zero where the mask is empty.
-
-    Source:
-        Seed paper, Eq. 1 (L_pixel), with the absolute difference for the distance.
-
-    Example:
-        >>> white, mask = torch.ones(3, 1, 2), torch.tensor([[1.0, 0.0]])
-        >>> pixel_distance(0 * white, white, mask)
-        tensor(0.5000)
-    """
-    return ((rendered - photo).abs() * mask.unsqueeze(-3)).mean((-3, -2, -1))
-
-
-def feature_distance(first: Features, second: Features, *, epsilon: float = 1e-6) -> Float[Tensor, "*batch"]:
-    """Compare feature pyramids: squared distance of features of unit length, mean over the cells and the maps.
-
-    Args:
-        first: Features, with any leading dimensions.
-        second: Features whose leading dimensions broadcast with those of the first.
-        epsilon: Added to the length of a feature, so that cells without features count as equal.
-
-    Returns:
-        One value in [0, 4] for each pyramid.
-
-    Source:
-        Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, Eq. 1,
-        without learned weights of the channels.
-
-    Example:
-        >>> left, right = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
-        >>> feature_distance(Features((left,)), Features((right,)))
-        tensor([2.0000])
-    """
-
-    def unit(features: Tensor) -> Tensor:
-        features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
-        length: Tensor = torch.linalg.vector_norm(features, dim=-3, keepdim=True)
-        return features / (length + epsilon)
-
-    pairs = zip(first.maps, second.maps, strict=True)
-    terms = [(unit(a) - unit(b)).square().sum(-3).mean((-2, -1)) for a, b in pairs]
-    distance: Tensor = torch.stack(terms).mean(0)
-    return distance
+__all__ = ["AppearanceDistance", "FeatureDistance", "LPIPSDistance", "PixelDistance"]
 
 
 class AppearanceDistance(nn.Module, ABC):
-    """Something that says how unlike a rendered and a photographed object are."""
+    """Measure how unlike rendered and photographed objects are."""
 
     @abstractmethod
     def forward(
@@ -104,7 +39,16 @@ class AppearanceDistance(nn.Module, ABC):
 
 
 class PixelDistance(AppearanceDistance):
-    """Mean absolute difference of colours (see `pixel_distance`)."""
+    """Mean of ``|rendered - photo| * mask`` over pixels and channels; zero where the mask is empty.
+
+    Source:
+        Gharaee et al. 2022, Eq. 1 (L_pixel), with the absolute difference for the distance.
+
+    Example:
+        >>> white, mask = torch.ones(1, 3, 1, 2), torch.tensor([[[1.0, 0.0]]])
+        >>> PixelDistance()(0 * white[:, None], white, mask)
+        tensor([[0.5000]])
+    """
 
     def forward(
         self,
@@ -113,17 +57,24 @@ class PixelDistance(AppearanceDistance):
         mask: Float[Tensor, "N h w"],
     ) -> Float[Tensor, "N P"]:
         """Compare; see `AppearanceDistance.forward`."""
-        return pixel_distance(rendered, photo[:, None], mask[:, None])
+        return ((rendered - photo[:, None]).abs() * mask[:, None, None]).mean((-3, -2, -1))
 
 
 class FeatureDistance(AppearanceDistance):
-    """Distance between frozen features of masked images (see `feature_distance`).
+    """Distance between frozen features of masked images, in [0, 4].
+
+    The squared distance of features of unit length, mean over the cells and the maps of the pyramid. Cells without
+    features count as equal.
 
     Args:
         backbone: Where the features come from. A frozen one is shared, one that is trained is copied and the copy
             frozen.
         max_images: Rendered images whose features are computed at a time; what exceeds it is computed again
             backwards, for a third more work. Forty cameras an image are many images.
+
+    Source:
+        Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, Eq. 1,
+        without learned weights of the channels.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -149,7 +100,7 @@ class FeatureDistance(AppearanceDistance):
             wanted = self._features(photo * inside)
         seen = self._many_features((rendered * inside[:, None]).flatten(0, 1))
         pyramid = Features(tuple(m.reshape(*rendered.shape[:2], *m.shape[1:]) for m in seen))
-        return feature_distance(pyramid, wanted.at((slice(None), None)))
+        return _feature_distance(pyramid, wanted.at((slice(None), None)))
 
     def _many_features(self, images: Tensor) -> tuple[Tensor, ...]:
         if len(images) <= self.max_images or not images.requires_grad:
@@ -163,6 +114,20 @@ class FeatureDistance(AppearanceDistance):
     def _features(self, image: Tensor) -> Features:
         # Calling a frozen backbone would cut the gradient with respect to the image.
         return Features(self.backbone.pyramid(self.backbone.normalize(image)))
+
+
+def _feature_distance(first: Features, second: Features, *, epsilon: float = 1e-6) -> Float[Tensor, "*batch"]:
+    """Compare feature pyramids whose leading dimensions broadcast."""
+
+    def unit(features: Tensor) -> Tensor:
+        features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+        length: Tensor = torch.linalg.vector_norm(features, dim=-3, keepdim=True)
+        return features / (length + epsilon)
+
+    pairs = zip(first.maps, second.maps, strict=True)
+    terms = [(unit(a) - unit(b)).square().sum(-3).mean((-2, -1)) for a, b in pairs]
+    distance: Tensor = torch.stack(terms).mean(0)
+    return distance
 
 
 class LPIPSDistance(AppearanceDistance):
@@ -188,7 +153,7 @@ class LPIPSDistance(AppearanceDistance):
         """Stay in evaluation mode: the networks have dropout.
 
         Args:
-            mode: Passed over.
+            mode: Ignored.
 
         Returns:
             The distance itself.

@@ -24,7 +24,7 @@ def quaternion_distance(
 
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (camera loss); the continuous loss of the
-        quaternion row of Table 1 in the seed paper.
+        quaternion row of Table 1 of Gharaee et al. 2022.
 
     Example:
         >>> import torch

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from kpose.geometry import laplacian
 
-__all__ = ["GraphLaplacianLoss", "deformation_loss", "laplacian_loss"]
+__all__ = ["GraphLaplacianLoss", "deformation_loss"]
 
 
 def deformation_loss(offsets: Float[Tensor, "*batch V 3"], *, squared: bool = False) -> Float[Tensor, "*batch"]:
@@ -21,7 +21,7 @@ def deformation_loss(offsets: Float[Tensor, "*batch V 3"], *, squared: bool = Fa
         One value for each shape; its gradient is zero at offsets of zero.
 
     Source:
-        Seed paper, Eq. 1 (L_def); Goel et al., ECCV 2020 (released code).
+        Gharaee et al. 2022, Eq. 1 (L_def); Goel et al., ECCV 2020 (released code).
 
     Example:
         >>> offsets = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
@@ -31,43 +31,18 @@ def deformation_loss(offsets: Float[Tensor, "*batch V 3"], *, squared: bool = Fa
     return _mean_length(offsets, squared=squared)
 
 
-def laplacian_loss(
-    vertices: Float[Tensor, "*batch V 3"], operator: Float[Tensor, "V V"], *, squared: bool = False
-) -> Float[Tensor, "*batch"]:
-    """Measure how far vertices are from what their neighbours suggest.
-
-    Args:
-        vertices: Positions.
-        operator: Sparse graph Laplacian (see `kpose.geometry.laplacian`).
-        squared: Mean squared length of the operator's rows instead of mean length.
-
-    Returns:
-        One value for each shape.
-
-    Source:
-        Seed paper, section 3 (L_lap: degrees divided out, squared); Goel et al., ECCV 2020 (released code:
-        neither).
-
-    Example:
-        >>> operator = laplacian(torch.tensor([[0, 1, 2]]), 3, normalized=True)
-        >>> laplacian_loss(torch.tensor([[0.0, 0, 0], [2, 0, 0], [1, 0, 0]]), operator)
-        tensor(1.)
-    """
-    columns = vertices.movedim(-2, 0)
-    with torch.autocast(vertices.device.type, enabled=False):
-        rows = torch.sparse.mm(operator.to(vertices), columns.reshape(len(columns), -1))
-    return _mean_length(rows.view(columns.shape).movedim(0, -2), squared=squared)
-
-
 class GraphLaplacianLoss(nn.Module):
-    """Measure how rough shapes are that share their faces.
+    """Measure how far the vertices of shapes that share their faces are from what their neighbors suggest.
 
     Args:
         faces: Vertex indices.
         num_vertices: Number of vertices.
-        normalized: Divide by the number of neighbours, as the paper does; the released code does not, which weighs
+        normalized: Divide by the number of neighbors, as the paper does; the released code does not, which weighs
             a vertex by its degree, about six times as much.
         squared: Mean squared length, as the paper has it; the released code has the mean length.
+
+    Source:
+        Gharaee et al. 2022, section 3 (L_lap); Goel et al., ECCV 2020 (released code).
 
     Example:
         >>> loss = GraphLaplacianLoss(torch.tensor([[0, 1, 2]]), 3, normalized=True)
@@ -90,12 +65,15 @@ class GraphLaplacianLoss(nn.Module):
         self.register_buffer("values", operator.values(), persistent=False)
 
     def forward(self, vertices: Float[Tensor, "*batch V 3"]) -> Float[Tensor, "*batch"]:
-        """Measure shapes; see `laplacian_loss`."""
+        """Measure shapes: one value for each."""
         size = (self.num_vertices, self.num_vertices)
         operator = torch.sparse_coo_tensor(
             self.indices, self.values, size, check_invariants=False, is_coalesced=True
         )
-        return laplacian_loss(vertices, operator, squared=self.squared)
+        columns = vertices.movedim(-2, 0)
+        with torch.autocast(vertices.device.type, enabled=False):
+            rows = torch.sparse.mm(operator.to(vertices), columns.reshape(len(columns), -1))
+        return _mean_length(rows.view(columns.shape).movedim(0, -2), squared=self.squared)
 
 
 def _mean_length(rows: Tensor, *, squared: bool) -> Tensor:

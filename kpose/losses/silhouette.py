@@ -16,7 +16,7 @@ def distance_transform(mask: Bool[Tensor, "*batch h w"]) -> Float[Tensor, "*batc
         mask: Silhouettes.
 
     Returns:
-        Euclidean distance of each pixel's centre to that of the nearest pixel of the mask, in units of the image's
+        Euclidean distance of each pixel's center to that of the nearest pixel of the mask, in units of the image's
         longer side; 0 inside the mask, and 1 everywhere if the mask is empty.
 
     Source:
@@ -53,7 +53,7 @@ def silhouette_loss(
         ``mean((rendered - mask)² + distance · rendered)`` over the pixels.
 
     Source:
-        Seed paper, Eq. 1 (L_mask); Goel et al., ECCV 2020 (released code).
+        Gharaee et al. 2022, Eq. 1 (L_mask); Goel et al., ECCV 2020 (released code).
 
     Example:
         >>> mask = torch.tensor([[[True, False]]])
@@ -64,7 +64,7 @@ def silhouette_loss(
 
 
 def _nearest(cost: Float[Tensor, "*batch w"]) -> Float[Tensor, "*batch w"]:
-    """Give, at each place of a line, the least of ``cost + squared distance`` over the line."""
+    """Compute, at each place of a line, the least of ``cost + squared distance`` over the line."""
     places = torch.arange(cost.shape[-1], dtype=cost.dtype, device=cost.device)
     offsets = (places[:, None] - places).square()
     return (cost[..., None, :] + offsets).amin(-1)

@@ -1,10 +1,10 @@
-"""Scores of masks, poses and viewpoint distributions, as functions and as `torchmetrics.Metric`."""
+"""Scores of masks, poses and viewpoint distributions, each a `torchmetrics.Metric`."""
 
-from kpose.metrics.angular_error import AngularError, angular_error, frame_alignment
-from kpose.metrics.mask_iou import MaskIoU, mask_iou
+from kpose.metrics.angular_error import AngularError, angular_error
+from kpose.metrics.mask_iou import MaskIoU
 from kpose.metrics.multiplex_error import multiplex_error
-from kpose.metrics.video_jaccard import VideoJaccard, jaccard_statistics
-from kpose.metrics.viewpoint import ViewpointWasserstein, wasserstein_circular, wasserstein_linear
+from kpose.metrics.video_jaccard import VideoJaccard
+from kpose.metrics.viewpoint import ViewpointWasserstein
 
 __all__ = [
     "AngularError",
@@ -12,10 +12,5 @@ __all__ = [
     "VideoJaccard",
     "ViewpointWasserstein",
     "angular_error",
-    "frame_alignment",
-    "jaccard_statistics",
-    "mask_iou",
     "multiplex_error",
-    "wasserstein_circular",
-    "wasserstein_linear",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 from kpose.geometry import geodesic_distance, procrustes
 from kpose.metrics._camera_pairs import CameraPairs
 
-__all__ = ["AngularError", "angular_error", "frame_alignment"]
+__all__ = ["AngularError", "angular_error"]
 
 
 def angular_error(
@@ -36,28 +36,13 @@ def angular_error(
     return geodesic_distance(rotation, target_rotation).rad2deg()
 
 
-def frame_alignment(
+def _frame_alignment(
     rotation: Float[Tensor, "N 3 3"], target_rotation: Float[Tensor, "N 3 3"]
 ) -> Float[Tensor, "3 3"]:
-    """Estimate one turn of the object frame that takes all predictions nearest to the true rotations.
+    """Estimate the ``A`` for which all ``rotation @ A`` are nearest to the targets in the mean squared chord.
 
-    Args:
-        rotation: Predicted rotations, from the template's frame to the camera.
-        target_rotation: True rotations, from the annotation's frame to the camera.
-
-    Returns:
-        Rotation ``A`` such that ``rotation @ A`` is nearest to ``target_rotation`` in the mean squared chord; NaN
-        without rotations or when one of them is NaN.
-
-    Source:
-        Hartley et al., Rotation Averaging, IJCV 2013, section 5.3 (chordal mean).
-
-    Example:
-        >>> quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-        >>> frame_alignment(torch.eye(3).expand(2, 3, 3), quarter.expand(2, 3, 3)).round().int()
-        tensor([[ 0, -1,  0],
-                [ 1,  0,  0],
-                [ 0,  0,  1]], dtype=torch.int32)
+    NaN without rotations or when one of them is NaN. Source: Hartley et al., Rotation Averaging, IJCV 2013,
+    section 5.3 (chordal mean).
     """
     mean = (rotation.mT @ target_rotation).mean(0)
     if not mean.isfinite().all():
@@ -73,8 +58,8 @@ class AngularError(CameraPairs):
     Before the first update `compute` warns and gives NaN.
 
     Args:
-        align: Turn the object frame of the predictions by `frame_alignment` first, for a template that stands in
-            another frame than the annotation. Published numbers do not.
+        align: Turn the object frame of the predictions first, by the one rotation that brings all of them nearest
+            to the true ones, for a template in another frame than the annotation. Published numbers do not.
 
     Example:
         >>> from kpose.structures import Camera
@@ -90,7 +75,7 @@ class AngularError(CameraPairs):
         self.align = align
 
     def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Give the scores over all images seen.
+        """Return the scores over all images seen.
 
         Returns:
             ``angle_deg`` and ``angle_deg_median`` in degrees (of an even number of images the mean of the middle
@@ -98,7 +83,7 @@ class AngularError(CameraPairs):
         """
         rotation, target = self.pairs()
         if self.align:
-            rotation = rotation @ frame_alignment(rotation, target)
+            rotation = rotation @ _frame_alignment(rotation, target)
         error = angular_error(rotation, target)
         return {
             "angle_deg": error.mean(),

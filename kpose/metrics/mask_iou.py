@@ -7,17 +7,17 @@ from torchmetrics import Metric
 
 from kpose.geometry import mask_iou
 
-__all__ = ["MaskIoU", "mask_iou"]
+__all__ = ["MaskIoU"]
 
 
 class MaskIoU(Metric):
-    """Mean over images of `mask_iou`.
+    """Mean over images of `kpose.geometry.mask_iou`.
 
     Sums are kept, not batch means, so that uneven batches and several processes give the mean over images. Before
     the first update `compute` warns and gives NaN.
 
     Args:
-        soft: As in `mask_iou`.
+        soft: Keep fractional pixels; otherwise masks are cut at one half.
 
     Example:
         >>> metric = MaskIoU(soft=False)
@@ -57,7 +57,7 @@ class MaskIoU(Metric):
         self.num_images += len(values)
 
     def compute(self) -> Float[Tensor, ""]:
-        """Give the mean over all images seen.
+        """Return the mean over all images seen.
 
         Returns:
             Mean intersection over union, NaN without images.

@@ -14,7 +14,7 @@ __all__ = ["multiplex_error"]
 def multiplex_error(
     rotations: Float[Tensor, "N P 3 3"], losses: Float[Tensor, "N P"], truth: Float[Tensor, "N 3 3"]
 ) -> dict[str, Float[Tensor, "N"]]:
-    """Compare the cameras of images with their true ones. These three bound whatever is learned from the cameras.
+    """Compare the cameras of images with the true ones; the errors bound whatever is learned from these cameras.
 
     Args:
         rotations: Rotations of the cameras.

@@ -10,36 +10,18 @@ from torchmetrics.utilities import dim_zero_cat
 
 from kpose.geometry import mask_iou
 
-__all__ = ["VideoJaccard", "jaccard_statistics"]
+__all__ = ["VideoJaccard"]
 
-NUM_BINS = 4
-NAMES = ("jaccard_mean", "jaccard_recall", "jaccard_decay")
+_NUM_BINS = 4
+_NAMES = ("jaccard_mean", "jaccard_recall", "jaccard_decay")
 
 
-def jaccard_statistics(values: Float[Tensor, "T"], *, threshold: float = 0.5) -> Float[Tensor, "3"]:
-    """Summarise the Jaccard indices of one object over time.
-
-    Args:
-        values: Index of each frame in [0, 1], in order.
-        threshold: Index that a frame must exceed to count for the recall.
-
-    Returns:
-        Mean; recall, the share of frames above the threshold; and decay, the mean of the first quarter of the
-        frames minus that of the last, lower is better. The quarters' ends are rounded and belong to both
-        neighbours, as in the toolkit. NaN without frames.
-
-    Source:
-        Perazzi et al., A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation, CVPR 2016, and
-        its toolkit of 2017, whose ends wrap around after 255 frames: here they do not.
-
-    Example:
-        >>> jaccard_statistics(torch.tensor([0.75, 0.75, 0.5, 0.5, 0.25]))
-        tensor([0.5500, 0.4000, 0.3750])
-    """
+def _jaccard_statistics(values: Float[Tensor, "T"], *, threshold: float = 0.5) -> Float[Tensor, "3"]:
+    """Compute mean, recall and decay of the indices of one object over time; NaN without frames."""
     if len(values) == 0:
         return values.new_full((3,), torch.nan)
     # The toolkit moves the ends by 1e-10, so that halves are rounded up.
-    ends = torch.linspace(1, len(values), NUM_BINS + 1, dtype=torch.float64).add(1e-10).round().long() - 1
+    ends = torch.linspace(1, len(values), _NUM_BINS + 1, dtype=torch.float64).add(1e-10).round().long() - 1
     first, last = values[: ends[1] + 1], values[ends[-2] :]
     return torch.stack((values.mean(), (values > threshold).to(values).mean(), first.mean() - last.mean()))
 
@@ -55,14 +37,16 @@ class VideoJaccard(Metric):
 
     Args:
         sequences: Names of the sequences, in an order that all processes share.
-        threshold: As in `jaccard_statistics`.
+        threshold: Index that a frame must exceed to count for the recall.
 
     Raises:
         ValueError: If there are no sequences, or two of the same name.
 
     Source:
-        As `jaccard_statistics`; the toolkit averages over all objects at once, the paper of kpose's Table 2 over
-        sequences. With one object a sequence the two are the same.
+        Perazzi et al., A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation, CVPR 2016, and
+        its toolkit of 2017, whose ends of the quarters wrap around after 255 frames: here they do not. The toolkit
+        averages over all objects at once, the paper of kpose's Table 2 over sequences. With one object a sequence
+        the two are the same.
 
     Example:
         >>> metric = VideoJaccard(["robin"])
@@ -114,27 +98,27 @@ class VideoJaccard(Metric):
         self.entries.append(torch.cat((key, index[None])))  # type: ignore[union-attr]
 
     def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Give the means over sequences.
+        """Return the means over sequences.
 
         Returns:
             ``jaccard_mean``, ``jaccard_recall`` and ``jaccard_decay``; NaN without sequences.
         """
         found = [values.mean(0) for values in self._by_object().values()]
         mean = torch.stack(found).mean(0) if found else torch.full((3,), torch.nan, device=self.device)
-        return dict(zip(NAMES, mean.float(), strict=True))
+        return dict(zip(_NAMES, mean.float(), strict=True))
 
     def per_sequence(self) -> dict[str, dict[str, Float[Tensor, ""]]]:
-        """Give the means over the objects of each sequence, of all processes.
+        """Return the means over the objects of each sequence, of all processes.
 
         Returns:
-            What `compute` gives, by the names of the sequences that were seen.
+            The entries of `compute`, by the names of the sequences that were seen.
         """
         with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
             found = self._by_object()
-        return {name: dict(zip(NAMES, values.mean(0).float(), strict=True)) for name, values in found.items()}
+        return {name: dict(zip(_NAMES, values.mean(0).float(), strict=True)) for name, values in found.items()}
 
     def _by_object(self) -> dict[str, Float[Tensor, "objects 3"]]:
-        """Give the statistics of each object, by the name of its sequence."""
+        """Compute the statistics of each object, by the name of its sequence."""
         if len(self.entries) == 0:
             return {}
         entries: Tensor = dim_zero_cat(self.entries).double().reshape(-1, 4)
@@ -147,6 +131,6 @@ class VideoJaccard(Metric):
             frames = [frame for track in objects.values() for frame, _ in track]
             ends = {min(frames), max(frames)}
             inner = [[value for frame, value in track if frame not in ends] for track in objects.values()]
-            rows = [jaccard_statistics(entries.new_tensor(track), threshold=self.threshold) for track in inner]
+            rows = [_jaccard_statistics(entries.new_tensor(track), threshold=self.threshold) for track in inner]
             found[self.sequences[sequence]] = torch.stack(rows)
         return found

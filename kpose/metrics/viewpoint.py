@@ -9,52 +9,24 @@ from torch import Tensor
 from kpose.geometry import matrix_to_viewpoint
 from kpose.metrics._camera_pairs import CameraPairs
 
-__all__ = ["ViewpointWasserstein", "wasserstein_circular", "wasserstein_linear"]
+__all__ = ["ViewpointWasserstein"]
 
 
-def wasserstein_linear(first: Float[Tensor, "N"], second: Float[Tensor, "M"]) -> Float[Tensor, ""]:
-    """Measure the 1-Wasserstein distance between two samples on a line.
-
-    Args:
-        first: Values in any unit.
-        second: Values in the same unit; the two numbers of values may differ.
-
-    Returns:
-        Distance in that unit; NaN if a sample is empty or holds a NaN.
-
-    Example:
-        >>> wasserstein_linear(torch.tensor([0.0, 1.0]), torch.tensor([3.0]))
-        tensor(2.5000)
-    """
+def _wasserstein_linear(first: Float[Tensor, "N"], second: Float[Tensor, "M"]) -> Float[Tensor, ""]:
+    """Measure the 1-Wasserstein distance between two samples on a line; NaN if one is empty or holds a NaN."""
     if not (len(first) and len(second)):
         return first.new_full((), math.nan)
     values, difference = _distribution_difference(first, second)
     return (difference[:-1].abs() * values.diff()).sum()
 
 
-def wasserstein_circular(
+def _wasserstein_circular(
     first: Float[Tensor, "N"], second: Float[Tensor, "M"], *, period: float = 2 * math.pi
 ) -> Float[Tensor, ""]:
-    """Measure the 1-Wasserstein distance between two samples on a circle.
+    """Measure the 1-Wasserstein distance between two samples on a circle; NaN if one is empty or holds a NaN.
 
-    Mass moves along the shorter way, so that 359° and 1° are 2° apart.
-
-    Args:
-        first: Positions on the circle, in the unit of ``period``.
-        second: Positions on the circle; the two numbers of values may differ.
-        period: Length of the circle, positive.
-
-    Returns:
-        Distance in the unit of ``period``, at most half of it and at most the distance on the line; NaN if a sample
-        is empty or holds a NaN.
-
-    Source:
-        Rabin et al., Transportation Distances on the Circle, JMIV 2011: the integral of ``|F - G - c|`` over one
-        turn, which the median of ``F - G`` makes smallest.
-
-    Example:
-        >>> wasserstein_circular(torch.tensor([359.0]), torch.tensor([1.0]), period=360.0)
-        tensor(2.)
+    Source: Rabin et al., Transportation Distances on the Circle, JMIV 2011: the integral of ``|F - G - c|`` over
+    one turn, which the median of ``F - G`` makes smallest.
     """
     if not (len(first) and len(second)):
         return first.new_full((), math.nan)
@@ -67,7 +39,7 @@ def wasserstein_circular(
 
 
 def _distribution_difference(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """All values in order and, at and after each, the difference of the cumulative distributions."""
+    """Return all values in order and, at and after each, the difference of the cumulative distributions."""
     values, order = torch.cat((first, second)).sort()
     # Counted in integers: rounding would add up over the thousands of steps of a whole test split.
     step = torch.cat((order.new_full((len(first),), len(second)), order.new_full((len(second),), -len(first))))
@@ -96,7 +68,7 @@ class ViewpointWasserstein(CameraPairs):
     higher_is_better = False
 
     def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Give the distances over all images seen.
+        """Return the distances over all images seen.
 
         Returns:
             ``azimuth_ws_deg`` and ``elevation_ws_deg``, in degrees; NaN without images.
@@ -105,6 +77,6 @@ class ViewpointWasserstein(CameraPairs):
         azimuth, elevation, _ = matrix_to_viewpoint(rotation)
         target_azimuth, target_elevation, _ = matrix_to_viewpoint(target)
         return {
-            "azimuth_ws_deg": wasserstein_circular(azimuth, target_azimuth).rad2deg(),
-            "elevation_ws_deg": wasserstein_linear(elevation, target_elevation).rad2deg(),
+            "azimuth_ws_deg": _wasserstein_circular(azimuth, target_azimuth).rad2deg(),
+            "elevation_ws_deg": _wasserstein_linear(elevation, target_elevation).rad2deg(),
         }

@@ -13,8 +13,9 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from kpose.backbones import Backbone
+from kpose.geometry import mask_iou
 from kpose.losses import AppearanceDistance, FeatureDistance
-from kpose.metrics import mask_iou, multiplex_error
+from kpose.metrics import multiplex_error
 from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, Shape, Template

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchmetrics import MetricCollection
 
-from kpose.metrics import MaskIoU, mask_iou
+from kpose.geometry import mask_iou
+from kpose.metrics import MaskIoU
 
 
 @pytest.mark.parametrize("soft", [True, False])

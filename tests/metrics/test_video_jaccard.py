@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.metrics import VideoJaccard, jaccard_statistics
+from kpose.metrics import VideoJaccard
+from kpose.metrics.video_jaccard import _jaccard_statistics
 
 OFFICIAL = {"osvos": (0.943020, 1.0, 0.001408), "rvos": (0.921626, 1.0, 0.018105)}
 
@@ -22,22 +23,22 @@ def independent(values: np.ndarray) -> tuple[float, float, float]:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 48, 68, 255, 256, 300, 1000, 1025])
 def test_statistics_are_those_of_numpy(count: int) -> None:
     values = np.random.default_rng(count).random(count)
-    found = jaccard_statistics(torch.from_numpy(values))
+    found = _jaccard_statistics(torch.from_numpy(values))
     np.testing.assert_allclose(found.numpy(), independent(values), atol=1e-12)
 
 
 def test_the_threshold_itself_is_no_hit() -> None:
-    assert jaccard_statistics(torch.tensor([0.5, 0.5001]))[1] == 0.5
-    assert jaccard_statistics(torch.tensor([0.5, 0.7, 0.8]), threshold=0.75)[1] == pytest.approx(1 / 3)
+    assert _jaccard_statistics(torch.tensor([0.5, 0.5001]))[1] == 0.5
+    assert _jaccard_statistics(torch.tensor([0.5, 0.7, 0.8]), threshold=0.75)[1] == pytest.approx(1 / 3)
 
 
 def test_no_frames_give_nan() -> None:
-    assert jaccard_statistics(torch.zeros(0)).isnan().all()
+    assert _jaccard_statistics(torch.zeros(0)).isnan().all()
 
 
 def test_decay_is_positive_for_a_track_that_gets_worse() -> None:
-    assert jaccard_statistics(torch.linspace(1, 0, 20))[2] > 0.5
-    assert jaccard_statistics(torch.linspace(0, 1, 20))[2] < -0.5
+    assert _jaccard_statistics(torch.linspace(1, 0, 20))[2] > 0.5
+    assert _jaccard_statistics(torch.linspace(0, 1, 20))[2] < -0.5
 
 
 def boxes(count: int, seed: int) -> torch.Tensor:

@@ -7,7 +7,8 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from kpose.geometry import viewpoint_to_matrix
-from kpose.metrics import ViewpointWasserstein, wasserstein_circular, wasserstein_linear
+from kpose.metrics import ViewpointWasserstein
+from kpose.metrics.viewpoint import _wasserstein_circular, _wasserstein_linear
 from kpose.structures import Camera
 
 
@@ -31,7 +32,7 @@ def test_linear_equals_scipy(n: int, m: int) -> None:
     generator = torch.Generator().manual_seed(n)
     first = torch.randn(n, generator=generator, dtype=torch.float64)
     second = 2 * torch.randn(m, generator=generator, dtype=torch.float64) + 1
-    assert wasserstein_linear(first, second).item() == pytest.approx(wasserstein_distance(first, second))
+    assert _wasserstein_linear(first, second).item() == pytest.approx(wasserstein_distance(first, second))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 60])
@@ -39,7 +40,7 @@ def test_linear_equals_scipy(n: int, m: int) -> None:
 def test_circular_equals_brute_force(n: int, centre: float) -> None:
     random = np.random.default_rng(n)
     first, second = random.normal(centre, 60, n), random.normal(centre + 40, 90, n)
-    found = wasserstein_circular(torch.tensor(first), torch.tensor(second), period=360.0)
+    found = _wasserstein_circular(torch.tensor(first), torch.tensor(second), period=360.0)
     assert found.item() == pytest.approx(brute_force_circular(first, second))
 
 
@@ -47,30 +48,30 @@ def test_circular_with_unequal_counts_equals_repeated_samples() -> None:
     random = np.random.default_rng(9)
     first, second = random.uniform(0, 360, 4), random.uniform(0, 360, 6)
     expected = brute_force_circular(np.repeat(first, 3), np.repeat(second, 2))
-    found = wasserstein_circular(torch.tensor(first), torch.tensor(second), period=360.0)
+    found = _wasserstein_circular(torch.tensor(first), torch.tensor(second), period=360.0)
     assert found.item() == pytest.approx(expected)
 
 
 def test_circular_does_not_see_where_the_circle_is_cut() -> None:
     generator = torch.Generator().manual_seed(5)
     first, second = 6 * torch.rand(2, 30, generator=generator, dtype=torch.float64)
-    distance = wasserstein_circular(first, second)
+    distance = _wasserstein_circular(first, second)
     for turn in (-7.0, 1.0, 3.0):
-        torch.testing.assert_close(wasserstein_circular(first + turn, second + turn), distance)
+        torch.testing.assert_close(_wasserstein_circular(first + turn, second + turn), distance)
 
 
 def test_circular_is_zero_for_equal_samples_and_symmetric() -> None:
     first, second = torch.rand(2, 20, generator=torch.Generator().manual_seed(6))
-    assert wasserstein_circular(first, first.flip(0)).item() == 0
-    torch.testing.assert_close(wasserstein_circular(first, second), wasserstein_circular(second, first))
+    assert _wasserstein_circular(first, first.flip(0)).item() == 0
+    torch.testing.assert_close(_wasserstein_circular(first, second), _wasserstein_circular(second, first))
 
 
 def test_opposite_points_are_half_a_turn_apart() -> None:
-    found = wasserstein_circular(torch.tensor([0.0]), torch.tensor([math.pi]))
+    found = _wasserstein_circular(torch.tensor([0.0]), torch.tensor([math.pi]))
     assert found.item() == pytest.approx(math.pi)
 
 
-@pytest.mark.parametrize("distance", [wasserstein_linear, wasserstein_circular])
+@pytest.mark.parametrize("distance", [_wasserstein_linear, _wasserstein_circular])
 def test_empty_and_nan_samples_give_nan(distance) -> None:
     some, none = torch.tensor([0.1, 0.2]), torch.zeros(0)
     assert distance(some, none).isnan()

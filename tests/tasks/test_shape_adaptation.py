@@ -8,8 +8,9 @@ from reconstruction.scenes import birds, small_reconstructor
 from reconstruction.training import QUIET, Data, tensors, trainer
 
 from kpose.backbones import TinyBackbone
+from kpose.geometry import mask_iou
 from kpose.heads import KeypointHead, PoseHead, QuaternionHead
-from kpose.metrics import angular_error, mask_iou
+from kpose.metrics import angular_error
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator, ShapeAdaptation

@@ -7,8 +7,7 @@ import trimesh
 from templates.checks import check_template_contract, edge_crossings
 
 from kpose.data import CUBDataset, read_mean_parts
-from kpose.geometry import edges, vertex_normals
-from kpose.metrics import mask_iou
+from kpose.geometry import edges, mask_iou, vertex_normals
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera
 from kpose.templates import bird, template_mesh

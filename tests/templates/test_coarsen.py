@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry import volume
-from kpose.metrics import mask_iou
+from kpose.geometry import mask_iou, volume
 from kpose.reconstruction import ViewpointGrid
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Mesh
