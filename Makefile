@@ -40,8 +40,8 @@ format: $(READY)  ## Format the code and mend what ruff can mend
 docs: $(READY)  ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-results: $(READY)  ## Write the figures of the pages in docs/ anew from docs/results/*.json
-	$(BIN)/python examples/reproduction/refresh_results.py
+results: $(READY)  ## Write the tables of docs/ from docs/results/*.json
+	$(BIN)/python examples/reproduction/figures.py docs/results.md docs/ablations.md
 
 api: $(READY)  ## Record the public names in tests/api_surface.json
 	$(BIN)/python tests/test_api.py

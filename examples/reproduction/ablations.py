@@ -3,7 +3,7 @@
 A configuration names the data, the backbone and the heads to train (``variants``). Every variant is trained once
 for each seed; what is done is not done again, so the same command goes on after a kill or with more seeds. Of the
 variant ``default``, a keypoint head, other ways to solve for the camera are scored too (ablation_readings.py): they
-need no training. Modules of one's own heads are found in ``PYTHONPATH``, here those of examples/custom_head.
+need no training. Modules of your own heads are found in ``PYTHONPATH``, here those of examples/custom_head.
 
     export PYTHONPATH=examples/custom_head
     python examples/reproduction/ablations.py --config examples/configs/ablations/synthetic.yaml --out ablations
@@ -34,20 +34,19 @@ from kpose.heads import PoseHead
 from kpose.structures import Batch, Features, FeatureSpec
 from kpose.tasks import PoseEstimator
 
-from ablation_markdown import ablations_markdown
 from ablation_readings import score_readings
-from origin import origin
+from figures import markdown, origin
 
 SCORES = ("angle_deg", "angle_deg_median", "angle_acc30", "iou")
 DEFAULT = "default"
 
 
 class ChosenMaps(Backbone):
-    """Give some of the feature maps of another backbone.
+    """Return some of the feature maps of another backbone.
 
     Args:
         backbone: The other backbone.
-        chosen: Places of the maps that are given, in order.
+        chosen: Places of the maps that are returned, in order.
     """
 
     def __init__(self, backbone: Backbone, chosen: Sequence[int]) -> None:
@@ -179,10 +178,10 @@ def write_results(out: Path, variants: Sequence[str], notes: Sequence[str]) -> N
         "table": "ablations",
         "groups": {title: group for title, group in groups.items() if group},
         "notes": notes,
-        "origin": origin(["python", *sys.argv]),
+        "origin": origin(["python", "examples/reproduction/ablations.py", *sys.argv[1:]]),
     }
     write_text(out / "ablations.json", json.dumps(figures, indent=2))
-    write_text(out / "ablations.md", ablations_markdown(figures))
+    write_text(out / "ablations.md", markdown(figures))
 
 
 def _one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> Any:  # noqa: ANN401 - private to torch

@@ -1,29 +1,17 @@
-"""Heads on annotated video: the silhouettes of every frame beside the annotated masks."""
+"""Score reconstructions of annotated video: the silhouettes of every frame beside the annotated masks."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool
-from PIL import Image
 from torch import Tensor
 
-from kpose.cropping import crop_image
 from kpose.data import VideoSequence
-from kpose.geometry import mask_iou
-from kpose.inference import Predictor, Reconstruction
-from kpose.inference.photo import load_photo
+from kpose.inference import Predictor, load_photo
 from kpose.metrics import VideoJaccard
 from kpose.video import DiskTracker, Frame, FrameReconstructions, Tracker, VideoPredictor
-
-from sheets import ScoredImage
-
-__all__ = ["Follow", "ScoredSequence", "follow_annotation", "score_sequence"]
-
-PICTURE = 112  # pixels on a side
 
 Follow = Callable[[VideoSequence, Mapping[int, Tensor]], Tracker[Any]]
 """Makes the tracker of a sequence, for objects whose masks of the first frame that shows them are given."""
@@ -31,35 +19,25 @@ Follow = Callable[[VideoSequence, Mapping[int, Tensor]], Tracker[Any]]
 
 @dataclass(frozen=True)
 class ScoredSequence:
-    """What was reconstructed of a sequence, and how good that is."""
+    """Scores of a sequence, and what they took."""
 
     scores: dict[str, float]
     """Jaccard mean, recall and decay of the reconstructed silhouettes."""
     tracker_scores: dict[str, float]
-    """The same of the tracker's own masks; empty for one that gives boxes alone."""
+    """The same of the tracker's own masks; empty for one that returns boxes alone."""
     frames: int
-    """How many frames have passed the tracker and, where they show an object, the network."""
+    """How many frames passed the tracker and, where they show an object, the network."""
     seconds: float
     """What that took, with reading the frames and without drawing silhouettes."""
-    pictures: list[ScoredImage]
-    """Some frames, evenly spaced, of the first object."""
 
 
 def follow_annotation(sequence: VideoSequence, targets: Mapping[int, Tensor]) -> DiskTracker:
-    """Follow objects by their annotated masks, so that nothing but the reconstruction is scored.
-
-    Args:
-        sequence: The sequence.
-        targets: The objects, by identity.
-
-    Returns:
-        Tracker of these objects.
-    """
+    """Follow objects by their annotated masks, so that nothing but the reconstruction is scored."""
     return DiskTracker(replace(sequence, objects={identity: sequence.objects[identity] for identity in targets}))
 
 
 def score_sequence(
-    predictor: Predictor, sequence: VideoSequence, *, follow: Follow = follow_annotation, pictures: int = 6
+    predictor: Predictor, sequence: VideoSequence, *, follow: Follow = follow_annotation
 ) -> ScoredSequence:
     """Reconstruct the objects of a sequence online and compare their silhouettes with the annotated masks.
 
@@ -70,10 +48,9 @@ def score_sequence(
         predictor: Predictor of photos.
         sequence: Annotated sequence.
         follow: Makes the tracker, which knows the objects' masks in that first frame.
-        pictures: How many frames are kept to look at.
 
     Returns:
-        Scores, times and pictures.
+        Scores and times.
 
     Raises:
         ValueError: If a frame or its masks cannot be read, or no object is annotated.
@@ -82,9 +59,7 @@ def score_sequence(
     if not groups:
         raise ValueError(f"score_sequence needs annotated objects; {sequence.name} has none. Leave it out.")
     drawn, tracked = (VideoJaccard([sequence.name]) for _ in range(2))
-    shown = _evenly([k for k, path in enumerate(sequence.annotations) if path is not None], pictures)
-    frames, seconds, has_masks, kept = 0, 0.0, True, []
-    first = min(next(iter(groups.values())))
+    frames, seconds, has_masks = 0, 0.0, True
     for start, targets in groups.items():
         found = VideoPredictor(predictor, follow(sequence, targets))(_frames(sequence, start))
         for objects, taken in _timed(found):
@@ -92,32 +67,29 @@ def score_sequence(
             number = objects.frame.number
             if sequence.annotations[number] is None:
                 continue
-            annotated, things = sequence.masks(number), {thing.identity: thing for thing in objects.objects}
+            annotated, seen = sequence.masks(number), {one.identity: one for one in objects.objects}
             nothing = torch.zeros(objects.frame.image.height, objects.frame.image.width, dtype=torch.bool)
             for identity in targets:
                 key: dict[str, Any] = {"sequence": sequence.name, "object_id": identity, "frame": number}
-                truth, thing = annotated.get(identity, nothing), things.get(identity)
-                made = None if thing is None else thing.reconstruction
-                silhouette = nothing if made is None else made.mask > 0.5
-                drawn.update(silhouette, truth, **key)
-                has_masks &= thing is None or thing.track.box is None or thing.track.mask is not None
-                known = None if thing is None else thing.track.mask
+                truth, one = annotated.get(identity, nothing), seen.get(identity)
+                made = None if one is None else one.reconstruction
+                known = None if one is None else one.track.mask
+                has_masks &= one is None or one.track.box is None or known is not None
+                drawn.update(nothing if made is None else made.mask > 0.5, truth, **key)
                 tracked.update(nothing if known is None else known, truth, **key)
-                if number in shown and identity == first and made is not None:
-                    kept.append(_picture(number, made, truth, float(mask_iou(silhouette, truth, soft=False))))
-    return ScoredSequence(_numbers(drawn), _numbers(tracked) if has_masks else {}, frames, seconds, kept)
+    return ScoredSequence(_numbers(drawn), _numbers(tracked) if has_masks else {}, frames, seconds)
 
 
-def _first_masks(sequence: VideoSequence) -> dict[int, dict[int, Bool[Tensor, "H W"]]]:
-    """Give the masks of objects in the frame that shows them first, by the number of that frame."""
+def _first_masks(sequence: VideoSequence) -> dict[int, dict[int, Tensor]]:
+    """Return the masks of objects in the frame that shows them first, by the number of that frame."""
     waiting, groups = set(sequence.objects), {}
     for number in range(len(sequence)):
-        if not waiting:
-            break
         new = {identity: mask for identity, mask in sequence.masks(number).items() if identity in waiting}
         if new:
             groups[number] = new
             waiting -= set(new)
+        if not waiting:
+            break
     return groups
 
 
@@ -127,25 +99,13 @@ def _frames(sequence: VideoSequence, start: int) -> Iterator[Frame]:
 
 
 def _timed(found: Iterator[FrameReconstructions]) -> Iterator[tuple[FrameReconstructions, float]]:
-    """Give what each frame holds, with the seconds that it took."""
+    """Yield the objects of each frame with the seconds that it took."""
     while True:
         begin = time.perf_counter()
         objects = next(found, None)
         if objects is None:
             return
         yield objects, time.perf_counter() - begin
-
-
-def _evenly(numbers: list[int], count: int) -> set[int]:
-    """Pick numbers from all parts of a list, its ends left out as the benchmark does."""
-    inner = numbers[1:-1] or numbers
-    return {inner[int(place)] for place in np.linspace(0, len(inner) - 1, count).round()}
-
-
-def _picture(number: int, made: Reconstruction, truth: Tensor, iou: float) -> ScoredImage:
-    mask = Image.fromarray(truth.numpy().astype(np.uint8) * 255)
-    crop = torch.from_numpy(np.array(crop_image(mask, made.square, PICTURE))) > 127
-    return ScoredImage(number, crop, made.mesh, made.crop_camera, None, iou, None)
 
 
 def _numbers(metric: VideoJaccard) -> dict[str, float]:
