@@ -1,4 +1,4 @@
-"""Following objects by joining what is found in every frame to where they were in the last one."""
+"""A tracker that matches what is found in every frame to where objects were in the last one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ from kpose.visualization import from_pillow
 
 __all__ = ["AssociationTracker"]
 
-SIDE = 256  # of the pictures that are looked at
-REACH = 0.35  # how far an object may go between two frames, as a share of its size
-SMALLEST_SHARE = 0.25  # of its usual area under which it counts as hidden
-LEAST_OVERLAP = 0.3
-LEAST_SIMILARITY = 0.5
-REDISCOVERY_SIMILARITY = 0.75
-MEMORY = 0.95  # how slowly the usual colours and area of an object change
-BLUR = 0.12  # how uncertain its outline is from frame to frame, as a share of its size
-LEAST_SCORE = 0.5  # of a segment that is nothing known
-CERTAINTY = 0.02  # of what the last frame says, at least this much is left open
+_SIDE = 256  # of the pictures that are looked at
+_REACH = 0.35  # how far an object may go between two frames, as a share of its size
+_MIN_AREA = 0.25  # of its usual area under which it counts as hidden
+_MIN_OVERLAP = 0.3
+_MIN_SIMILARITY = 0.5
+_MIN_REDISCOVERY_SIMILARITY = 0.75
+_MEMORY = 0.95  # how slowly the usual colors and area of an object change
+_BLUR = 0.12  # how uncertain its outline is from frame to frame, as a share of its size
+_MIN_SCORE = 0.5  # of a segment that is no known object
+_CERTAINTY = 0.02  # of what the last frame says, at least this much is left open
 
 
 @dataclass(frozen=True)
-class _Thing:
+class _Object:
     """What is remembered of one object, in a small picture."""
 
     mask: Tensor
@@ -42,7 +42,7 @@ class _Thing:
     hidden: bool = False
 
 
-class _Newcomer(NamedTuple):
+class _Candidate(NamedTuple):
     """A segment that is none of the objects, and the number of frames in which it has been seen in a row."""
 
     mask: Tensor
@@ -51,31 +51,31 @@ class _Newcomer(NamedTuple):
 
 @dataclass(frozen=True)
 class _State:
-    things: Mapping[int, _Thing]
+    objects: Mapping[int, _Object]
     image: Tensor | None = None
     size: tuple[int, int] | None = None
-    newcomers: Sequence[_Newcomer] = ()
+    candidates: Sequence[_Candidate] = ()
 
 
 class AssociationTracker(Tracker[_State]):
     """Follow objects from a box or mask in the first frame, without weights unless a segmenter brings some.
 
     In each frame the pixels of an object are looked for near where they were, and its mask is moved there and
-    adapted to the colours of the object and of its surroundings. With a segmenter, the segment that overlaps this
-    mask and has the object's colours takes its place. Where too little of the object's colours is left it is
-    hidden; it is then looked for in the whole frame by colours and size, among the segments too, until it is back.
-    Colours and size are those of the first frame, and change slowly.
+    adapted to the colors of the object and of its surroundings. With a segmenter, the segment that overlaps this
+    mask and has the object's colors takes its place. Where too little of the object's colors is left it is
+    hidden; it is then looked for in the whole frame by colors and size, among the segments too, until it is back.
+    Colors and size are those of the first frame, and change slowly.
 
     Without targets, all segments of the first frame in which there are some become objects, the likeliest one
     object 1. Of a segmenter that recognizes the kind of objects (`Segmenter.recognizes`), a segment that is none of
     them and comes later is a new object once it has been there for some frames. Its number is the next one; no
-    number is given twice. A bird that comes back with other colours or another size than it left with is new too.
+    number is given twice. A bird that comes back with other colors or another size than it left with is new too.
 
     Args:
         targets: Box or mask of each object in the first frame, by identity; nothing else is followed then.
-        segmenter: What finds objects; None for colours alone.
+        segmenter: What finds objects; None for colors alone.
         newcomer_frames: Frames in a row in which a segment must be there to become a new object.
-        most_objects: Number of objects at which no new one is taken, seen and hidden ones together.
+        max_objects: Number of objects at which no new one is taken, seen and hidden ones together.
 
     Raises:
         ValueError: If there are neither targets nor a segmenter, or one of the numbers is below 1.
@@ -98,22 +98,22 @@ class AssociationTracker(Tracker[_State]):
         *,
         segmenter: Segmenter | None = None,
         newcomer_frames: int = 3,
-        most_objects: int = 16,
+        max_objects: int = 16,
     ) -> None:
         if not targets and segmenter is None:
             raise ValueError("AssociationTracker needs targets in the first frame, or a segmenter; got neither.")
-        if newcomer_frames < 1 or most_objects < 1:
+        if newcomer_frames < 1 or max_objects < 1:
             raise ValueError(
-                "AssociationTracker needs newcomer_frames and most_objects of at least 1; got "
-                f"{newcomer_frames} and {most_objects}."
+                "AssociationTracker needs newcomer_frames and max_objects of at least 1; got "
+                f"{newcomer_frames} and {max_objects}."
             )
         self.targets = dict(targets or {})
         self.segmenter = segmenter
         self.newcomer_frames = newcomer_frames
-        self.most_objects = most_objects
+        self.max_objects = max_objects
 
     def start(self) -> _State:
-        """Give the state before the first frame: no object is known."""
+        """Return the state before the first frame: no object is known."""
         return _State({})
 
     def step(self, state: _State, frame: Frame) -> tuple[list[Track], _State]:
@@ -122,126 +122,135 @@ class AssociationTracker(Tracker[_State]):
         if state.size not in (None, size):
             raise ValueError(f"AssociationTracker needs frames of one size; got {size} after {state.size}.")
         picture = frame.image.copy()
-        picture.thumbnail((SIDE, SIDE))
+        picture.thumbnail((_SIDE, _SIDE))
         image = from_pillow(picture)
         segments = [] if self.segmenter is None else self.segmenter.segment(image)
-        newcomers: Sequence[_Newcomer] = ()
-        if state.image is not None and state.things:
-            things = _follow(state.image, image, state.things, [segment.mask > 0.5 for segment in segments])
-            things, newcomers = self._welcome(image, things, state.newcomers, segments)
+        candidates: list[_Candidate] = []
+        if state.image is not None and state.objects:
+            objects = _match(state.image, image, state.objects, [segment.mask > 0.5 for segment in segments])
+            if not self.targets:
+                candidates = _candidates(objects, state.candidates, segments, self.segmenter)
+                objects |= self._new_objects(image, objects, candidates)
         elif self.targets:
-            things = self._begin(image, size)
+            objects = self._target_objects(image, size)
         else:
-            found = _others(segments, [])[: self.most_objects]
-            things = {identity: _meet(image, mask) for identity, mask in enumerate(found, start=1)}
-        tracks = [_track(identity, thing, size) for identity, thing in sorted(things.items())]
-        return tracks, _State(things, image, size, newcomers)
+            found = _unknown(segments, [])[: self.max_objects]
+            objects = {identity: _describe(image, mask) for identity, mask in enumerate(found, start=1)}
+        tracks = [_track(identity, known, size) for identity, known in sorted(objects.items())]
+        waiting = [candidate for candidate in candidates if candidate.frames < self.newcomer_frames]
+        return tracks, _State(objects, image, size, waiting)
 
-    def _begin(self, image: Tensor, size: tuple[int, int]) -> dict[int, _Thing]:
+    def _target_objects(self, image: Tensor, size: tuple[int, int]) -> dict[int, _Object]:
         found = {}
         for identity, target in self.targets.items():
             mask = _shrink(mask_of_target(target, size), image.shape[1:])
-            found[identity] = _meet(image, mask if isinstance(target, Tensor) else _inside_box(image, mask))
+            found[identity] = _describe(image, mask if isinstance(target, Tensor) else _inside_box(image, mask))
         return found
 
-    def _welcome(
-        self, image: Tensor, things: dict[int, _Thing], waiting: Sequence[_Newcomer], segments: Sequence[Segment]
-    ) -> tuple[dict[int, _Thing], list[_Newcomer]]:
-        """Make objects of the segments that are none of them and have been there for some frames."""
-        newcomers: list[_Newcomer] = []
-        if self.targets or self.segmenter is None or len(things) >= self.most_objects:
-            return things, newcomers
-        recognized = [segment for segment in segments if (segment.found_by or self.segmenter).recognizes]
-        for mask in _others(recognized, [thing.mask for thing in things.values() if not thing.hidden]):
-            frames = 1 + max((entry.frames for entry in waiting if (entry.mask & mask).any()), default=0)
-            if frames < self.newcomer_frames:
-                newcomers.append(_Newcomer(mask, frames))
-            elif len(things) < self.most_objects:
-                things = {**things, max(things) + 1: _meet(image, mask)}
-        return things, newcomers
+    def _new_objects(
+        self, image: Tensor, objects: Mapping[int, _Object], candidates: Sequence[_Candidate]
+    ) -> dict[int, _Object]:
+        ready = [candidate.mask for candidate in candidates if candidate.frames >= self.newcomer_frames]
+        room = max(self.max_objects - len(objects), 0)
+        first = max(objects) + 1
+        return {first + place: _describe(image, mask) for place, mask in enumerate(ready[:room])}
 
 
-def _others(segments: Sequence[Segment], known: Sequence[Tensor]) -> list[Tensor]:
-    """Give the masks of likely segments that are neither known nor, for the most part, one another."""
+def _candidates(
+    objects: Mapping[int, _Object],
+    waiting: Sequence[_Candidate],
+    segments: Sequence[Segment],
+    segmenter: Segmenter | None,
+) -> list[_Candidate]:
+    """List the recognized segments that are none of the objects in sight."""
+    found_by = [(segment, segment.found_by or segmenter) for segment in segments]
+    recognized = [segment for segment, finder in found_by if finder is not None and finder.recognizes]
+    masks = _unknown(recognized, [known.mask for known in objects.values() if not known.hidden])
+    seen = [max((old.frames for old in waiting if (old.mask & mask).any()), default=0) for mask in masks]
+    return [_Candidate(mask, frames + 1) for mask, frames in zip(masks, seen, strict=True)]
+
+
+def _unknown(segments: Sequence[Segment], known: Sequence[Tensor]) -> list[Tensor]:
+    """Return the masks of likely segments that are neither known nor, for the most part, one another."""
     taken, found = list(known), list[Tensor]()
     for segment in segments:
         mask = segment.mask > 0.5
         covered = max((float((mask & other).sum() / mask.sum().clamp_min(1)) for other in taken), default=0.0)
-        if segment.score >= LEAST_SCORE and mask.any() and covered < 0.5:
+        if segment.score >= _MIN_SCORE and mask.any() and covered < 0.5:
             taken.append(mask)
             found.append(mask)
     return found
 
 
-def _meet(image: Tensor, mask: Bool[Tensor, "h w"]) -> _Thing:
-    surroundings = color_histogram(image, _grow(mask, 1.0) & ~mask)
-    return _Thing(mask, float(mask.sum()), color_histogram(image, mask), surroundings)
+def _describe(image: Tensor, mask: Bool[Tensor, "h w"]) -> _Object:
+    surroundings = color_histogram(image, _box_around(mask, 1.0) & ~mask)
+    return _Object(mask, float(mask.sum()), color_histogram(image, mask), surroundings)
 
 
-def _follow(
-    before: Tensor, image: Tensor, known: Mapping[int, _Thing], segments: list[Tensor]
-) -> dict[int, _Thing]:
-    """Give every object the best of its candidates that no better match has taken, or hide it."""
+def _match(
+    before: Tensor, image: Tensor, objects: Mapping[int, _Object], segments: list[Tensor]
+) -> dict[int, _Object]:
+    """Assign to every object the best of its masks that no better match has taken, or hide it."""
     scored = []
-    for identity, thing in known.items():
-        if thing.hidden:
-            candidates = segments + _components(color_share(image, thing.colors, thing.surroundings) > 0.5)
-            scored += [(_likeness(thing, image, mask), identity, mask) for mask in candidates]
+    for identity, known in objects.items():
+        if known.hidden:
+            masks = segments + _components(color_share(image, known.colors, known.surroundings) > 0.5)
+            scored += [(_similarity(known, image, mask), identity, mask) for mask in masks]
             continue
-        moved = _move(before, image, thing)
-        scored.append((_likeness(thing, image, moved), identity, moved))
+        moved = _move(before, image, known)
+        scored.append((_similarity(known, image, moved), identity, moved))
         for mask in segments:
             overlap = float(mask_iou(mask, moved))
-            likeness = _likeness(thing, image, mask)
-            if overlap > LEAST_OVERLAP and likeness > 0:
-                scored.append((1 + overlap + likeness, identity, mask))
-    things = {identity: replace(thing, hidden=True) for identity, thing in known.items()}
+            similarity = _similarity(known, image, mask)
+            if overlap > _MIN_OVERLAP and similarity > 0:
+                scored.append((1 + overlap + similarity, identity, mask))
+    matched = {identity: replace(known, hidden=True) for identity, known in objects.items()}
     taken: list[Tensor] = []
     for score, identity, mask in sorted(scored, key=lambda entry: -entry[0]):
         free = all(float(mask_iou(mask, other)) < 0.5 for other in taken)
-        if score > 0 and free and things[identity].hidden:
-            things[identity] = _remember(known[identity], image, mask)
+        if score > 0 and free and matched[identity].hidden:
+            matched[identity] = _update(objects[identity], image, mask)
             taken.append(mask)
-    return things
+    return matched
 
 
-def _move(before: Tensor, image: Tensor, thing: _Thing) -> Bool[Tensor, "h w"]:
-    """Move a mask to where its pixels went, and adapt it to the colours there."""
-    length = _length(thing.mask)
-    right, down = find_shift(before, image, thing.mask, max(round(REACH * length), 3))
-    moved = _shift(thing.mask, right, down)
-    width = 2 * max(round(BLUR * length), 1) + 1
+def _move(before: Tensor, image: Tensor, known: _Object) -> Bool[Tensor, "h w"]:
+    """Move a mask to where its pixels went, and adapt it to the colors there."""
+    length = _length(known.mask)
+    right, down = find_shift(before, image, known.mask, max(round(_REACH * length), 3))
+    moved = _shift(known.mask, right, down)
+    width = 2 * max(round(_BLUR * length), 1) + 1
     blurred = moved[None, None].to(image)
     for window in ((width, 1), (1, width)) * 2:  # one direction at a time: the window is wide
         blurred = avg_pool2d(blurred, window, stride=1, padding=(window[0] // 2, window[1] // 2))
-    prior = blurred[0, 0].clamp(CERTAINTY, 1 - CERTAINTY).logit()
-    colors = color_share(image, thing.colors, thing.surroundings).clamp(CERTAINTY, 1 - CERTAINTY).logit()
+    prior = blurred[0, 0].clamp(_CERTAINTY, 1 - _CERTAINTY).logit()
+    colors = color_share(image, known.colors, known.surroundings).clamp(_CERTAINTY, 1 - _CERTAINTY).logit()
     parts = [mask for mask in _components(prior + colors > 0) if (mask & moved).any()]
     return torch.stack(parts).any(0) if parts else torch.zeros_like(moved)
 
 
-def _likeness(thing: _Thing, image: Tensor, mask: Bool[Tensor, "h w"]) -> float:
-    """Say how much a mask looks like an object; 0 where it does not."""
+def _similarity(known: _Object, image: Tensor, mask: Bool[Tensor, "h w"]) -> float:
+    """Compute how much a mask looks like an object; 0 where it does not."""
     area = float(mask.sum())
-    if not SMALLEST_SHARE * thing.area < area < thing.area / SMALLEST_SHARE:
+    if not _MIN_AREA * known.area < area < known.area / _MIN_AREA:
         return 0.0
-    similarity = color_similarity(color_histogram(image, mask), thing.colors)
-    least = REDISCOVERY_SIMILARITY if thing.hidden else LEAST_SIMILARITY
+    similarity = color_similarity(color_histogram(image, mask), known.colors)
+    least = _MIN_REDISCOVERY_SIMILARITY if known.hidden else _MIN_SIMILARITY
     return similarity if similarity > least else 0.0
 
 
-def _remember(thing: _Thing, image: Tensor, mask: Bool[Tensor, "h w"]) -> _Thing:
-    now = _meet(image, mask)
-    area = MEMORY * thing.area + (1 - MEMORY) * now.area
-    colors = MEMORY * thing.colors + (1 - MEMORY) * now.colors
-    surroundings = MEMORY * thing.surroundings + (1 - MEMORY) * now.surroundings
-    return _Thing(mask, area, colors, surroundings)
+def _update(known: _Object, image: Tensor, mask: Bool[Tensor, "h w"]) -> _Object:
+    now = _describe(image, mask)
+    area = _MEMORY * known.area + (1 - _MEMORY) * now.area
+    colors = _MEMORY * known.colors + (1 - _MEMORY) * now.colors
+    surroundings = _MEMORY * known.surroundings + (1 - _MEMORY) * now.surroundings
+    return _Object(mask, area, colors, surroundings)
 
 
 def _inside_box(image: Tensor, box: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
-    """Guess the pixels of the object in a box: those whose colours are rarer around it, the middle first."""
+    """Guess the pixels of the object in a box: those whose colors are rarer around it, the middle first."""
     inside = box
-    outside = color_histogram(image, _grow(box, 0.5) & ~box)
+    outside = color_histogram(image, _box_around(box, 0.5) & ~box)
     for _ in range(3):
         share = color_share(image, color_histogram(image, inside), outside)
         better = box & (share > 0.5)
@@ -271,8 +280,8 @@ def _length(mask: Bool[Tensor, "h w"]) -> float:
     return max(right - left, bottom - top)
 
 
-def _grow(mask: Bool[Tensor, "h w"], share: float) -> Bool[Tensor, "h w"]:
-    """Give the box around a mask, its edges moved outwards by a share of its longer side."""
+def _box_around(mask: Bool[Tensor, "h w"], share: float) -> Bool[Tensor, "h w"]:
+    """Fill the box around a mask, its edges moved outwards by a share of its longer side."""
     left, top, right, bottom = mask_to_box(mask) or (0, 0, 0, 0)
     reach = max(share * max(right - left, bottom - top), 2)
     grown = torch.zeros_like(mask)
@@ -292,8 +301,8 @@ def _shrink(mask: Bool[Tensor, "H W"], size: tuple[int, ...]) -> Bool[Tensor, "h
     return found if found.any() else share[0, 0] > 0
 
 
-def _track(identity: int, thing: _Thing, size: tuple[int, int]) -> Track:
-    if thing.hidden:
+def _track(identity: int, known: _Object, size: tuple[int, int]) -> Track:
+    if known.hidden:
         return Track(identity)
-    share = interpolate(thing.mask[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0]
+    share = interpolate(known.mask[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0]
     return Track.of_mask(identity, share > 0.5)

@@ -1,4 +1,4 @@
-"""What an object looks like by its colours alone, and where in the next frame the same pixels are."""
+"""What an object looks like by its colors alone, and where in the next frame the same pixels are."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,26 +9,19 @@ from kpose.geometry import mask_to_box
 
 __all__ = ["color_histogram", "color_share", "color_similarity", "find_shift"]
 
-NUM_BINS = 16
-MOST_TEMPLATE_PIXELS = 1024  # of the picture that is searched for: the search costs as many products a position
+_NUM_BINS = 16
+_MAX_TEMPLATE_PIXELS = 1024  # of the picture that is searched for: the search costs as many products a position
 
 
 def color_histogram(image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]) -> Float[Tensor, "bins"]:
-    """Count the colours of some pixels, neighbouring colours together.
-
-    Args:
-        image: RGB in [0, 1].
-        mask: Which pixels.
-
-    Returns:
-        Shares that add up to 1; all zero without pixels.
+    """Compute the shares of the colors of some pixels, neighboring colors together; zero without pixels.
 
     Example:
         >>> color_histogram(torch.rand(3, 8, 8), torch.ones(8, 8) > 0).sum().round()
         tensor(1.)
     """
-    counts = torch.bincount(_bins(image)[mask], minlength=NUM_BINS**3).to(image)
-    cube = counts.view(1, 1, NUM_BINS, NUM_BINS, NUM_BINS)
+    counts = torch.bincount(_bins(image)[mask], minlength=_NUM_BINS**3).to(image)
+    cube = counts.view(1, 1, _NUM_BINS, _NUM_BINS, _NUM_BINS)
     counts = avg_pool3d(cube, 3, stride=1, padding=1).flatten()
     return counts / counts.sum().clamp_min(1e-6)
 
@@ -36,15 +29,9 @@ def color_histogram(image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]) ->
 def color_share(
     image: Float[Tensor, "3 H W"], inside: Float[Tensor, "bins"], outside: Float[Tensor, "bins"]
 ) -> Float[Tensor, "H W"]:
-    """Say how much likelier each pixel's colour is on the object than beside it.
+    """Compute how much likelier each pixel's color is on an object than beside it, from their histograms.
 
-    Args:
-        image: RGB in [0, 1].
-        inside: Colours of the object, see `color_histogram`.
-        outside: Colours beside it.
-
-    Returns:
-        Values in [0, 1], averaged over neighbours; one half for colours of neither.
+    Values are in [0, 1], averaged over neighbors; one half for colors of neither.
 
     Example:
         >>> red, black = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
@@ -53,21 +40,14 @@ def color_share(
         >>> color_share(red, color_histogram(red, everywhere), color_histogram(black, everywhere)).min().round()
         tensor(1.)
     """
-    floor = 0.01 / NUM_BINS**3
+    floor = 0.01 / _NUM_BINS**3
     share = ((inside + floor) / (inside + outside + 2 * floor))[_bins(image)]
     mean: Tensor = avg_pool2d(share[None, None], 3, stride=1, padding=1, count_include_pad=False)[0, 0]
     return mean
 
 
 def color_similarity(first: Float[Tensor, "bins"], second: Float[Tensor, "bins"]) -> float:
-    """Measure how alike two colour histograms are: the Bhattacharyya coefficient.
-
-    Args:
-        first: Shares that add up to 1.
-        second: Shares that add up to 1.
-
-    Returns:
-        Value in [0, 1]; 1 for equal ones.
+    """Compute the Bhattacharyya coefficient of two histograms: 1 for equal ones.
 
     Example:
         >>> color_similarity(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
@@ -102,7 +82,7 @@ def find_shift(
     assert box is not None
     left, top, right, bottom = (int(number) for number in box)
     step = 1
-    while (right - left) * (bottom - top) > MOST_TEMPLATE_PIXELS * step**2:
+    while (right - left) * (bottom - top) > _MAX_TEMPLATE_PIXELS * step**2:
         step += 1
     reach = max(reach // step, 1)
     template = avg_pool2d(before[None, :, top:bottom, left:right], step, ceil_mode=True, count_include_pad=False)
@@ -122,5 +102,5 @@ def find_shift(
 
 
 def _bins(image: Tensor) -> Tensor:
-    red, green, blue = (image.clamp(0, 1) * NUM_BINS).long().clamp_max(NUM_BINS - 1).unbind()
-    return (red * NUM_BINS + green) * NUM_BINS + blue
+    red, green, blue = (image.clamp(0, 1) * _NUM_BINS).long().clamp_max(_NUM_BINS - 1).unbind()
+    return (red * _NUM_BINS + green) * _NUM_BINS + blue

@@ -18,7 +18,7 @@ class DiskTracker(Tracker[dict[int, str]]):
     pixel; a frame without annotation shows none of them.
 
     Args:
-        sequence: What `kpose.data.read_davis`, `kpose.data.read_youtube_vos` or `read_mask_folder` gives.
+        sequence: What `kpose.data.read_davis`, `kpose.data.read_youtube_vos` or `read_mask_folder` returns.
 
     Example:
         >>> tracker = DiskTracker(VideoSequence("robin", (Path("0.jpg"),), (None,), {1: "bird"}))
@@ -30,7 +30,7 @@ class DiskTracker(Tracker[dict[int, str]]):
         self.sequence = sequence
 
     def start(self) -> dict[int, str]:
-        """Give the objects seen so far: none."""
+        """Return the objects seen so far: none."""
         return {}
 
     def step(self, state: dict[int, str], frame: Frame) -> tuple[list[Track], dict[int, str]]:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "count_frames", "number_frames", "open_frames", "read_camera", "read_folder", "read_video"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-LEAST_LOSS = 0.1  # seconds that a video may end before it says so
-CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS and Windows
+_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_MIN_LOSS_S = 0.1  # seconds that a video may end early before that is an error
+_CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS and Windows
 
 
 class Frame(NamedTuple):
@@ -61,13 +61,7 @@ def open_frames(source: str | Path, *, frame_rate: float = 25.0) -> Iterator[Fra
 
 
 def count_frames(source: str | Path) -> int | None:
-    """Tell how many frames a source has, without decoding them.
-
-    Args:
-        source: What `open_frames` takes.
-
-    Returns:
-        Number of pictures of a folder, or of frames that a video file announces; None where nothing says so.
+    """Count the frames of a folder, or those that a video file announces; None where nothing says so.
 
     Example:
         >>> count_frames("camera") is None
@@ -86,17 +80,7 @@ def count_frames(source: str | Path) -> int | None:
 
 
 def number_frames(pictures: Iterable[Frame | Picture], *, frame_rate: float = 25.0) -> Iterator[Frame]:
-    """Give numbers and times to pictures that have none.
-
-    Args:
-        pictures: Frames, which stay as they are, or files, Pillow's pictures or tensors.
-        frame_rate: Pictures a second.
-
-    Yields:
-        Frames.
-
-    Raises:
-        ValueError: If a picture cannot be read.
+    """Number pictures and give them times; frames stay as they are.
 
     Example:
         >>> [frame.time_s for frame in number_frames([Image.new("RGB", (9, 9))] * 3, frame_rate=10.0)]
@@ -109,12 +93,7 @@ def number_frames(pictures: Iterable[Frame | Picture], *, frame_rate: float = 25
 def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
     """Read the pictures of a folder in the order of the numbers in their names.
 
-    Args:
-        folder: Folder.
-        frame_rate: Pictures a second.
-
-    Yields:
-        Frames. A picture that cannot be read is left out; its number and time are not given to another.
+    A picture that cannot be read is left out; its number and time are not given to another.
 
     Raises:
         ValueError: If there are no pictures; or at the end, if some could not be read.
@@ -135,7 +114,7 @@ def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return [path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES]
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
@@ -145,14 +124,10 @@ def _natural(path: Path) -> list[tuple[bool, int, str]]:
 
 
 def read_video(path: Path) -> Iterator[Frame]:
-    """Decode a video file with PyAV, one frame at a time; needs ``kpose[video]``.
+    """Decode a video file with PyAV, one upright frame at a time; needs ``kpose[video]``.
 
-    Args:
-        path: File of any kind that FFmpeg reads.
-
-    Yields:
-        Frames, turned upright as the file says. What is damaged is left out, and decoding goes on behind it; the
-        number of a frame that is lost is not given to another.
+    What is damaged is left out, and decoding goes on behind it; the number of a frame that is lost is not given to
+    another.
 
     Raises:
         ModuleNotFoundError: If PyAV is not installed.
@@ -192,26 +167,25 @@ def read_video(path: Path) -> Iterator[Frame]:
         raise ValueError(f"{path} is damaged or cut short: {missing} frames could be read. Fetch it again.")
     if read == 0:
         raise ValueError(f"{path} holds no frame that can be read. Name another file.")
-    if seconds - end > max(LEAST_LOSS, 2 * end / read):
+    if seconds - end > max(_MIN_LOSS_S, 2 * end / read):
         raise ValueError(f"{path} is cut short: it ends after {end:.2f} of {seconds:.2f} seconds. Fetch it again.")
 
 
 def read_camera(name: str | None = None) -> Iterator[Frame]:
-    """Read a camera of this machine through PyAV; needs ``kpose[video]``.
+    """Read a camera of this machine through PyAV until it stops; needs ``kpose[video]``.
 
     Args:
         name: What FFmpeg calls the camera: ``/dev/video0`` on Linux, ``0`` on macOS, ``video=NAME`` on Windows; the
             first one when not given, which Windows does not know.
-
-    Yields:
-        Frames, until the camera stops.
 
     Raises:
         ModuleNotFoundError: If PyAV is not installed.
         ValueError: If there is no such camera, or it cannot be read.
     """
     av = import_av()
-    available = [kind for kind in CAMERA_FORMATS if any(kind in known.split(",") for known in av.formats_available)]
+    available = [
+        kind for kind in _CAMERA_FORMATS if any(kind in known.split(",") for known in av.formats_available)
+    ]
     known = [kind for kind in (*available, "video4linux2,v4l2") if kind in av.formats_available]
     if not known:
         raise ValueError("Cameras need a PyAV with v4l2, avfoundation or dshow; this one has none. Give a file.")
@@ -231,23 +205,23 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
 
 
 def _frame_seconds(stream: Any, frame: "av.VideoFrame") -> float:  # noqa: ANN401
-    """Give how long a frame is shown, 0 if nothing says so."""
+    """Return how long a frame is shown, 0 if nothing says so."""
     if getattr(frame, "duration", None) and stream.time_base is not None:
         return float(frame.duration * stream.time_base)
     return 1 / float(stream.average_rate) if stream.average_rate else 0.0
 
 
 def _announced_frames(stream: Any) -> int:  # noqa: ANN401
-    """Give how many frames the video says that it shows, 0 if it does not."""
+    """Return how many frames the video announces, 0 if it does not."""
     if not (stream.frames and stream.duration and stream.time_base and stream.average_rate):
         return int(stream.frames)
-    # The frames before the beginning of a video that was cut without encoding it anew are counted, and not shown.
+    # The frames before the beginning of a video that was cut without encoding it again are counted, and not shown.
     shown = stream.duration * stream.time_base * stream.average_rate
     return int(stream.frames) if shown > stream.frames - 0.5 else math.floor(shown)
 
 
 def _announced_seconds(av: ModuleType, container: Any, stream: Any) -> float:  # noqa: ANN401
-    """Give how long the video says it is, 0 if it does not: Matroska files do not count their frames."""
+    """Return how long the video says it is, 0 if it does not: Matroska files do not count their frames."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is None or len(container.streams) > 1:  # another stream may be the longer one
@@ -263,13 +237,13 @@ def _open(av: ModuleType, path: Path) -> Any:  # noqa: ANN401
 
 
 def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
-    """Decode packet by packet, and give None for a packet that cannot be decoded."""
+    """Decode packet by packet; None stands for a packet that cannot be decoded."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except (av.error.FFmpegError, OSError, ValueError) as error:  # the file ends in the middle of something
-            logger.info("Reading stopped: %s", _reason(error))
+            _log.info("Reading stopped: %s", _reason(error))
             yield None
             return
         if packet is None:

@@ -20,7 +20,7 @@ from kpose.video.tracker import Target, Track, Tracker, mask_of_target
 
 __all__ = ["LWLTracker"]
 
-MOST_OBJECTS = 254  # identities are bytes there
+_MAX_OBJECTS = 254  # identities are bytes there
 
 
 @dataclass
@@ -50,9 +50,9 @@ class LWLTracker(Tracker[_Memory]):
     def __init__(
         self, targets: Mapping[int, Target], *, parameters: str | None = None, device: str | torch.device = "cpu"
     ) -> None:
-        if not targets or not all(0 < identity <= MOST_OBJECTS for identity in targets):
+        if not targets or not all(0 < identity <= _MAX_OBJECTS for identity in targets):
             raise ValueError(
-                f"LWLTracker needs targets with identities from 1 to {MOST_OBJECTS}; got {[*targets]}."
+                f"LWLTracker needs targets with identities from 1 to {_MAX_OBJECTS}; got {[*targets]}."
             )
         try:
             evaluation: Any = importlib.import_module("pytracking.evaluation.tracker")
@@ -70,7 +70,7 @@ class LWLTracker(Tracker[_Memory]):
         self._use_gpu = torch.device(device).type == "cuda"
 
     def start(self) -> _Memory:
-        """Give the state before the first frame."""
+        """Return the state before the first frame."""
         return _Memory()
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class LWLTracker(Tracker[_Memory]):
             ) from error
 
     def _info(self, masks: Mapping[int, Tensor]) -> dict[str, Any]:
-        """Say what to follow, in pytracking's terms: boxes are left, top, width, height."""
+        """Describe what to follow in pytracking's terms: boxes are left, top, width, height."""
         labels = np.zeros(next(iter(masks.values())).shape, dtype=np.uint8)
         boxes = OrderedDict()
         for identity, mask in masks.items():
@@ -127,9 +127,9 @@ def _hide_special_names(kind: Any) -> None:  # noqa: ANN401
         return
     answer = kind.__getattr__
 
-    def answer_usual_names(things: Any, name: str) -> Any:  # noqa: ANN401
+    def answer_usual_names(tensors: Any, name: str) -> Any:  # noqa: ANN401
         if name.startswith("__"):
             raise AttributeError(name)
-        return answer(things, name)
+        return answer(tensors, name)
 
     kind.__getattr__ = answer_usual_names

@@ -10,7 +10,7 @@ from kpose.video.tracker import Box, Track, Tracker
 
 __all__ = ["FrameReconstructions", "ObjectReconstruction", "VideoPredictor", "VideoState"]
 
-SMALLEST_SIDE = 2.0  # pixels of a box; less is no object that a network could see
+_MIN_SIDE = 2.0  # pixels of a box; less is no object that a network could see
 
 
 class ObjectReconstruction(NamedTuple):
@@ -50,11 +50,10 @@ class VideoState(NamedTuple):
 class VideoPredictor:
     """Reconstruct the objects of a video, frame by frame.
 
-    What it says of a frame depends on that frame and earlier ones only. In each frame the tracker says where the
-    objects are; the square around each is cut out with the padding of training, all of them pass the network
-    together, and the
-    cameras are taken back into the frame: silhouettes (`Reconstruction.mask`) are drawn there, and no crop cuts
-    them off.
+    What it returns for a frame depends on that frame and earlier ones only. In each frame the tracker says where
+    the objects are; the square around each is cut out with the padding of training, all of them pass the network
+    together, and the cameras are taken back into the frame: silhouettes (`Reconstruction.mask`) are drawn there,
+    and no crop cuts them off.
 
     Args:
         predictor: Predictor of photos.
@@ -101,14 +100,14 @@ class VideoPredictor:
             yield found
 
     def start(self) -> VideoState:
-        """Give the state before the first frame."""
+        """Return the state before the first frame."""
         return VideoState(self.tracker.start(), {})
 
     def step(self, state: VideoState, frame: Frame) -> tuple[FrameReconstructions, VideoState]:
         """Reconstruct the objects of one frame.
 
         Args:
-            state: What the last step gave; it must not be used again.
+            state: What the last step returned; it must not be used again.
             frame: The frame.
 
         Returns:
@@ -118,7 +117,7 @@ class VideoPredictor:
             ValueError: If the frame cannot be used.
         """
         tracks, tracking = self.tracker.step(state.tracking, frame)
-        boxes = {track.identity: _cut(track.box, frame) for track in tracks}
+        boxes = {track.identity: _clip(track.box, frame) for track in tracks}
         seen = {identity: box for identity, box in boxes.items() if not isinstance(box, str)}
         pictures = [frame.image] * len(seen)
         made = dict(zip(seen, self.predictor(pictures, box=[*seen.values()]), strict=True)) if seen else {}
@@ -135,8 +134,8 @@ class VideoPredictor:
         return FrameReconstructions(frame, tuple(objects)), VideoState(tracking, smoothed)
 
 
-def _cut(box: Box | None, frame: Frame) -> Box | str:
-    """Cut a box at the frame's edges, or say why there is nothing to see."""
+def _clip(box: Box | None, frame: Frame) -> Box | str:
+    """Clip a box to the frame, or return why there is nothing to see."""
     if box is None:
         return "hidden"
     left, top, right, bottom = box
@@ -144,4 +143,4 @@ def _cut(box: Box | None, frame: Frame) -> Box | str:
     right, bottom = min(right, float(frame.image.width)), min(bottom, float(frame.image.height))
     if right <= left or bottom <= top:
         return "outside"
-    return "small" if min(right - left, bottom - top) < SMALLEST_SIDE else (left, top, right, bottom)
+    return "small" if min(right - left, bottom - top) < _MIN_SIDE else (left, top, right, bottom)

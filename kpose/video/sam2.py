@@ -13,7 +13,7 @@ from kpose.video.tracker import Target, Track, Tracker, mask_of_target
 
 __all__ = ["Sam2Tracker"]
 
-MEMORY = 32  # frames that are kept; the model looks back at 16 at most
+_MEMORY = 32  # frames that are kept; the model looks back at 16 at most
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Sam2Tracker(Tracker[_Session]):
         return cls(model.to(device), processor, targets)
 
     def start(self) -> _Session:
-        """Give the state before the first frame."""
+        """Return the state before the first frame."""
         return _Session()
 
     @torch.no_grad()
@@ -99,13 +99,13 @@ class Sam2Tracker(Tracker[_Session]):
         logits = self.processor.post_process_masks(
             [output.pred_masks], original_sizes=inputs.original_sizes, binarize=False
         )[0]
-        _forget(session, state.count - MEMORY)
+        _forget(session, state.count - _MEMORY)
         masks = {identity: mask[0].cpu() > 0 for identity, mask in zip(output.object_ids, logits, strict=True)}
         tracks = [Track.of_mask(identity, masks[identity]) for identity in sorted(masks)]
         return tracks, _Session(session, state.count + 1, size)
 
     def _prompt(self, session: Any, size: tuple[int, int]) -> None:  # noqa: ANN401
-        """Tell the model what to follow."""
+        """Prompt the model with boxes and masks."""
         boxes = {k: target for k, target in self.targets.items() if not isinstance(target, Tensor)}
         masks = {
             k: mask_of_target(target, size) for k, target in self.targets.items() if isinstance(target, Tensor)

@@ -31,7 +31,7 @@ class TemporalSmoothing:
     The camera is smoothed in its crop, which the tracker moves with the object: translation and the logarithm of
     the scale on the line, the rotation along the geodesic of SO(3). Shapes are smoothed vertex by vertex. A
     prediction that is not `valid` does not move what is remembered. After a gap longer than five time constants it
-    starts afresh.
+    starts again.
 
     Args:
         time_constant_s: Time in which two thirds of a jump are followed, in seconds, positive.
@@ -51,7 +51,7 @@ class TemporalSmoothing:
         """Smooth one reconstruction of an object.
 
         Args:
-            last: What the last call for this object gave, none for its first.
+            last: What the last call for this object returned, none for its first.
             reconstruction: What one frame shows.
             time_s: Time of the frame, in seconds.
 
@@ -74,15 +74,7 @@ class TemporalSmoothing:
 
 
 def smooth_camera(first: Camera, second: Camera, share: float) -> Camera:
-    """Go a share of the way from one camera to another.
-
-    Args:
-        first: Camera.
-        second: Camera in the same image frame.
-        share: Share in [0, 1].
-
-    Returns:
-        Camera between them; its rotation is on the shortest way, of two equally short ones either.
+    """Interpolate two cameras of one image frame: scale by its logarithm, rotation on the geodesic.
 
     Example:
         >>> import torch

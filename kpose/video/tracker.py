@@ -14,7 +14,7 @@ __all__ = ["Target", "Track", "Tracker", "mask_of_target"]
 
 Box = tuple[float, float, float, float]
 Target = Box | Tensor
-"""What a tracker is told to follow: a box ``(left, top, right, bottom)`` in pixels, or a mask ``(H, W)``."""
+"""What a tracker is to follow: a box ``(left, top, right, bottom)`` in pixels, or a mask ``(H, W)``."""
 
 State = TypeVar("State")
 
@@ -31,14 +31,7 @@ class Track(NamedTuple):
 
     @classmethod
     def of_mask(cls, identity: int, mask: Bool[Tensor, "H W"]) -> "Track":
-        """Make a track of a mask, whose box is the one around it.
-
-        Args:
-            identity: Number of the object.
-            mask: Its pixels; without any, the object is not seen.
-
-        Returns:
-            Track.
+        """Return the track of a mask, whose box is the one around it; without a pixel, the object is not seen.
 
         Example:
             >>> Track.of_mask(1, torch.eye(4) > 0).box
@@ -50,8 +43,8 @@ class Track(NamedTuple):
 class Tracker(ABC, Generic[State]):
     """Something that follows objects through the frames of a video.
 
-    Causal: what it says of a frame depends on that frame and earlier ones. All that it remembers is in a state that
-    the caller holds, so that one tracker can follow several videos, one after the other or in turns.
+    Causal: what it returns for a frame depends on that frame and earlier ones. All that it remembers is in a state
+    that the caller holds, so that one tracker can follow several videos, one after the other or in turns.
 
     Example:
         >>> from PIL import Image
@@ -68,14 +61,14 @@ class Tracker(ABC, Generic[State]):
 
     @abstractmethod
     def start(self) -> State:
-        """Give the state before the first frame."""
+        """Return the state before the first frame."""
 
     @abstractmethod
     def step(self, state: State, frame: Frame) -> tuple[list[Track], State]:
         """Follow the objects into the next frame.
 
         Args:
-            state: What the last step gave; it must not be used again.
+            state: What the last step returned; it must not be used again.
             frame: The frame.
 
         Returns:
@@ -88,14 +81,7 @@ class Tracker(ABC, Generic[State]):
 
 
 def mask_of_target(target: Target, size: tuple[int, int]) -> Bool[Tensor, "H W"]:
-    """Give the pixels of a target: its mask, or the whole of its box.
-
-    Args:
-        target: Box or mask.
-        size: Height and width of the frame.
-
-    Returns:
-        Mask.
+    """Return the pixels of a target: its mask, or the whole of its box.
 
     Raises:
         ValueError: If the mask has another size than the frame, or the target holds no pixel of it.

@@ -15,8 +15,9 @@ from video.conftest import SIZE, bird_box, draw_bird
 
 from kpose.cli import main as kpose
 from kpose.inference import Predictor
-from kpose.video import AssociationTracker, VideoPredictor, read_video
+from kpose.video import AssociationTracker, VideoPredictor
 from kpose.video.command import main
+from kpose.video.frames import read_video
 
 Arrange = Callable[[Callable[[], object]], None]
 BOX = ["--box", *map(str, bird_box(0))]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kpose.video import Frame, open_frames, read_camera, read_folder, read_video
-from kpose.video.frames import count_frames, number_frames
+from kpose.video import Frame, open_frames
+from kpose.video.frames import count_frames, number_frames, read_camera, read_folder, read_video
 
 
 def read_all(frames: object) -> tuple[list[Frame], str]:

@@ -69,7 +69,7 @@ def follow(count: int) -> tuple[list[list[torch.Tensor]], Any]:
 
 
 def test_a_mask_is_kept_and_memory_stays_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    forgetful = "MEMORY"
+    forgetful = "_MEMORY"
     monkeypatch.setattr(sam2, forgetful, 18)
     masks, state = follow(24)
     assert torch.equal(masks[0][1], TARGETS[4] > 0)  # type: ignore[operator]

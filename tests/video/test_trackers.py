@@ -16,7 +16,8 @@ from video.conftest import SIZE, bird_box, draw_bird
 
 from kpose.data import VideoSequence
 from kpose.inference.segmentation import Segment, Segmenter
-from kpose.video import AssociationTracker, DiskTracker, Frame, LWLTracker, Sam2Tracker, Tracker, read_mask_folder
+from kpose.video import AssociationTracker, DiskTracker, Frame, LWLTracker, Sam2Tracker, Tracker
+from kpose.video.disk import read_mask_folder
 from kpose.video.tracker import mask_of_target, mask_to_box
 
 
@@ -166,9 +167,9 @@ def test_what_comes_later_is_a_new_object_once_it_stays() -> None:
     [
         AssociationTracker(segmenter=Salient()),
         AssociationTracker({1: (10.0, 10.0, 26.0, 24.0)}, segmenter=Colours()),
-        AssociationTracker(segmenter=Colours(), most_objects=1),
+        AssociationTracker(segmenter=Colours(), max_objects=1),
     ],
-    ids=["what stands out", "targets", "most_objects"],
+    ids=["what stands out", "targets", "max_objects"],
 )
 def test_no_newcomer_where_none_is_wanted(tracker: AssociationTracker) -> None:
     found = follow(tracker, [draw_two(number, blue=number > 0) for number in range(8)])
