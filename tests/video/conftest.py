@@ -1,13 +1,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
 from kpose.backbones import TinyBackbone
+from kpose.data import VideoSequence
 from kpose.heads import QuaternionHead
 from kpose.inference import Predictor
+from kpose.inference.segmentation import Segment, Segmenter
 from kpose.tasks import PoseEstimator
 from kpose.video import Frame
 
@@ -31,9 +34,31 @@ def bird_box(number: int) -> tuple[float, float, float, float]:
     return float(left), 14.0, left + 29.0, 37.0
 
 
+def bird_mask(number: int) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(draw_bird(number)).astype(int)[..., 0] > 150)
+
+
+def write_masks(folder: Path) -> VideoSequence:
+    """Write the masks of ten frames of the bird."""
+    paths = []
+    for number in range(10):
+        path = folder / f"{number:05}.png"
+        Image.fromarray(bird_mask(number).numpy().astype(np.uint8) * 255).save(path)
+        paths.append(path)
+    return VideoSequence("bird", tuple(paths), tuple(paths), {1: "bird"})
+
+
+class Reddest(Segmenter):
+    """Finds the red bird, and doubtfully all else."""
+
+    def segment(self, image: torch.Tensor) -> list[Segment]:
+        mask = ((image[0] > 0.6) & (image[1] < 0.35)).float()
+        return [Segment(mask, 0.9), Segment(1 - mask, 0.1)] if mask.any() else []
+
+
 @pytest.fixture
 def frames() -> list[Frame]:
-    """Give ten frames of the bird."""
+    """Return ten frames of the bird."""
     return [Frame(number, number / 25, draw_bird(number)) for number in range(10)]
 
 

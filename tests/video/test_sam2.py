@@ -1,11 +1,13 @@
 """The adapter of SAM 2 on transformers' own model, tiny and untrained; what needs torchvision is replaced."""
 
 from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from video.conftest import bird_box
 from torch.nn.functional import interpolate
 
 from kpose.video import Frame, Sam2Tracker, sam2
@@ -91,3 +93,10 @@ def test_frames_of_another_size_are_refused() -> None:
 def test_a_folder_that_is_not_there_is_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"^There is no folder /nowhere\."):
         Sam2Tracker.from_pretrained("/nowhere", TARGETS)
+
+
+def test_sam2_is_asked_for_by_name_only(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got none"):
+        Sam2Tracker(torch.nn.Linear(1, 1), None, {})
+    with pytest.raises((OSError, ModuleNotFoundError)):
+        Sam2Tracker.from_pretrained(str(tmp_path), {1: bird_box(0)})

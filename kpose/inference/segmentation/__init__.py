@@ -2,12 +2,11 @@
 
 from kpose.inference.segmentation.automatic import AutomaticSegmenter
 from kpose.inference.segmentation.saliency import SaliencySegmenter
-from kpose.inference.segmentation.segmenter import FoundObject, Segment, Segmenter, find_object
+from kpose.inference.segmentation.segmenter import Segment, Segmenter, find_object
 from kpose.inference.segmentation.transformers import TransformersSegmenter
 
 __all__ = [
     "AutomaticSegmenter",
-    "FoundObject",
     "SaliencySegmenter",
     "Segment",
     "Segmenter",

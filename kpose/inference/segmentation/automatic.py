@@ -1,4 +1,4 @@
-"""The best segmenter that this machine has: a trained model where there are weights, and what stands out."""
+"""The best segmenter that this machine has: a trained model where there are weights, else salience."""
 
 import logging
 from collections.abc import Sequence
@@ -13,18 +13,19 @@ from torch import Tensor
 from kpose.inference.segmentation.saliency import SaliencySegmenter
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.inference.segmentation.transformers import TransformersSegmenter
+from kpose.messages import one_line
 
 __all__ = ["AutomaticSegmenter"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
-MODELS = tuple(f"facebook/mask2former-swin-{size}-coco-instance" for size in ("large", "base", "small", "tiny"))
-FILES = ("config.json", "preprocessor_config.json")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_MODELS = tuple(f"facebook/mask2former-swin-{size}-coco-instance" for size in ("large", "base", "small", "tiny"))
+_FILES = ("config.json", "preprocessor_config.json")
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class AutomaticSegmenter(Segmenter):
-    """Find objects by a trained model whose weights are on this machine, or else by what stands out.
+    """Find objects by a trained model whose weights are on this machine, or else the salient one.
 
     The models are looked for in the cache of the Hugging Face Hub, the first that is there is taken, and nothing
     is ever fetched: ``hf download facebook/mask2former-swin-small-coco-instance`` puts one there. In a picture in
@@ -47,7 +48,7 @@ class AutomaticSegmenter(Segmenter):
     """
 
     def __init__(
-        self, *, label: str = "bird", device: str | torch.device = "cpu", models: Sequence[str] = MODELS
+        self, *, label: str = "bird", device: str | torch.device = "cpu", models: Sequence[str] = _MODELS
     ) -> None:
         self.label = label
         self.device = torch.device(device)
@@ -61,29 +62,29 @@ class AutomaticSegmenter(Segmenter):
 
     @torch.no_grad()
     def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
-        """Find the objects; see `Segmenter.segment`. Each says what has found it."""
+        """Find the objects; see `Segmenter.segment`. Each holds what has found it."""
         for segmenter in (self._load(), self._salience):
             if segmenter is not None and (found := segmenter.segment(image)):
                 return [segment._replace(found_by=segmenter) for segment in found]
         return []
 
     def _load(self) -> Segmenter | None:
-        """Give the model, which is loaded when it is first needed."""
+        """Return the model, which is loaded when it is first needed."""
         with self._lock:
             if self._folder is not None and self._model is None:
                 try:
                     self._model = TransformersSegmenter(self._folder, label=self.label, device=self.device)
                 except (OSError, ValueError, ImportError) as error:  # a file is damaged, or a library missing
-                    reason = " ".join(str(error).split())[:200]
-                    logger.warning("%s is in the cache of the Hub but cannot be used: %s", self.model_name, reason)
+                    reason = one_line(error)[:200]
+                    _log.warning("%s is in the cache of the Hub but cannot be used: %s", self.model_name, reason)
                     self._folder = None
             return self._model
 
 
 def _cached_folder(name: str) -> Path | None:
-    """Give the folder of a model whose files are in the cache of the Hub."""
-    found = [try_to_load_from_cache(name, file) for file in FILES]
-    weights = [try_to_load_from_cache(name, file) for file in WEIGHTS]
+    """Return the folder of a model whose files are in the cache of the Hub."""
+    found = [try_to_load_from_cache(name, file) for file in _FILES]
+    weights = [try_to_load_from_cache(name, file) for file in _WEIGHTS]
     config = found[0]
     whole = all(isinstance(file, str) for file in found) and any(isinstance(file, str) for file in weights)
     return Path(config).parent if isinstance(config, str) and whole else None

@@ -1,4 +1,4 @@
-"""A segmenter without weights: what differs from the border of the picture, in colour."""
+"""A segmenter without weights: what differs from the border of the picture, in color."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,29 +12,29 @@ from kpose.inference.segmentation.segmenter import Segment, Segmenter
 
 __all__ = ["SaliencySegmenter"]
 
-BINS = 16  # of each Lab channel
-CHROMA = 60.0  # beyond it colours share the last bin
-EDGE = 2  # pixels of the border
-ROUNDS = 3
-CENTRE_SPREAD = 0.7  # standard deviation of the place of objects, in half pictures
-LOGIT_GAIN = 10.0
-FLOOR = 1e-3  # of the weight between neighbours
-TINY = 1e-6
+_BINS = 16  # of each Lab channel
+_CHROMA = 60.0  # beyond it colors share the last bin
+_EDGE = 2  # pixels of the border
+_ROUNDS = 3
+_CENTER_SPREAD = 0.7  # standard deviation of the place of objects, in half pictures
+_LOGIT_GAIN = 10.0
+_FLOOR = 1e-3  # of the weight between neighbors
+_TINY = 1e-6
 
 
 class SaliencySegmenter(Segmenter):
-    """Find the one object that stands out against the border of the picture.
+    """Find the one salient object: what differs from the border of the picture.
 
-    Pixels count as salient by how much colours must change on the way to the border (minimum barrier distance), and
-    less so far from the centre. From there on object and background are learned as histograms of colours, the
+    Pixels count as salient by how much colors must change on the way to the border (minimum barrier distance), and
+    less so far from the center. From there on object and background are learned as histograms of colors, the
     border always being background, and smoothed along but not across edges by a random walk, some times in turn.
     It is for photos of one object before a calm background. It needs no weights, knows no birds, and is misled by
-    backgrounds of many colours.
+    backgrounds of many colors.
 
     Args:
         side: Longer side of the picture that is worked on, in pixels.
         threshold: Salience that is as likely object as background, in [0, 1].
-        strength: Trust in the pixels' own colours beside that in their neighbours.
+        strength: Trust in the pixels' own colors beside that in their neighbors.
 
     Raises:
         ValueError: If ``side`` is below 16.
@@ -62,7 +62,7 @@ class SaliencySegmenter(Segmenter):
 
     @torch.no_grad()
     def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
-        """Find the object; see `Segmenter.segment`. A picture of one colour has none."""
+        """Find the object; see `Segmenter.segment`. A picture of one color has none."""
         height, width = image.shape[-2:]
         factor = min(1.0, self.side / max(height, width))
         size = max(8, round(height * factor)), max(8, round(width * factor))
@@ -71,12 +71,12 @@ class SaliencySegmenter(Segmenter):
         salience = barrier_distance(lab)
         if salience.max() < 1:  # less than an eye can tell
             return []
-        prior = LOGIT_GAIN * (_unit(_unit(salience) * _centre(size, lab)) - self.threshold)
+        prior = _LOGIT_GAIN * (_unit(_unit(salience) * _center(size, lab)) - self.threshold)
         cells, border = _cells(lab), _border(size)
         share = prior.sigmoid()
-        for _ in range(ROUNDS):
-            colour = _posterior(cells, share, border).clamp(0.02, 0.98).logit()
-            share = random_walk(lab, (colour + prior / 2).sigmoid(), self.strength)
+        for _ in range(_ROUNDS):
+            color = _posterior(cells, share, border).clamp(0.02, 0.98).logit()
+            share = random_walk(lab, (color + prior / 2).sigmoid(), self.strength)
             share = (8 * (share - 0.5)).sigmoid()
         mask = _largest(share)
         if mask is None:
@@ -86,21 +86,17 @@ class SaliencySegmenter(Segmenter):
 
 
 def barrier_distance(lab: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
-    """Give the least range of colours along any path from each pixel to the border, added over the channels.
+    """Compute the least range of colors along any path from each pixel to the border, summed over the channels.
 
-    Args:
-        lab: Picture.
-
-    Returns:
-        Distances, zero at the border, found by letting all pixels look at their neighbours until nothing changes.
+    All pixels look at their neighbors until nothing changes.
     """
     distance = torch.full_like(lab, torch.inf)
     distance[:, 0] = distance[:, -1] = distance[:, :, 0] = distance[:, :, -1] = 0
     highest, lowest = lab, lab
     for _ in range(2 * max(lab.shape)):
         before = distance
-        neighbours = (_neighbours(field) for field in (distance, highest, lowest))
-        for reach, high, low in zip(*neighbours, strict=True):
+        neighbors = (_neighbors(field) for field in (distance, highest, lowest))
+        for reach, high, low in zip(*neighbors, strict=True):
             high, low = torch.maximum(high, lab), torch.minimum(low, lab)
             cost = torch.where(reach.isinf(), reach, high - low)
             nearer = cost < distance
@@ -114,19 +110,13 @@ def barrier_distance(lab: Float[Tensor, "3 H W"]) -> Float[Tensor, "H W"]:
 def random_walk(lab: Float[Tensor, "3 H W"], prior: Float[Tensor, "H W"], strength: float) -> Float[Tensor, "H W"]:
     """Smooth a map of probabilities along, but not across, the edges of a picture.
 
-    Args:
-        lab: Picture.
-        prior: Probabilities.
-        strength: Weight of a pixel's own probability beside those of like neighbours, which have 1.
-
-    Returns:
-        Probability that a walker from each pixel, who stops with ``strength``, stops in the foreground: the
-        solution of a linear system, by conjugate gradients.
+    A walker from each pixel stops with ``strength``, where steps to like neighbors have weight 1; the result is the
+    probability that it stops in the foreground: the solution of a linear system, by conjugate gradients.
     """
     right = (lab[:, :, 1:] - lab[:, :, :-1]).square().sum(0)
     down = (lab[:, 1:] - lab[:, :-1]).square().sum(0)
-    beta = 0.5 / torch.cat((right.flatten(), down.flatten())).mean().clamp_min(TINY)
-    right, down = (-beta * right).exp() + FLOOR, (-beta * down).exp() + FLOOR
+    beta = 0.5 / torch.cat((right.flatten(), down.flatten())).mean().clamp_min(_TINY)
+    right, down = (-beta * right).exp() + _FLOOR, (-beta * down).exp() + _FLOOR
 
     def system(x: Tensor) -> Tensor:
         across, along = right * (x[:, 1:] - x[:, :-1]), down * (x[1:] - x[:-1])
@@ -148,8 +138,8 @@ def random_walk(lab: Float[Tensor, "3 H W"], prior: Float[Tensor, "H W"], streng
     return x.clamp(0, 1)
 
 
-def _neighbours(field: Tensor) -> list[Tensor]:
-    """Give the eight shifted copies of a field; beyond the border there is itself."""
+def _neighbors(field: Tensor) -> list[Tensor]:
+    """Return the eight shifted copies of a field; beyond the border there is itself."""
     height, width = field.shape[-2:]
     padded = pad(field[None], (1, 1, 1, 1), mode="replicate")[0]
     places = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
@@ -157,46 +147,46 @@ def _neighbours(field: Tensor) -> list[Tensor]:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return (x - x.min()) / (x.max() - x.min()).clamp_min(TINY)
+    return (x - x.min()) / (x.max() - x.min()).clamp_min(_TINY)
 
 
-def _centre(size: tuple[int, int], like: Tensor) -> Tensor:
+def _center(size: tuple[int, int], like: Tensor) -> Tensor:
     y, x = (2 * (torch.arange(n).to(like) + 0.5) / n - 1 for n in size)
-    return (-(y[:, None].square() + x.square()) / (2 * CENTRE_SPREAD**2)).exp()
+    return (-(y[:, None].square() + x.square()) / (2 * _CENTER_SPREAD**2)).exp()
 
 
 def _border(size: tuple[int, int]) -> Bool[Tensor, "H W"]:
     border = torch.ones(size, dtype=torch.bool)
-    border[EDGE:-EDGE, EDGE:-EDGE] = False
+    border[_EDGE:-_EDGE, _EDGE:-_EDGE] = False
     return border
 
 
 def _cells(lab: Tensor) -> Int[Tensor, "H W"]:
-    """Give the cell of the colour histogram that each pixel falls into."""
-    low, span = lab.new_tensor([0, -CHROMA, -CHROMA]), lab.new_tensor([100, 2 * CHROMA, 2 * CHROMA])
-    steps = ((lab - low[:, None, None]) / span[:, None, None] * BINS).long().clamp(0, BINS - 1)
-    return (steps[0] * BINS + steps[1]) * BINS + steps[2]
+    """Compute the cell of the color histogram that each pixel falls into."""
+    low, span = lab.new_tensor([0, -_CHROMA, -_CHROMA]), lab.new_tensor([100, 2 * _CHROMA, 2 * _CHROMA])
+    steps = ((lab - low[:, None, None]) / span[:, None, None] * _BINS).long().clamp(0, _BINS - 1)
+    return (steps[0] * _BINS + steps[1]) * _BINS + steps[2]
 
 
 def _posterior(cells: Tensor, share: Tensor, border: Tensor) -> Tensor:
-    """Give the probability of the object for each pixel's colour, object and background being as likely."""
+    """Compute the probability of the object for each pixel's color, object and background being as likely."""
     inside = _histogram(cells, share * ~border)
-    # The border speaks for the background more than what was taken for background this far.
+    # The border is surer background than what was taken for background so far.
     outside = 0.2 * _histogram(cells, 1 - share) + 0.8 * _histogram(cells, border.to(share))
     return (inside + 1e-5) / (inside + outside + 2e-5)
 
 
 def _histogram(cells: Tensor, weights: Tensor) -> Tensor:
-    """Give the smoothed density of weighted colours at each pixel's colour."""
-    counts = weights.new_zeros(BINS**3).index_add(0, cells.flatten(), weights.flatten())
+    """Compute the smoothed density of weighted colors at each pixel's color."""
+    counts = weights.new_zeros(_BINS**3).index_add(0, cells.flatten(), weights.flatten())
     kernel = weights.new_tensor([0.25, 0.5, 0.25])
     kernel = kernel[:, None, None] * kernel[:, None] * kernel
-    smooth = conv3d(counts.view(1, 1, BINS, BINS, BINS), kernel[None, None], padding=1).flatten()
-    return (smooth / smooth.sum().clamp_min(TINY))[cells]
+    smooth = conv3d(counts.view(1, 1, _BINS, _BINS, _BINS), kernel[None, None], padding=1).flatten()
+    return (smooth / smooth.sum().clamp_min(_TINY))[cells]
 
 
 def _largest(share: Tensor) -> Bool[Tensor, "H W"] | None:
-    """Give the connected region with most of the share."""
+    """Return the connected region with most of the share."""
     covered = share > 0.5
     if not covered.any():
         return None

@@ -10,9 +10,9 @@ from torch import Tensor
 from kpose.geometry import mask_to_box
 from kpose.visualization import from_pillow
 
-__all__ = ["FoundObject", "Segment", "Segmenter", "find_object"]
+__all__ = ["Segment", "Segmenter", "find_object"]
 
-SIDE = 512  # of what a segmenter sees: a box needs no more
+_SIDE = 512  # of what a segmenter sees: a box needs no more
 
 
 class Segment(NamedTuple):
@@ -37,7 +37,7 @@ class Segmenter(ABC):
     A segmenter holds no state between pictures, so that several threads may share one.
 
     Attributes:
-        recognizes: Whether what it finds is of a kind that it knows, and not whatever stands out.
+        recognizes: Whether what it finds is of a kind that it knows, and not whatever object is salient.
 
     Example:
         >>> import torch
@@ -81,10 +81,10 @@ def find_object(photo: Image.Image, segmenter: Segmenter) -> FoundObject | None:
         segmenter: What finds objects.
 
     Returns:
-        The object and what has found it; None if there is no object.
+        Box in pixels of the photo, and the segmenter that found it; None if there is no object.
     """
     small = photo.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((_SIDE, _SIDE))
     x, y = photo.width / small.width, photo.height / small.height
     for segment in segmenter.segment(from_pillow(small)):
         if (box := segment.box) is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kpose.files import model_source
+from kpose.geometry import mask_iou
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.visualization import to_pillow
 
@@ -79,7 +80,7 @@ class TransformersSegmenter(Segmenter):
         order = [int(row) for row in scores.argsort(descending=True) if scores[row] >= self.threshold]
         kept: list[int] = []
         for row in order:
-            if all(_overlap(masks[row], masks[other]) < 0.5 for other in kept):
+            if all(mask_iou(masks[row], masks[other], soft=False) < 0.5 for other in kept):
                 kept.append(row)
         return [Segment(masks[row].float().cpu(), float(scores[row])) for row in kept]
 
@@ -119,7 +120,7 @@ def _first(outputs: Any, *names: str) -> Tensor | None:  # noqa: ANN401
 
 
 def _enlarge(maps: Tensor, inputs: Any, image: Tensor) -> Tensor:  # noqa: ANN401
-    """Bring maps of what the model saw to the picture's size, without what was padded to it."""
+    """Resize maps of what the model saw to the picture's size, without what was padded to it."""
     seen = inputs["pixel_values"].shape[-2:]
     maps = interpolate(maps.float(), seen, mode="bilinear", align_corners=False)
     if "pixel_mask" in inputs:
@@ -129,7 +130,7 @@ def _enlarge(maps: Tensor, inputs: Any, image: Tensor) -> Tensor:  # noqa: ANN40
 
 
 def regions(share: Tensor) -> tuple[Tensor, Tensor]:
-    """Part a map into its connected regions above one half, and give each a score of 1."""
+    """Split a map into its connected regions above one half, each with a score of 1."""
     covered = (share > 0.5).to(share)[None, None]
     numbers = connected_components(covered, num_iterations=2 * max(share.shape))[0, 0]
     regions = [numbers == number for number in sorted(set(numbers.flatten().tolist()) - {0})]
@@ -139,11 +140,6 @@ def regions(share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _confidence(masks: Tensor) -> Tensor:
-    """Give the mean share within each mask."""
+    """Compute the mean share within each mask."""
     inside = (masks > 0.5).to(masks)
     return (masks * inside).sum((-2, -1)) / inside.sum((-2, -1)).clamp_min(1)
-
-
-def _overlap(first: Tensor, second: Tensor) -> float:
-    one, other = first > 0.5, second > 0.5
-    return float((one & other).sum() / (one | other).sum().clamp_min(1))

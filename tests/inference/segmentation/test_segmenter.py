@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+import torch
+from inference.segmentation.conftest import bird_scene, scene
+from torch import Tensor
+
+from kpose.inference import Predictor
+from kpose.inference.segmentation import AutomaticSegmenter, Segment, Segmenter, find_object
+from kpose.visualization import to_pillow
+
+
+class Bright(Segmenter):
+    """Finds what is bright, if anything is."""
+
+    def segment(self, image: Tensor) -> list[Segment]:
+        mask = image.mean(0)
+        return [Segment(mask, 1.0)] if (mask > 0.5).any() else []
+
+
+class Nowhere(Segmenter):
+    """Gives a segment without a pixel, then one with some."""
+
+    def segment(self, image: Tensor) -> list[Segment]:
+        empty = torch.zeros(image.shape[1:])
+        full = empty.clone()
+        full[2:4, 5:9] = 1
+        return [Segment(empty, 0.9), Segment(full, 0.8)]
+
+
+def test_boxes_are_in_pixels_of_large_photos_too() -> None:
+    found = find_object(to_pillow(scene()), bright := Bright())
+    assert found == ((30, 30, 60, 60), bright)
+    found = find_object(to_pillow(scene(900, 2400)), bright)
+    assert found is not None
+    assert found.box == pytest.approx((600, 300, 1200, 600), abs=6)
+
+
+def test_a_segment_without_a_pixel_is_passed_over() -> None:
+    found = find_object(to_pillow(scene()), Nowhere())
+    assert found is not None
+    assert found.box == (5, 2, 9, 4)
+    assert find_object(to_pillow(scene(bright=False)), Bright()) is None
+
+
+def test_the_predictor_says_what_located_the_object(checkpoints: dict[str, Path]) -> None:
+    predictor = Predictor.from_checkpoint(checkpoints["quaternion"], segmenter=Bright())
+    mask = torch.zeros(90, 120)
+    mask[10:40, 20:70] = 1
+    photos = [scene(), scene(bright=False), scene(), scene()]
+    found = predictor(photos, box=[None, None, (1, 2, 50, 60), None], mask=[None, None, None, mask])
+    assert [one.located_by for one in found] == ["Bright", "frame", "box", "mask"]
+    assert [one.box for one in found] == [(30, 30, 60, 60), None, (1, 2, 50, 60), (20, 10, 70, 40)]
+    [whole] = Predictor.from_checkpoint(checkpoints["quaternion"], segmenter=None)(scene())
+    assert whole.located_by == "frame"
+    assert whole.square == (0, -15, 120, 105)
+
+
+def test_the_predictor_says_which_of_the_automatic_segmenters_it_was(checkpoints: dict[str, Path]) -> None:
+    predictor = Predictor.from_checkpoint(checkpoints["quaternion"])
+    assert isinstance(predictor.segmenter, AutomaticSegmenter)
+    assert predictor.segmenter.model_name is None
+    [found] = predictor(bird_scene(place=(60, 45)))
+    assert found.located_by == "SaliencySegmenter"
