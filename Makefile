@@ -33,7 +33,7 @@ check: $(READY)  ## Check format, lint, types and documentation
 	$(BIN)/mypy
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
-format: $(READY)  ## Format the code and mend what ruff can mend
+format: $(READY)  ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -28,7 +28,7 @@ SIZES = (64, 128)
 
 
 def scene() -> tuple[Mesh, Camera]:
-    """Make a batch of spheres, textured and coloured at random, under cameras that fill the image."""
+    """Make a batch of spheres, textured and colored at random, under cameras that fill the image."""
     shape = trimesh.creation.icosphere(subdivisions=3)
     generator = torch.Generator().manual_seed(0)
     vertices = torch.tensor(shape.vertices, dtype=torch.float32).expand(BATCH, -1, -1).contiguous()
@@ -68,7 +68,7 @@ def silhouette(renderer: Renderer, mesh: Mesh, camera: Camera, size: int) -> Cal
 
 
 def picture(renderer: Renderer, mesh: Mesh, camera: Camera, size: int) -> Callable[[], None]:
-    """Give a run of mask and colours, forward and backward."""
+    """Give a run of mask and colors, forward and backward."""
 
     def run() -> None:
         vertices = mesh.vertices.clone().requires_grad_()
@@ -137,7 +137,7 @@ def main() -> None:
         ("soft silhouette, PyTorch3D, 50 faces a pixel", BATCH, None),
         ("silhouette + z-buffer with depth, kpose", BATCH, lambda size: picture(composite, bare, camera, size)),
         ("texture, composite, kpose", BATCH, lambda size: picture(composite, textured, camera, size)),
-        ("vertex colours, softmax, kpose", BATCH, lambda size: picture(soft, colored, camera, size)),
+        ("vertex colors, softmax, kpose", BATCH, lambda size: picture(soft, colored, camera, size)),
         ("texture, hard, kpose", BATCH, lambda size: picture(hard, textured, camera, size)),
         ("soft silhouette, Warp", BATCH, None),
         ("texture, composite, Warp", BATCH, None),

@@ -107,7 +107,7 @@ silhouette with the bird's.</p>
 <tr><th>head</th><th>mean error</th><th>median error</th><th>IoU</th></tr>
 {rows}
 </table>
-<p>Below: held-out birds. The mesh is the template in the predicted pose, coloured by the photo: as seen by the
-camera, from the right and from above. Where the pose is wrong, the colours fall on the wrong places.</p>
+<p>Below: held-out birds. The mesh is the template in the predicted pose, colored by the photo: as seen by the
+camera, from the right and from above. Where the pose is wrong, the colors fall on the wrong places.</p>
 {birds}</html>
 """

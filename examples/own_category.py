@@ -1,4 +1,4 @@
-"""Make pictures of a category that is no bird: cars of random colours from random sides, with their masks.
+"""Make pictures of a category that is no bird: cars of random colors from random sides, with their masks.
 
 python examples/own_category.py --out cars --count 200
 
@@ -38,7 +38,7 @@ def car(num_vertices: int) -> Template:
 
 
 def paint(template: Template, color: tuple[float, float, float]) -> Tensor:
-    """Colour the vertices: body, windows, wheels and lights."""
+    """Color the vertices: body, windows, wheels and lights."""
     x, y, z = template.vertices.unbind(-1)
     side, ahead, above = vertex_normals(template.vertices, template.faces).abs().unbind(-1)
     colors = torch.tensor(color).repeat(len(x), 1)
@@ -72,7 +72,7 @@ def draw(out: Path, *, count: int = 200, size: int = 160, num_vertices: int = 15
         count: Number of pictures.
         size: Side of the pictures, in pixels.
         num_vertices: Vertices of the car that is drawn.
-        seed: Of sides, colours and backdrops.
+        seed: Of sides, colors and backdrops.
     """
     generator = torch.Generator().manual_seed(seed)
     template = car(num_vertices)
@@ -92,11 +92,11 @@ def draw(out: Path, *, count: int = 200, size: int = 160, num_vertices: int = 15
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw cars of random colours from random sides, with their masks.")
+    parser = argparse.ArgumentParser(description="Draw cars of random colors from random sides, with their masks.")
     parser.add_argument("--out", type=Path, default=Path("cars"), help="folder to write to")
     parser.add_argument("--count", type=int, default=200, help="number of pictures")
     parser.add_argument("--size", type=int, default=160, help="side of the pictures, in pixels")
     parser.add_argument("--vertices", type=int, default=1500, help="vertices of the car that is drawn")
-    parser.add_argument("--seed", type=int, default=0, help="of sides, colours and backdrops")
+    parser.add_argument("--seed", type=int, default=0, help="of sides, colors and backdrops")
     options = parser.parse_args()
     draw(options.out, count=options.count, size=options.size, num_vertices=options.vertices, seed=options.seed)

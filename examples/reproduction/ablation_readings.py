@@ -22,7 +22,7 @@ class Peaks:
     confidence: Tensor
     heights: Tensor
     spread: Tensor
-    """Standard deviation of each heatmap around its peak, in normalised units."""
+    """Standard deviation of each heatmap around its peak, in normalized units."""
     points: Tensor
     regression: Camera | None
 
