@@ -38,7 +38,7 @@ def untrained() -> PoseNetwork:
     """Give the network that photographs are learned with, without its weights."""
     torch.manual_seed(0)
     backbone = TransformersBackbone("resnet", (3, 4), pretrained=False, config={"model_type": "resnet"})
-    return PoseNetwork(backbone, lambda spec: KeypointHead(spec, width=128)).eval()
+    return PoseNetwork(backbone, lambda spec, template: KeypointHead(spec, template, width=128)).eval()
 
 
 def photographs(root: Path, crops: int, size: int) -> Tensor:

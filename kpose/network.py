@@ -1,19 +1,39 @@
 """What predicts, without what trains it: backbone, pose head and, where shapes are learned, mesh reconstructor."""
 
-from collections.abc import Callable
+import json
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
+import kpose
 from kpose.backbones import Backbone
+from kpose.files import read_json, write_file, write_text
 from kpose.heads import PoseHead
+from kpose.messages import one_line
+from kpose.recipe import build, encode, encode_factory
 from kpose.reconstruction import MeshReconstructor
 from kpose.structures import Features, FeatureSpec, PosePrediction, Shape, Template
-from kpose.templates import bird, load_template
+from kpose.templates import bird, check_template
 
-__all__ = ["PoseNetwork"]
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "HeadFactory", "PoseNetwork", "ReconstructorFactory", "read_checkpoint"]
+
+HeadFactory = Callable[[FeatureSpec, Template], PoseHead]
+ReconstructorFactory = Callable[[FeatureSpec, Template], MeshReconstructor]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_FORMAT = 2
+_MAX_IMAGE_SIZE = 4096  # pixels; a file that asks for more asks for the machine's memory
+_TEMPLATE = ("vertices", "faces", "uv", "uv_faces", "mirror", "part_vertices")
+_READ_ERRORS = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 
 
 class PoseNetwork(nn.Module):
@@ -24,18 +44,14 @@ class PoseNetwork(nn.Module):
 
     Args:
         backbone: Where the features come from.
-        head: Builds the head from the backbone's `FeatureSpec`; a head class is such a callable.
-        template: File of the category's mean shape; when None, that of the head if it is built on one, else the
-            built-in bird.
-        reconstructor: Builds the network that predicts shapes and textures from the backbone's `FeatureSpec` and
-            the template; None takes the template for the shape.
-
-    Raises:
-        ValueError: If the head is built on another template.
+        head: Builds the head from the backbone's `FeatureSpec` and the template; a head class is such a callable,
+            and so is a `functools.partial` of one.
+        template: The category's mean shape, which the parts are built on; the built-in bird when None.
+        reconstructor: Builds the network that predicts shapes and textures; None takes the template for the shape.
+        image_size: Side of the crops of training, in pixels; None where it is not known.
 
     Attributes:
-        template: The mean shape that everything is built on.
-        vertices: The template's vertices, on the module's device.
+        vertices: The template's vertices, saved with the weights like its other tensors.
         faces: The template's faces.
 
     Example:
@@ -53,31 +69,31 @@ class PoseNetwork(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        head: Callable[[FeatureSpec], PoseHead],
+        head: HeadFactory,
         *,
-        template: Path | None = None,
-        reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] | None = None,
+        template: Template | None = None,
+        reconstructor: ReconstructorFactory | None = None,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
+        template = bird() if template is None else template
+        for name in _TEMPLATE:
+            self.register_buffer(name, getattr(template, name).clone())
+        self.part_names = template.part_names
+        self.image_size = image_size
         self.backbone = backbone if reconstructor is None else backbone.freeze()
-        self.head = head(backbone.spec)
-        self.template: Template = (self.head.template or bird()) if template is None else load_template(template)
-        _check_template(self.head, self.template)
-        self.register_buffer("vertices", self.template.vertices, persistent=False)
-        self.register_buffer("faces", self.template.faces, persistent=False)
+        self.head = head(backbone.spec, template)
         self.reconstructor: MeshReconstructor | None = None
         if reconstructor is not None:
-            self.reconstructor = reconstructor(backbone.spec, self.template).requires_grad_(False)
+            self.reconstructor = reconstructor(backbone.spec, template).requires_grad_(False)
+
+    @property
+    def template(self) -> Template:
+        """The mean shape that everything is built on, on the network's device."""
+        return Template(part_names=self.part_names, **{name: getattr(self, name) for name in _TEMPLATE})
 
     def train(self, mode: bool = True) -> "PoseNetwork":
-        """Switch between training and evaluation; the reconstructor stays in evaluation.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The network itself.
-        """
+        """Switch between training and evaluation; the reconstructor stays in evaluation."""
         super().train(mode)
         if self.reconstructor is not None:
             self.reconstructor.train(False)
@@ -90,7 +106,7 @@ class PoseNetwork(nn.Module):
 
         Args:
             image: RGB crops in [0, 1].
-            vertices: Shape of the object in each image; that of `shapes` when not given.
+            vertices: Shape of the object in each image; that of `shapes` when None.
 
         Returns:
             What the head predicts.
@@ -98,11 +114,11 @@ class PoseNetwork(nn.Module):
         return self.pose(self.backbone(image), vertices)
 
     def pose(self, features: Features, vertices: Float[Tensor, "batch V 3"] | None = None) -> PosePrediction:
-        """Predict poses from what the backbone gave.
+        """Predict poses from the features of a backbone.
 
         Args:
             features: Feature maps.
-            vertices: Shape of the object in each image; that of `shapes` when not given.
+            vertices: Shape of the object in each image; that of `shapes` when None.
 
         Returns:
             What the head predicts.
@@ -112,7 +128,7 @@ class PoseNetwork(nn.Module):
 
     @torch.no_grad()
     def shapes(self, features: Features) -> Float[Tensor, "batch V 3"]:
-        """Give the shape of the object in every image, without gradient and without its texture.
+        """Return the shape of the object in every image, without gradient and without its texture.
 
         Args:
             features: Feature maps.
@@ -142,12 +158,221 @@ class PoseNetwork(nn.Module):
         shape: Shape = self.reconstructor(features)
         return shape
 
+    def recipe(self) -> dict[str, Any]:
+        """Describe what the network was built from, in plain values; its tensors are the state dict's.
 
-def _check_template(head: PoseHead, template: Template) -> None:
-    if head.template is None or torch.equal(head.template.faces.cpu(), template.faces.cpu()):
-        return
-    raise ValueError(
-        f"{type(head).__name__} needs the template that the network is built on, with {len(template.vertices)} "
-        f"vertices and {len(template.faces)} faces; got one with {len(head.template.vertices)} and "
-        f"{len(head.template.faces)}. Give the head the same file as its argument `template`."
+        Returns:
+            Recipe that JSON can hold, for `from_recipe`.
+
+        Raises:
+            TypeError: If a part was given something that only this process knows, such as a local function.
+        """
+        return {
+            "format": _FORMAT,
+            "version": kpose.__version__,
+            "image_size": self.image_size,
+            "part_names": list(self.part_names),
+            "backbone": encode(self.backbone),
+            "head": encode_factory(self.head),
+            "reconstructor": None if self.reconstructor is None else encode_factory(self.reconstructor),
+        }
+
+    @classmethod
+    def from_recipe(
+        cls, recipe: Mapping[str, Any], weights: Mapping[str, Tensor], *, trusted_modules: Sequence[str] = ()
+    ) -> "PoseNetwork":
+        """Build a network again.
+
+        Args:
+            recipe: What `recipe` returned.
+            weights: Its state dict.
+            trusted_modules: Modules and packages beside kpose whose classes may be imported, which runs their code.
+
+        Returns:
+            Network in evaluation, on the CPU.
+
+        Raises:
+            ValueError: If the recipe is of another version of kpose, names a class that is not trusted, or does not
+                fit the weights; one line says which.
+        """
+        network = cls(**parts_of(recipe, weights, trusted_modules=trusted_modules))
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"It holds weights of another network than it describes ({_line(error)}).") from error
+        return network.eval()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the network as a folder that `load` reads in any process: weights and a description, no code.
+
+        Args:
+            path: Folder; it is created, and files of an earlier network in it are replaced.
+
+        Raises:
+            TypeError: See `recipe`; nothing has been written then.
+        """
+        description = json.dumps({"kpose": self.recipe()}, indent=2, sort_keys=True) + "\n"
+        write_file(Path(path) / WEIGHTS_FILE, lambda fresh: save_model(self, str(fresh)))
+        write_text(Path(path) / CONFIG_FILE, description)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, trusted_modules: Sequence[str] = ()) -> "PoseNetwork":
+        """Read a folder that `save` has written.
+
+        Args:
+            path: Folder.
+            trusted_modules: See `from_recipe`.
+
+        Returns:
+            Network in evaluation, on the CPU.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged, or the network cannot be built; one line says why.
+        """
+        folder = Path(path)
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"There is no {name} in {folder}. Give a folder of PoseNetwork.save.")
+        try:
+            recipe, weights = read_json(folder / CONFIG_FILE)["kpose"], load_file(folder / WEIGHTS_FILE)
+        except (TypeError, *_READ_ERRORS) as error:
+            raise ValueError(f"{folder} holds no network of kpose ({_line(error)}). Save it again.") from error
+        return _located(folder, lambda: cls.from_recipe(recipe, weights, trusted_modules=trusted_modules))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | PathLike[str], *, trusted_modules: Sequence[str] = ()) -> "PoseNetwork":
+        """Read the network of a checkpoint of `kpose.tasks.PoseEstimator`.
+
+        Args:
+            path: Checkpoint.
+            trusted_modules: See `from_recipe`.
+
+        Returns:
+            Network in evaluation, on the CPU.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            PermissionError: If it may not be read.
+            ValueError: If it is damaged, of another stage or version, or names classes that are not trusted; one
+                line says which.
+        """
+        recipe, weights = network_of_checkpoint(path, read_checkpoint(path))
+        return _located(Path(path), lambda: cls.from_recipe(recipe, weights, trusted_modules=trusted_modules))
+
+    def __str__(self) -> str:
+        """Return a summary of five lines."""
+        parts = {"backbone": self.backbone, "head": self.head, "reconstructor": self.reconstructor}
+        size = "" if self.image_size is None else f", crops of {self.image_size} pixels"
+        lines = [f"PoseNetwork, {_count(self)} parameters{size}"]
+        lines += [
+            f"  {name + ':':<15}"
+            + ("none" if part is None else f"{type(part).__name__}, {_count(part)} parameters")
+            for name, part in parts.items()
+        ]
+        shape = f"{len(self.vertices)} vertices, {len(self.faces)} faces, {len(self.part_names)} parts"
+        return "\n".join([*lines, f"  {'template:':<15}{shape}"])
+
+    __repr__ = __str__
+
+
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint of Lightning as tensors and plain values, running nothing of it.
+
+    Args:
+        path: Checkpoint.
+
+    Returns:
+        Its content, ``state_dict`` among it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        PermissionError: If it may not be read.
+        ValueError: If it is damaged or no checkpoint; one line says which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"A checkpoint is a file; {path} is a folder. Name the .ckpt in it, or load it as a folder."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}. Train one by `kpose fit`.")
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:  # torch's own text explains how to run what the file holds
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, or is damaged; nothing of it was run. Train it "
+            "again."
+        ) from error
+    except PermissionError:
+        raise
+    except _READ_ERRORS as error:
+        raise ValueError(
+            f"{path} is damaged, cut short or no checkpoint. Copy it again, or train it again."
+        ) from error
+    if not isinstance(contents, dict) or not _are_tensors(contents.get("state_dict")):
+        raise ValueError(f"{path} is no checkpoint of a training run. Give a file that `kpose fit` has written.")
+    return contents
+
+
+def network_of_checkpoint(
+    path: str | PathLike[str], contents: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return recipe and weights of the network in a checkpoint; ValueError if there is none."""
+    recipe = contents.get("recipe")
+    if not isinstance(recipe, dict):
+        raise ValueError(
+            f"A network is read from a checkpoint of kpose.tasks.PoseEstimator; {path} is another, or of an "
+            "older kpose."
+        )
+    weights = contents["state_dict"].items()
+    return recipe, {k.removeprefix("network."): v for k, v in weights if k.startswith("network.")}
+
+
+def parts_of(
+    recipe: Mapping[str, Any], weights: Mapping[str, Tensor], *, trusted_modules: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the arguments of `PoseNetwork` that a recipe and the tensors beside it hold; see `from_recipe`."""
+    if not isinstance(recipe, Mapping) or recipe.get("format") != _FORMAT:
+        version = recipe.get("version") if isinstance(recipe, Mapping) else None
+        raise ValueError(
+            f"It was written by kpose {version}; this is {kpose.__version__}. Train it again or update."
+        )
+    size = recipe.get("image_size")
+    if size is not None and not (isinstance(size, int) and 0 < size <= _MAX_IMAGE_SIZE):
+        raise ValueError(f"A network needs an image size of at most {_MAX_IMAGE_SIZE} pixels; it has {size!r:.40}.")
+    try:
+        template = Template(
+            part_names=tuple(recipe["part_names"]), **{name: weights[name].clone() for name in _TEMPLATE}
+        )
+        check_template(template)
+        parts = {
+            name: None if recipe[name] is None else build(recipe[name], trusted_modules=trusted_modules)
+            for name in ("backbone", "head", "reconstructor")
+        }
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"Its description is incomplete or damaged ({_line(error)}).") from error
+    return {**parts, "template": template, "image_size": size}
+
+
+def _located(path: Path, work: Callable[[], PoseNetwork]) -> PoseNetwork:
+    """Say which file cannot be used."""
+    try:
+        return work()
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be used. {_line(error)}") from error
+
+
+def _are_tensors(weights: object) -> bool:
+    return isinstance(weights, dict) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
     )
+
+
+def _line(error: BaseException) -> str:
+    return one_line(error)[:400]
+
+
+def _count(part: nn.Module) -> str:
+    count = sum(parameter.numel() for parameter in part.parameters())
+    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"

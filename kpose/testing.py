@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kpose.geometry import random_rotation
 from kpose.heads import PoseHead, RotationHead
-from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction
+from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction, Template
 from kpose.templates import bird
 
 __all__ = ["check_pose_head", "example_batch"]
@@ -46,7 +46,7 @@ def example_batch(size: int, *, seed: int = 0) -> Batch:
 
 
 def check_pose_head(
-    factory: Callable[[FeatureSpec], PoseHead], *, make_batch: Callable[[int], Batch] = example_batch
+    factory: Callable[[FeatureSpec, Template], PoseHead], *, make_batch: Callable[[int], Batch] = example_batch
 ) -> None:
     """Check that a head keeps the contract of `PoseHead`.
 
@@ -58,7 +58,8 @@ def check_pose_head(
     columns, and for a start from which every small turn can be reached.
 
     Args:
-        factory: Builds the head from a `FeatureSpec`, as the task does; a head class is such a callable.
+        factory: Builds the head from a `FeatureSpec` and a `Template`, as the task does; a head class is such a
+            callable.
         make_batch: Makes a batch of a given size; give your own when the head reads entries that
             `example_batch` lacks.
 
@@ -71,7 +72,7 @@ def check_pose_head(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = factory(SPEC)
+        head = factory(SPEC, bird())
         if isinstance(head, RotationHead):
             _check_representation(head)
         for size in (1, 3):
@@ -125,7 +126,7 @@ def _check_training(head: PoseHead, size: int, batch: Batch) -> None:
             _expect(parameter.grad.isfinite().all(), f"finite gradients {where}; that of {name!r} is not")
 
 
-def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec], PoseHead]) -> None:
+def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec, Template], PoseHead]) -> None:
     features = _features(3)
     with torch.no_grad():
         first, second = head(features).camera, head(features).camera
@@ -136,14 +137,14 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec], PoseHead]
             torch.allclose(single.rotation, first.rotation[:1], atol=1e-3),
             "a result in evaluation mode that does not depend on the other images of the batch",
         )
-        twin = factory(SPEC).eval()
+        twin = factory(SPEC, bird()).eval()
         twin.load_state_dict(head.state_dict())
         _expect(_equal(twin(features).camera, first), "all that it has learnt in its state dict")
         with torch.autocast("cpu", torch.bfloat16):
             half = head(features)
         _expect_camera(half, 3, "under bfloat16 autocast")
         if not head.reads_shapes:
-            shrunk = 0.5 * (head.template or bird()).vertices.expand(3, -1, -1)
+            shrunk = 0.5 * bird().vertices.expand(3, -1, -1)
             _expect(_equal(head(features, shrunk).camera, first), "`reads_shapes`, since its poses depend on them")
     prediction = head(features)
     camera = head.camera_of(prediction)

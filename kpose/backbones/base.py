@@ -1,12 +1,12 @@
 """The backbone interface: an RGB image in, a feature pyramid out."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kpose.recipe import Recorded
 from kpose.structures import Batch, Features, FeatureSpec
 
 __all__ = ["Backbone"]
@@ -15,11 +15,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(Recorded, nn.Module, ABC):
     """Map images to feature maps, fine to coarse.
 
     A subclass builds its layers, states what they give in ``spec`` and implements `pyramid`. The images it gets
-    there are normalised with ImageNet's statistics, so no caller normalises anything.
+    there are normalized with ImageNet's statistics, so no caller normalises anything.
 
     Args:
         spec: What `forward` gives.
@@ -37,10 +37,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def pyramid(self, image: Float[Tensor, "batch 3 H W"]) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
-        """Compute the feature maps of normalised images.
+        """Compute the feature maps of normalized images.
 
         Args:
-            image: RGB with ImageNet's mean removed and its standard deviation divided out.
+            image: RGB minus ImageNet's mean, divided by its standard deviation.
 
         Returns:
             Feature maps, fine to coarse, as ``spec`` says.
@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
             return Features(self.pyramid(self.normalize(image)))
 
     def features_of(self, batch: Batch) -> Features:
-        """Give the feature pyramid of a batch, those that come with it where they have been cached.
+        """Return the feature pyramid of a batch, the cached one where it comes with the batch.
 
         Args:
             batch: Batch with ``features`` or ``image``.
@@ -73,7 +73,7 @@ class Backbone(nn.Module, ABC):
         return features
 
     def normalize(self, image: Float[Tensor, "batch 3 H W"]) -> Float[Tensor, "batch 3 H W"]:
-        """Remove ImageNet's mean and divide its standard deviation out.
+        """Subtract ImageNet's mean and divide by its standard deviation.
 
         Args:
             image: RGB in [0, 1].
@@ -82,16 +82,6 @@ class Backbone(nn.Module, ABC):
             What `pyramid` takes, channels last: half as fast again on a CPU, and what a GPU prefers.
         """
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-
-    def offline_arguments(self) -> dict[str, Any]:
-        """Give constructor arguments that replace those which name files or models elsewhere.
-
-        With them the architecture is built again where neither is at hand; the weights come from a checkpoint.
-
-        Returns:
-            Plain values; none for a backbone that is built from nothing else.
-        """
-        return {}
 
     def freeze(self) -> "Backbone":
         """Stop training for good: no gradients, and batch normalisation stays in evaluation mode.

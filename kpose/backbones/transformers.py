@@ -58,12 +58,13 @@ class TransformersBackbone(Backbone):
         """Run the wrapped model."""
         return tuple(self.model(image).feature_maps)
 
-    def offline_arguments(self) -> dict[str, Any]:
-        """Give the configuration in place of the folder or the model's name."""
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Replace the folder or the model's name by its configuration: the weights are saved with the network."""
         model: Any = self.model
         config = json.loads(model.config.to_json_string(use_diff=False))
         config.pop("_name_or_path", None)
-        return {"name": model.config.model_type, "pretrained": False, "config": config}
+        offline = {"name": model.config.model_type, "pretrained": False, "frozen": self.frozen, "config": config}
+        return {**super().recorded_arguments(), **offline}
 
 
 def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool, given: dict[str, Any] | None) -> nn.Module:

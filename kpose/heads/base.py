@@ -7,25 +7,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import TypeVar
 
-from kpose.structures import Batch, Camera, Features, PosePrediction, Template
+from kpose.recipe import Recorded
+from kpose.structures import Batch, Camera, Features, PosePrediction
 
 __all__ = ["PoseHead"]
 
 PredictionT = TypeVar("PredictionT", bound=PosePrediction, default=Any)
 
 
-class PoseHead(nn.Module, ABC, Generic[PredictionT]):
+class PoseHead(Recorded, nn.Module, ABC, Generic[PredictionT]):
     """Map image features to a pose, and score that pose against a batch.
 
-    A head is built from the `FeatureSpec` of the backbone it sits on, by position. It is registered nowhere: any
-    importable class will do. `kpose.testing.check_pose_head` tells whether it keeps the rules.
+    A head is built from the `FeatureSpec` of the backbone it sits on and the `Template` of the category, by
+    position. It is registered nowhere: any class will do. `kpose.testing.check_pose_head` checks that it keeps the
+    rules.
     """
 
     supervision: frozenset[str] = frozenset()
     """Batch entries that `losses` reads; the task checks them and names what is missing."""
-
-    template: Template | None = None
-    """Mean shape that the head is built on, for heads that need one."""
 
     reads_shapes: bool = False
     """Whether poses depend on the ``vertices`` that `forward` is given."""
@@ -56,7 +55,7 @@ class PoseHead(nn.Module, ABC, Generic[PredictionT]):
         """
 
     def camera_of(self, prediction: PredictionT) -> Camera:
-        """Give the camera of a prediction in such a way that it can be differentiated.
+        """Return the camera of a prediction in a differentiable way.
 
         Args:
             prediction: What `forward` gave.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kpose.heads.self_supervision import SelfSupervision
 from kpose.heads.smooth import RefinementBlock
+from kpose.recipe import Recorded
 from kpose.structures import Batch, Features, FeatureSpec
 
 __all__ = ["BorderNetwork", "BorderTarget", "LabelBorder", "MaskBorder"]
@@ -54,7 +55,7 @@ class BorderNetwork(nn.Module):
         return logits, x
 
 
-class BorderTarget(ABC):
+class BorderTarget(Recorded, ABC):
     """What the border network is asked for."""
 
     supervision: ClassVar[frozenset[str]]

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kpose.pnp import PnPSolution, solve_pnp
+from kpose.recipe import Recorded
 from kpose.structures import Camera
 
 __all__ = ["KeypointSolver", "PoseSource"]
@@ -26,7 +27,7 @@ class PoseSource(IntEnum):
     """An arbitrary finite camera: too few keypoints agreed, and there was no finite one to fall back on."""
 
 
-class KeypointSolver(nn.Module):
+class KeypointSolver(Recorded, nn.Module):
     """Solve for the cameras of a batch, each image by the first means that serves.
 
     First the keypoints with the highest confidence are solved for; where too few of them agree, all keypoints;

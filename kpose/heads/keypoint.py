@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +19,6 @@ from kpose.heads.self_supervision import SelfSupervision
 from kpose.losses import HeatmapLoss, chordal_distance
 from kpose.pnp import solve_pnp
 from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction, Template
-from kpose.templates import bird, load_template
 
 __all__ = ["KeypointHead", "KeypointPrediction"]
 
@@ -62,15 +60,15 @@ class KeypointPrediction(PosePrediction):
 class KeypointHead(PoseHead[KeypointPrediction]):
     """Predict points of the template as heatmaps and solve for the camera by robust weak-perspective PnP.
 
-    The points are spread over the template by farthest point sampling, in mirror pairs; their indices and the
-    template's vertices are part of the checkpoint. Training needs a camera for each image only: the points are
+    The points are spread over the template by farthest point sampling, in mirror pairs; their indices
+    are part of the checkpoint. Training needs a camera for each image only: the points are
     projected by it and drawn as Gaussians, which the network is asked to reproduce (see `SelfSupervision`).
     Keypoints outside the crop are not asked for; those on the far side of the object count ``occluded_weight``.
     Where the keypoints determine no camera, one is regressed (see `KeypointSolver`).
 
     Args:
         spec: What the backbone gives.
-        template: Mean shape of the category, or a file of it; the built-in bird when None.
+        template: Mean shape of the category.
         num_keypoints: Number of points; 16 gave better cameras than 32 and more (docs/ablations.md).
         width: Channels of the network.
         sigma: Standard deviation of the Gaussians, in normalised units. On maps of fewer than 40
@@ -105,7 +103,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
     def __init__(
         self,
         spec: FeatureSpec,
-        template: Template | Path | None = None,
+        template: Template,
         *,
         num_keypoints: int = 16,
         width: int = 64,
@@ -118,7 +116,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         border_weight: float = 1.0,
         confidence_weight: float = 0.1,
         pose_weight: float = 0.0,
-        fallback: Callable[[FeatureSpec], PoseHead] | None = ProcrustesHead,
+        fallback: Callable[[FeatureSpec, Template], PoseHead] | None = ProcrustesHead,
         solver: KeypointSolver | None = None,
         reads_shapes: bool = True,
         seed: int = 0,
@@ -135,12 +133,12 @@ class KeypointHead(PoseHead[KeypointPrediction]):
             raise ValueError(
                 f"KeypointHead needs a positive sigma and weights of at least 0; got sigma={sigma} and {weights}."
             )
-        shape = _shape(template)
         generator = torch.Generator().manual_seed(seed)
-        indices = farthest_point_sampling(shape.vertices, num_keypoints, generator=generator, mirror=shape.mirror)
-        self.template = shape
-        self.register_buffer("template_vertices", shape.vertices.clone())
-        self.self_supervision = SelfSupervision(shape, indices, sigma=sigma)
+        indices = farthest_point_sampling(
+            template.vertices, num_keypoints, generator=generator, mirror=template.mirror
+        )
+        self.register_buffer("template_vertices", template.vertices.clone(), persistent=False)
+        self.self_supervision = SelfSupervision(template, indices, sigma=sigma)
         self.reads_shapes = reads_shapes
         self.occluded_weight = occluded_weight
         self.label_weights = label_weights
@@ -153,7 +151,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         border_width = 0 if border is None else max(width // 4, 8)
         self.network = KeypointNetwork(spec, num_keypoints, width, deep=deep_weight > 0, border_width=border_width)
         self.confidence = PeakConfidence(num_keypoints, width) if confidence_weight > 0 else None
-        self.fallback = None if fallback is None else fallback(spec)
+        self.fallback = None if fallback is None else fallback(spec, template)
         self.solver = KeypointSolver() if solver is None else solver
         if border is not None:
             self.supervision = self.supervision | border.supervision
@@ -288,9 +286,3 @@ class KeypointHead(PoseHead[KeypointPrediction]):
             + (camera.translation - target.translation).square().sum(-1)
         )
         return torch.where(valid, error, 0.0).mean()
-
-
-def _shape(template: Template | Path | None) -> Template:
-    if template is None:
-        return bird()
-    return template if isinstance(template, Template) else load_template(template)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kpose.geometry import gram_schmidt, matrix_to_quaternion, procrustes, quaternion_to_matrix
 from kpose.heads.base import PoseHead
 from kpose.losses import chordal_distance, quaternion_distance
-from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction
+from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction, Template
 
 __all__ = ["GramSchmidtHead", "ProcrustesHead", "QuaternionHead", "RotationHead", "RotationPrediction"]
 
@@ -37,6 +37,7 @@ class RotationHead(PoseHead[RotationPrediction]):
 
     Args:
         spec: What the backbone gives.
+        template: Mean shape of the category, which every head is handed; direct heads need none.
         width: Channels of a reduced map, and a quarter of the units of the hidden layers.
         grid: Cells along each side of a pooled map.
         rotation_weight: Weight of `rotation_loss`.
@@ -56,6 +57,7 @@ class RotationHead(PoseHead[RotationPrediction]):
     def __init__(
         self,
         spec: FeatureSpec,
+        template: Template | None = None,
         *,
         width: int = 64,
         grid: int = 4,

@@ -128,7 +128,7 @@ class SelfSupervision(nn.Module):
         colors = color_map(len(indices))
         self.epsilon = colors[0].norm().item() / 2  # the first colour is the least distance from black
         self.register_buffer("indices", indices)
-        self.register_buffer("faces", template.faces.clone())
+        self.register_buffer("faces", template.faces.clone(), persistent=False)
         self.register_buffer("labels", label_faces(template.vertices, template.faces, indices))
         self.register_buffer("colors", colors, persistent=False)
 

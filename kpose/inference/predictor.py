@@ -13,24 +13,20 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor, nn
 
-from kpose.blueprint import Blueprint
 from kpose.files import model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction, PoseSource
-from kpose.inference.checkpoint import CONFIG_FILE, load_checkpoint, load_folder, save_folder
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
 from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
-from kpose.network import PoseNetwork
+from kpose.network import CONFIG_FILE, WEIGHTS_FILE, PoseNetwork
 from kpose.structures import Crop, Mesh, PosePrediction, Shape
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "load"]
 
 logger = logging.getLogger(__name__)
 
 Box = Sequence[int | float] | Tensor
-
-LARGEST_CROP = 4096  # pixels; a file that asks for more asks for the machine's memory
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -67,7 +63,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     Args:
         network: Trained `PoseNetwork`, or a task that holds one as ``network``; it is moved to the device and put
             into evaluation.
-        image_size: Side of the crops that it was trained on, in pixels.
+        image_size: Side of the crops that it was trained on, in pixels; what the network remembers when None.
         device: Where the network runs.
         segmenter: What finds the object in a photo that comes without box and mask; an `AutomaticSegmenter` on the
             same device if ``automatic``. With None the whole frame is taken.
@@ -78,7 +74,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 
     Raises:
         TypeError: If there is no `PoseNetwork`.
-        ValueError: If ``image_size`` or ``batch_size`` is not positive.
+        ValueError: If ``image_size`` or ``batch_size`` is not positive, or the network remembers no image size.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -93,7 +89,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         self,
         network: nn.Module,
         *,
-        image_size: int,
+        image_size: int | None = None,
         device: str | torch.device = "cpu",
         segmenter: Segmenter | Literal["automatic"] | None = "automatic",
         batch_size: int = 32,
@@ -101,6 +97,12 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         found = network if isinstance(network, PoseNetwork) else getattr(network, "network", None)
         if not isinstance(found, PoseNetwork):
             raise TypeError(f"Predictor needs a PoseNetwork or a task with one; got {type(network).__name__}.")
+        image_size = found.image_size if image_size is None else image_size
+        if image_size is None:
+            raise ValueError(
+                "Predictor needs the image size that its network was trained with; the network has none. Give "
+                "image_size."
+            )
         if image_size < 1 or batch_size < 1:
             raise ValueError(
                 f"Predictor needs a positive image_size and batch_size; got {image_size} and {batch_size}."
@@ -110,7 +112,6 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         self.device = torch.device(device)
         self.segmenter = AutomaticSegmenter(device=device) if segmenter == "automatic" else segmenter
         self.batch_size = batch_size
-        self._blueprint: Blueprint | None = None
 
     @classmethod
     def from_checkpoint(
@@ -123,12 +124,11 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
     ) -> "Predictor":
-        """Load a checkpoint that ``kpose fit`` has written.
+        """Load a checkpoint of ``kpose fit``, of a trainer in Python or of a pipeline.
 
         The file holds all that prediction needs: templates, folders and models that training read may be gone. It
         is read as tensors and plain values, and the classes that it names are imported, from kpose only unless
-        other modules are trusted. A task that was built in Python names none; build it again, load it by
-        ``PoseEstimator.load_from_checkpoint`` and give it to `Predictor`.
+        other modules are trusted.
 
         Args:
             path: Checkpoint.
@@ -145,13 +145,10 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it is no checkpoint of a `PoseEstimator`, names classes that are not trusted, or does not
-                know its classes or image size; one line says which.
+                know its image size; one line says which.
         """
-        network, blueprint = load_checkpoint(path, trusted_modules=trusted_modules)
-        size = _image_size(blueprint, image_size, path)
-        predictor = cls(network, image_size=size, device=device, segmenter=segmenter, batch_size=batch_size)
-        predictor._blueprint = blueprint
-        return predictor
+        network = PoseNetwork.from_checkpoint(path, trusted_modules=trusted_modules)
+        return cls(network, image_size=image_size, device=device, segmenter=segmenter, batch_size=batch_size)
 
     @classmethod
     def from_pretrained(  # the mixin's own would take arguments from the file as well
@@ -187,21 +184,14 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         """
         folder = model_source(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
-            folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, "*.safetensors"], **download)
-        network, blueprint = load_folder(folder, trusted_modules=trusted_modules)
-        size = _image_size(blueprint, image_size, folder)
-        predictor = cls(network, image_size=size, device=device, segmenter=segmenter, batch_size=batch_size)
-        predictor._blueprint = blueprint
-        return predictor
+            folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **download)
+        network = PoseNetwork.load(folder, trusted_modules=trusted_modules)
+        return cls(network, image_size=image_size, device=device, segmenter=segmenter, batch_size=batch_size)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write a folder, for the mixin."""
-        if self._blueprint is None:
-            raise ValueError(
-                "Predictor needs the classes that its network was made of to save it; a network that was built in "
-                "Python does not know them. Train it by `kpose fit` and take Predictor.from_checkpoint."
-            )
-        save_folder(self.network, {**self._blueprint, "image_size": self.image_size}, save_directory)
+        self.network.image_size = self.image_size
+        self.network.save(save_directory)
 
     def __call__(
         self,
@@ -312,17 +302,6 @@ def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
     return unit[:, None] * covariance * unit
 
 
-def _image_size(blueprint: Blueprint, given: int | None, path: str | PathLike[str]) -> int:
-    size = blueprint.get("image_size") if given is None else given
-    if size is None:
-        raise ValueError(f"Predictor needs the image size that {path} was trained with; it has none. Give it.")
-    if given is None and not (isinstance(size, int) and 0 < size <= LARGEST_CROP):
-        raise ValueError(
-            f"Predictor needs an image size of at most {LARGEST_CROP} pixels; {path} has {size!r:.40}."
-        )
-    return size
-
-
 def _entries(images: Any, box: Any, mask: Any) -> list[tuple[Any, Any, Any]]:  # noqa: ANN401
     """Bring photos, boxes and masks together, one entry for each photo."""
     if _is_picture(images):
@@ -352,3 +331,20 @@ def _is_box(value: Any) -> bool:  # noqa: ANN401
     if isinstance(value, Tensor):
         return value.ndim < 2
     return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], int | float)
+
+
+def load(name: str | PathLike[str], **options: Any) -> Predictor:  # noqa: ANN401
+    """Load a predictor from a folder or the Hugging Face Hub.
+
+    Args:
+        name: Folder of `PoseNetwork.save` or `Predictor.save_pretrained`, or ``owner/name`` of a repository.
+        options: Arguments of `Predictor.from_pretrained`, such as ``device``.
+
+    Returns:
+        Predictor.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or a file of it is missing.
+        ValueError: If a file is damaged or names classes that are not trusted; one line says which.
+    """
+    return Predictor.from_pretrained(name, **options)

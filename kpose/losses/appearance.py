@@ -11,12 +11,13 @@ from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from kpose.backbones import Backbone
+from kpose.recipe import Recorded
 from kpose.structures import Features
 
 __all__ = ["AppearanceDistance", "FeatureDistance", "LPIPSDistance", "PixelDistance"]
 
 
-class AppearanceDistance(nn.Module, ABC):
+class AppearanceDistance(Recorded, nn.Module, ABC):
     """Measure how unlike rendered and photographed objects are."""
 
     @abstractmethod

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kpose.geometry import heatmap_mean, heatmap_peaks
+from kpose.recipe import Recorded
 
 __all__ = ["DivergenceLoss", "HeatmapLoss", "PositionLoss"]
 
@@ -12,7 +13,7 @@ __all__ = ["DivergenceLoss", "HeatmapLoss", "PositionLoss"]
 _TINY = 1e-12
 
 
-class HeatmapLoss(nn.Module):
+class HeatmapLoss(Recorded, nn.Module):
     """Weighted least squares between heatmaps; the base of the other losses of keypoint maps.
 
     The network's output is the heatmap itself, about 1 at the keypoint and 0 elsewhere. A Gaussian covers few

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from kpose.files import write_text
-from kpose.inference.checkpoint import load_checkpoint
 from kpose.messages import one_line
 from kpose.network import PoseNetwork
 from kpose.pipeline.folder import CHECKPOINT, SCORES
@@ -111,7 +110,7 @@ def trained_network(checkpoint: Path) -> PoseNetwork:
     """
     config = json.loads(checkpoint.with_name(CONFIG).read_text())
     modules = sorted({path.rpartition(".")[0] for path in _class_paths(config["model"]) if "." in path})
-    return load_checkpoint(checkpoint, trusted_modules=modules)[0]
+    return PoseNetwork.from_checkpoint(checkpoint, trusted_modules=modules)
 
 
 def _sound(checkpoint: Path) -> bool:

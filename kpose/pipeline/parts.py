@@ -21,7 +21,7 @@ from kpose.pipeline.settings import (
     RerankSettings,
     SearchSettings,
 )
-from kpose.structures import FeatureSpec
+from kpose.structures import FeatureSpec, Template
 from kpose.tasks import Task
 from kpose.templates import bird, load_template
 
@@ -110,8 +110,8 @@ class PipelineParts:
                 raise ValueError(
                     f"Pipeline needs names of heads that can be folders; got {name!r} under `{where}`. Rename it."
                 )
-            made = build(Callable[[FeatureSpec], PoseHead], head, f"{where}.{name}")
-            PoseNetwork(backbone, made, template=self.template)
+            made = build(Callable[[FeatureSpec, Template], PoseHead], head, f"{where}.{name}")
+            PoseNetwork(backbone, made, template=self._template())
 
     def _check_stages(self) -> None:
         """Build what the stages after the search train and train on; their files are read when they are set up."""

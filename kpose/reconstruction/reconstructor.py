@@ -5,33 +5,33 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kpose.recipe import Recorded
 from kpose.reconstruction.shape import MeanShape, ShapeHead
 from kpose.reconstruction.texture import TextureHead
 from kpose.structures import Features, FeatureSpec, Mesh, Shape, Template
-from kpose.templates import bird
 
 __all__ = ["MeshReconstructor"]
 
 
-class MeshReconstructor(nn.Module):
+class MeshReconstructor(Recorded, nn.Module):
     """Predict shape and texture: the learned mean shape plus a predicted deformation, and a decoded texture image.
 
     Args:
         spec: What the backbone gives.
-        template: Mean shape at the start, faces and texture coordinates; the built-in bird when None.
+        template: Mean shape at the start, faces and texture coordinates.
         shape: Builds the head of deformations from the spec and the template.
         texture: Builds the head of textures from the spec and the template.
 
     Attributes:
         mean_shape: Module that gives the learned mean shape.
-        template: The template, as it was given.
 
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020.
 
     Example:
         >>> import torch
-        >>> reconstructor = MeshReconstructor(FeatureSpec((8,), (32,)))
+        >>> from kpose.templates import bird
+        >>> reconstructor = MeshReconstructor(FeatureSpec((8,), (32,)), bird())
         >>> shape = reconstructor(Features((torch.zeros(2, 8, 2, 2),)))
         >>> reconstructor.mesh(shape).texture.shape
         torch.Size([2, 3, 128, 256])
@@ -44,18 +44,17 @@ class MeshReconstructor(nn.Module):
     def __init__(
         self,
         spec: FeatureSpec,
-        template: Template | None = None,
+        template: Template,
         *,
         shape: Callable[[FeatureSpec, Template], nn.Module] = ShapeHead,
         texture: Callable[[FeatureSpec, Template], nn.Module] = TextureHead,
     ) -> None:
         super().__init__()
-        self.template = bird() if template is None else template
-        self.mean_shape = MeanShape(self.template)
-        self.shape = shape(spec, self.template)
-        self.texture = texture(spec, self.template)
+        self.mean_shape = MeanShape(template)
+        self.shape = shape(spec, template)
+        self.texture = texture(spec, template)
         for name in ("faces", "uv", "uv_faces"):
-            self.register_buffer(name, getattr(self.template, name), persistent=False)
+            self.register_buffer(name, getattr(template, name), persistent=False)
 
     def forward(self, features: Features) -> Shape:
         """Reconstruct the object of every image.

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kpose.recipe import Recorded
 from kpose.structures import Features, FeatureSpec, Template
 
 __all__ = ["MeanShape", "MirrorSymmetry", "ShapeHead"]
@@ -80,7 +81,7 @@ class MeanShape(nn.Module):
         return vertices
 
 
-class ShapeHead(nn.Module):
+class ShapeHead(Recorded, nn.Module):
     """Predict symmetric deformations of the mean shape from the coarsest feature map.
 
     The map is reduced by a 1×1 convolution, pooled to ``grid`` × ``grid`` cells, flattened and taken through two

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, leaky_relu, pad
 
+from kpose.recipe import Recorded
 from kpose.structures import Features, FeatureSpec, Template
 
 __all__ = ["TextureHead"]
@@ -15,7 +16,7 @@ START = (4, 8)
 GROUP = 16
 
 
-class TextureHead(nn.Module):
+class TextureHead(Recorded, nn.Module):
     """Decode a texture image from the coarsest feature map by residual blocks and bilinear upsampling.
 
     The image is twice as wide as high, since u goes around the object once while v goes half around. Every layer

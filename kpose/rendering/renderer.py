@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.geometry import to_image_frame
+from kpose.recipe import Recorded
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["Renderer"]
 
 
-class Renderer(ABC):
+class Renderer(Recorded, ABC):
     """Something that draws meshes seen by weak-perspective cameras.
 
     The image is a crop in normalized coordinates: its corners are at ±1, and the center of pixel ``(i, j)`` of an

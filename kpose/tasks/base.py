@@ -16,14 +16,9 @@ PLAIN = (bool, int, float, str, type(None))
 class Task(pl.LightningModule):
     """Base of the training stages.
 
-    Checkpoints hold tensors and plain values only, so that ``torch.load(weights_only=True)`` reads them: modules,
-    classes and functions given in Python are left out of the saved hyper-parameters and have to be given again to
-    ``load_from_checkpoint``; what the command line built is saved by class path and needs nothing.
-
-    The size of the images that were trained on is noted under ``image_size`` when the data module has such an
-    attribute, for whoever crops photos later. The state of torch's random generators travels with the checkpoint:
-    a run resumed from the end of an epoch sees the same batches, in the same order, as one that was never
-    interrupted.
+    Checkpoints hold tensors and plain values only, so that ``torch.load(weights_only=True)`` reads them. The state
+    of torch's random generators travels with the checkpoint: a run resumed from the end of an epoch sees the same
+    batches, in the same order, as one that was never interrupted.
     """
 
     def record_hyperparameters(self) -> None:
@@ -36,13 +31,10 @@ class Task(pl.LightningModule):
             self.save_hyperparameters(frame=frame and frame.f_back)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep plain hyper-parameters only, note the image size and add the random state."""
+        """Keep plain hyper-parameters only and add the random state."""
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         if key in checkpoint:
             checkpoint[key] = {name: v for name, v in dict(checkpoint[key]).items() if _is_plain(v)}
-        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
-        if isinstance(size := getattr(data, "image_size", None), int):
-            checkpoint["image_size"] = size
         checkpoint["random_state"] = torch.get_rng_state()
         if torch.cuda.is_available():
             checkpoint["cuda_random_state"] = torch.cuda.get_rng_state_all()

@@ -1,6 +1,7 @@
 """Stage 3: train one pose head on one camera for each image."""
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,23 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torchmetrics import MeanMetric, Metric
 
 from kpose.backbones import Backbone
-from kpose.blueprint import draw_blueprint
-from kpose.heads import PoseHead
 from kpose.messages import one_line
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
-from kpose.network import PoseNetwork
-from kpose.reconstruction import CameraTable, MeshReconstructor
+from kpose.network import (
+    HeadFactory,
+    PoseNetwork,
+    ReconstructorFactory,
+    network_of_checkpoint,
+    parts_of,
+    read_checkpoint,
+)
+from kpose.reconstruction import CameraTable
 from kpose.rendering import HardRenderer, SoftRenderer
-from kpose.structures import Batch, Camera, FeatureSpec, Mesh, PosePrediction, Template
+from kpose.structures import Batch, Camera, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.repeats import without_repeats
 from kpose.tasks.training_cameras import training_images
+from kpose.templates import load_template
 
 __all__ = ["PoseEstimator"]
 
@@ -43,12 +50,12 @@ class PoseEstimator(Task):
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
-        head: Builds the head from the backbone's `FeatureSpec`; a head class is such a callable.
+        head: Builds the head from the backbone's `FeatureSpec` and the template; a head class is such a callable,
+            and so is a `functools.partial` of one.
         optimizer: Builds the optimizer from the trained parameters.
         lr_scheduler: Builds the schedule from the optimizer and the number of steps of the whole run; it is
             advanced at every step. None keeps the learning rate.
-        template: File of the category's mean shape; when None, that of the head if it is built on one, else the
-            built-in bird.
+        template: The category's mean shape, or its file; the built-in bird when None.
         reconstructor: Builds the network that predicts shapes (see `PoseNetwork`), frozen here: the head learns
             poses of the shapes that it predicts. None takes the template for the shape.
         shape_checkpoint: Checkpoint of a `ShapeTraining` whose weights ``reconstructor`` and ``backbone`` take
@@ -78,12 +85,12 @@ class PoseEstimator(Task):
     def __init__(
         self,
         backbone: Backbone,
-        head: Callable[[FeatureSpec], PoseHead],
+        head: HeadFactory,
         *,
         optimizer: Callable[[Iterable[Any]], Optimizer] = AdamW,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
-        template: Path | None = None,
-        reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] | None = None,
+        template: Template | Path | None = None,
+        reconstructor: ReconstructorFactory | None = None,
         shape_checkpoint: Path | None = None,
         cameras: Path | None = None,
         feature_dropout: float = 0.0,
@@ -101,7 +108,8 @@ class PoseEstimator(Task):
                 f"PoseEstimator needs a reconstructor for the weights of {shape_checkpoint}; got none. Give the "
                 "one that they were trained with."
             )
-        self.network = PoseNetwork(backbone, head, template=template, reconstructor=reconstructor)
+        shape = template if template is None or isinstance(template, Template) else load_template(template)
+        self.network = PoseNetwork(backbone, head, template=shape, reconstructor=reconstructor)
         self.shape_checkpoint = shape_checkpoint
         self.feature_dropout = nn.Dropout2d(feature_dropout)
         self.optimizer = optimizer
@@ -118,10 +126,56 @@ class PoseEstimator(Task):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what builds the network again without the files of training; see `Task.on_save_checkpoint`."""
         super().on_save_checkpoint(checkpoint)
-        arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        blueprint = draw_blueprint(self.network, arguments, image_size=checkpoint.get("image_size"))
-        if blueprint is not None:
-            checkpoint["blueprint"] = blueprint
+        checkpoint["recipe"] = self.network.recipe()
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,  # noqa: ANN401
+        map_location: Any = None,  # noqa: ANN401
+        hparams_file: Any = None,  # noqa: ANN401
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        *,
+        trusted_modules: Sequence[str] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> "PoseEstimator":
+        """Load a task from a checkpoint alone.
+
+        The network comes back as it was. Plain arguments do, too; an optimizer, a schedule and files of labels are
+        those of ``kwargs``, else the defaults, as they matter to further training only.
+
+        Args:
+            checkpoint_path: Checkpoint of this class.
+            map_location: Device, or what `torch.Tensor.to` takes; the CPU when None.
+            hparams_file: Not needed, as the checkpoint holds the arguments.
+            strict: Whether weights have to fit exactly; True when None.
+            weights_only: Checkpoints are always read as tensors and plain values.
+            trusted_modules: Modules and packages beside kpose whose classes may be imported, which runs their code.
+            kwargs: Arguments of the constructor that differ from the checkpoint's.
+
+        Returns:
+            The task, in training mode as Lightning has it.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it holds no network, or names classes that are not trusted; one line says which.
+        """
+        contents = read_checkpoint(checkpoint_path)
+        recipe, weights = network_of_checkpoint(checkpoint_path, contents)
+        parts = parts_of(recipe, weights, trusted_modules=trusted_modules)
+        size = parts.pop("image_size")
+        known = inspect.signature(cls).parameters
+        plain = {
+            name: value
+            for name, value in contents.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {}).items()
+            if name in known and not isinstance(value, Mapping)
+        }
+        task = cls(**{**plain, **parts, **kwargs})
+        task.network.image_size = size
+        task.on_load_checkpoint(contents)
+        task.load_state_dict(contents["state_dict"], strict=strict is not False)
+        return task if map_location is None else task.to(map_location)
 
     def forward(
         self, image: Float[Tensor, "batch 3 H W"], vertices: Float[Tensor, "batch V 3"] | None = None
@@ -144,6 +198,9 @@ class PoseEstimator(Task):
         Args:
             stage: Lightning's stage.
         """
+        size = getattr(getattr(self.trainer, "datamodule", None), "image_size", None)
+        if isinstance(size, int) and stage == "fit":
+            self.network.image_size = size
         if self.shape_checkpoint is not None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
             _load_shapes(self.network, self.shape_checkpoint)
@@ -174,7 +231,7 @@ class PoseEstimator(Task):
         return self._predict(batch)[0]
 
     def _predict(self, batch: Batch) -> tuple[PosePrediction, Float[Tensor, "batch V 3"]]:
-        """Give poses and the shapes that they are poses of."""
+        """Return poses and the shapes that they are poses of."""
         features = self.network.backbone.features_of(batch)
         vertices = self.network.shapes(features)
         thinned = features.map(self.feature_dropout)
@@ -264,7 +321,7 @@ class PoseEstimator(Task):
 
 
 def _load_shapes(network: PoseNetwork, path: Path) -> None:
-    """Give a network the weights of reconstructor and backbone that stage 2 has left.
+    """Load the weights of reconstructor and backbone from stage 2 into a network.
 
     Args:
         network: Network with a reconstructor.

@@ -14,9 +14,10 @@ from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.losses import AppearanceDistance, PixelDistance, chordal_distance
 from kpose.messages import one_line
+from kpose.network import HeadFactory, ReconstructorFactory
 from kpose.reconstruction import MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer
-from kpose.structures import Batch, Camera, Features, FeatureSpec, Template
+from kpose.structures import Batch, Camera, Features, Template
 from kpose.tasks.pose import STEP_OUTPUT, PoseEstimator
 from kpose.tasks.shape_training import compared_pictures
 
@@ -46,7 +47,7 @@ class ShapeAdaptation(PoseEstimator):
         head: Builds the head.
         start: Checkpoint of the `PoseEstimator` whose weights the network takes before training.
         reconstructor: Builds the network that is trained.
-        template: File of the category's mean shape; see `PoseEstimator`.
+        template: The category's mean shape, or its file; see `PoseEstimator`.
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
         head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
             it is. Silhouettes give rotations no gradient: they would turn objects to wherever they fit. Parts of a
@@ -88,11 +89,11 @@ class ShapeAdaptation(PoseEstimator):
     def __init__(
         self,
         backbone: Backbone,
-        head: Callable[[FeatureSpec], PoseHead],
+        head: HeadFactory,
         *,
         start: Path | None = None,
-        reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
-        template: Path | None = None,
+        reconstructor: ReconstructorFactory = MeshReconstructor,
+        template: Template | Path | None = None,
         distance: AppearanceDistance | None = None,
         head_lr: float = 0.0,
         rotation_weight: float = 100.0,
@@ -177,6 +178,7 @@ class ShapeAdaptation(PoseEstimator):
         Args:
             stage: Lightning's stage.
         """
+        super().setup(stage)
         if self.start is None or stage != "fit":
             return
         # A checkpoint that is resumed is read after this and wins.

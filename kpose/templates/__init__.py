@@ -1,6 +1,7 @@
 """Templates: mean shapes of categories, built from measures, made from meshes or loaded from files."""
 
 from kpose.templates.bird import bird
+from kpose.templates.check import check_template
 from kpose.templates.coarsen import coarsen_template
 from kpose.templates.files import load_template, save_template
 from kpose.templates.measures import Limb, build_template
@@ -11,6 +12,7 @@ __all__ = [
     "Limb",
     "bird",
     "build_template",
+    "check_template",
     "coarsen_template",
     "load_template",
     "save_template",

@@ -100,8 +100,8 @@ class FlatStartHead(QuaternionHead):
 
 
 class UnusedLayerHead(QuaternionHead):
-    def __init__(self, spec):
-        super().__init__(spec)
+    def __init__(self, spec, template):
+        super().__init__(spec, template)
         self.unused = torch.nn.Linear(2, 2)
 
 

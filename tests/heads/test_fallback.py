@@ -77,7 +77,7 @@ class Blank(torch.nn.Module):
 @pytest.mark.parametrize("value", [0.0, -1.0, torch.nan])
 @pytest.mark.parametrize("fallback", [ProcrustesHead, QuaternionHead, None])
 def test_a_head_whose_maps_say_nothing_regresses(value, fallback):
-    head = KeypointHead(SPEC, num_keypoints=8, width=8, fallback=fallback).eval()
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, fallback=fallback).eval()
     head.network = Blank(head.network, value)
     prediction = head(Features((torch.randn(2, 8, 16, 16), torch.randn(2, 16, 8, 8))))
     assert not prediction.valid.any()
@@ -91,7 +91,7 @@ def test_a_head_whose_maps_say_nothing_regresses(value, fallback):
 
 
 def test_the_fallback_is_trained_with_the_head():
-    head = KeypointHead(SPEC, num_keypoints=8, width=8, fallback=QuaternionHead)
+    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, fallback=QuaternionHead)
     batch = example_batch(2)
     losses = head.losses(head(Features((torch.randn(2, 8, 16, 16), torch.randn(2, 16, 8, 8)))), batch)
     assert {"fallback_rotation", "fallback_scale", "fallback_translation"} < losses.keys()
@@ -102,7 +102,7 @@ def test_the_fallback_is_trained_with_the_head():
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
 @pytest.mark.parametrize("count", [1, 4, 16])
 def test_features_out_of_all_bounds_give_a_finite_camera(value, count):
-    head = KeypointHead(SPEC, num_keypoints=count, width=8).eval()
+    head = KeypointHead(SPEC, bird(), num_keypoints=count, width=8).eval()
     maps = torch.randn(2, 8, 16, 16), torch.randn(2, 16, 8, 8)
     expected = head(Features(maps))
     for part in maps:

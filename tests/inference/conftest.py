@@ -1,6 +1,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,7 @@ from kpose.heads import KeypointHead, QuaternionHead
 from kpose.inference.command import main
 from kpose.tasks import PoseEstimator
 
-TINY = {
-    "_class_path": "kpose.tasks.PoseEstimator",
-    "_instantiator": "pytorch_lightning.cli.instantiate_module",
-    "backbone": {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 8}},
-}
-HEADS = {
-    "keypoint": {
-        "class_path": "kpose.heads.KeypointHead",
-        "init_args": {"num_keypoints": 16, "width": 16},
-    },
-    "quaternion": {"class_path": "kpose.heads.QuaternionHead"},
-}
+HEADS = {"keypoint": partial(KeypointHead, num_keypoints=16, width=16), "quaternion": QuaternionHead}
 
 
 def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
@@ -41,22 +31,22 @@ def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
 def build_task(head: str) -> PoseEstimator:
     """Build an untrained task, the same at every call."""
     torch.manual_seed(0)
-    build = QuaternionHead if head == "quaternion" else lambda spec: KeypointHead(spec, num_keypoints=16, width=16)
-    return PoseEstimator(TinyBackbone(width=8), build).eval()
+    task = PoseEstimator(TinyBackbone(width=8), HEADS[head]).eval()
+    task.network.image_size = 64
+    return task
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Write checkpoints as ``kpose fit`` does, of untrained tasks."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    for head, settings in HEADS.items():
+    for head in HEADS:
         task = build_task(head)
         contents = {
             "state_dict": task.state_dict(),
-            "hyper_parameters": {**TINY, "head": settings},
+            "hyper_parameters": {"feature_dropout": 0.0},
             "hparams_name": "kwargs",
             "pytorch-lightning_version": "2.6.0",
-            "image_size": 64,
         }
         task.on_save_checkpoint(contents)
         torch.save(contents, folder / f"{head}.ckpt")

@@ -32,7 +32,7 @@ def own(checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "heads_of_options.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     contents = torch.load(checkpoints["quaternion"], weights_only=True)
-    contents["blueprint"]["network"]["head"] = {"class_path": "heads_of_options.OwnHead"}
+    contents["recipe"]["head"] = {"factory": "heads_of_options.OwnHead"}
     torch.save(contents, tmp_path / "own.ckpt")
     return tmp_path / "own.ckpt"
 

@@ -16,7 +16,7 @@ def features(batch):
 
 
 def test_vertices_are_mean_plus_deformation():
-    model = small(SPEC)
+    model = small(SPEC, bird())
     found = model(features(2))
     assert torch.equal(found.vertices, model.mean_shape() + found.deformation)
     assert torch.equal(found.vertices[:, bird().mirror, 1:], found.vertices[..., 1:])
@@ -25,7 +25,7 @@ def test_vertices_are_mean_plus_deformation():
 
 
 def test_mesh_renders_and_every_parameter_gets_a_gradient():
-    model = small(SPEC)
+    model = small(SPEC, bird())
     mesh = model.mesh(model(features(2)))
     camera = Camera(torch.full((2,), 0.7), torch.zeros(2, 2), torch.eye(3).expand(2, 3, 3))
     rendering = SoftRenderer().render(mesh, camera, 32)
@@ -37,7 +37,7 @@ def test_mesh_renders_and_every_parameter_gets_a_gradient():
 
 
 def test_state_dict_restores_the_prediction():
-    first, second, pyramid = small(SPEC), small(SPEC), features(2)
+    first, second, pyramid = small(SPEC, bird()), small(SPEC, bird()), features(2)
     second.load_state_dict(first.state_dict())
     for a, b in zip(first(pyramid), second(pyramid), strict=True):
         assert torch.equal(a, b)

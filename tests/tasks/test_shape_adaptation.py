@@ -59,7 +59,7 @@ class Told(PoseHead):
 
     supervision = frozenset({"camera"})
 
-    def __init__(self, spec):
+    def __init__(self, spec, template):
         super().__init__()
         camera = birds()["camera"]
         self.camera = camera._replace(scale=1.25 * camera.scale)
@@ -76,7 +76,7 @@ class Turned(PoseHead):
 
     supervision = frozenset({"camera"})
 
-    def __init__(self, spec):
+    def __init__(self, spec, template):
         super().__init__()
         self.camera = birds()["camera"]
         self.turn = torch.nn.Parameter(self.camera.rotation.clone())

@@ -134,7 +134,7 @@ def test_classes_of_ones_own_are_loaded_where_they_are_trusted(
     (tmp_path / "heads_of_video.py").write_text("from kpose.heads import QuaternionHead as OwnHead\n")
     monkeypatch.syspath_prepend(tmp_path)
     contents = torch.load(checkpoint, weights_only=True)
-    contents["blueprint"]["network"]["head"] = {"class_path": "heads_of_video.OwnHead"}
+    contents["recipe"]["head"] = {"factory": "heads_of_video.OwnHead"}
     torch.save(contents, tmp_path / "own.ckpt")
     arguments = (write_folder(tmp_path / "frames"), *BOX, "--no-overlay", "--frames", "1")
     assert call(tmp_path / "own.ckpt", tmp_path / "out", *arguments) == 1
