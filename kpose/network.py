@@ -23,7 +23,16 @@ from kpose.reconstruction import MeshReconstructor
 from kpose.structures import Features, FeatureSpec, PosePrediction, Shape, Template
 from kpose.templates import bird, check_template
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "HeadFactory", "PoseNetwork", "ReconstructorFactory", "read_checkpoint"]
+__all__ = [
+    "CONFIG_FILE",
+    "HeadFactory",
+    "PoseNetwork",
+    "ReconstructorFactory",
+    "WEIGHTS_FILE",
+    "network_of_checkpoint",
+    "parts_of",
+    "read_checkpoint",
+]
 
 HeadFactory = Callable[[FeatureSpec, Template], PoseHead]
 ReconstructorFactory = Callable[[FeatureSpec, Template], MeshReconstructor]
@@ -318,7 +327,7 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
 def network_of_checkpoint(
     path: str | PathLike[str], contents: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return recipe and weights of the network in a checkpoint; ValueError if there is none."""
+    """Return recipe and weights of the network in a checkpoint, or raise `ValueError` if there is none."""
     recipe = contents.get("recipe")
     if not isinstance(recipe, dict):
         raise ValueError(
