@@ -25,10 +25,10 @@ from kpose.templates import bird, check_template
 
 __all__ = [
     "CONFIG_FILE",
+    "WEIGHTS_FILE",
     "HeadFactory",
     "PoseNetwork",
     "ReconstructorFactory",
-    "WEIGHTS_FILE",
     "network_of_checkpoint",
     "parts_of",
     "read_checkpoint",
