@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from kpose.geometry import project, viewpoint_to_matrix
 from kpose.pnp import RobustKernel, refine_camera
@@ -16,7 +16,7 @@ __all__ = ["solve_part_cameras"]
 
 # Spread of a visible part about the projection of the mean shape, and how unlikely an outlier's place is relative
 # to a perfect one (a log): deformation, not annotation noise, makes most of it. Units of half the object's size.
-SIGMA, LOG_OUTLIER = 0.09, -24.0
+_SIGMA, _LOG_OUTLIER = 0.09, -24.0
 
 
 def solve_part_cameras(
@@ -34,18 +34,9 @@ def solve_part_cameras(
     from its other side (depth reversal); there the left and right parts that are visible decide, by a model of
     visibility that is learned from the images where the positions decide.
 
-    Args:
-        points: Annotated parts, in pixels (y down).
-        visible: Which parts are annotated as visible; at least four in each image.
-        shape: Part positions in the object frame.
-        part_names: Names of the parts.
-        sizes: Size of each object, in pixels.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        Cameras in pixels.
+    Args and cameras are those of `structure_from_motion`; at least four parts of each image are visible.
     """
-    image, weight, centre = normalize_parts(points, visible, sizes)
+    image, weight, center = normalize_parts(points, visible, sizes)
     if not len(points):
         return Camera(points.new_zeros(0), points.new_zeros(0, 2), points.new_zeros(0, 3, 3))
     chunks = zip(torch.split(image, 512), torch.split(weight, 512), strict=True)
@@ -65,16 +56,16 @@ def solve_part_cameras(
     best = cameras.at((rows[:, None], choice[:, None]))
     scale, translation, rotation = (f[:, 0] for f in refine_camera(image, shapes, weight, best, part_kernel(image)))
     half = sizes.double() / 2
-    camera = Camera(scale * half, translation * half[:, None] + centre, rotation)
+    camera = Camera(scale * half, translation * half[:, None] + center, rotation)
     return camera.to(points.dtype)
 
 
 def normalize_parts(points: Tensor, visible: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give positions from the mean of the visible parts in units of half the size, weights and that mean."""
+    """Return positions from the mean of the visible parts in units of half the size, weights and that mean."""
     weight = visible.double()
     image = torch.where(visible[..., None], points, 0.0).double()
-    centre = image.sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
-    return (image - centre[:, None]) / (sizes.double() / 2)[:, None, None] * weight[..., None], weight, centre
+    center = image.sum(1) / weight.sum(1, keepdim=True).clamp_min(1)
+    return (image - center[:, None]) / (sizes.double() / 2)[:, None, None] * weight[..., None], weight, center
 
 
 def _viewpoints(like: Tensor) -> Tensor:
@@ -86,7 +77,7 @@ def _viewpoints(like: Tensor) -> Tensor:
 
 def part_kernel(like: Tensor) -> RobustKernel:
     """Return the likelihood of a visible part's place, one for all cameras."""
-    return RobustKernel(like.new_full((1, 1), SIGMA), like.new_full((1, 1), LOG_OUTLIER))
+    return RobustKernel(like.new_full((1, 1), _SIGMA), like.new_full((1, 1), _LOG_OUTLIER))
 
 
 def part_residuals(image: Tensor, shape: Tensor, camera: Camera) -> Float[Tensor, "N K P"]:
@@ -101,7 +92,7 @@ def candidates(image: Tensor, weight: Tensor, shape: Tensor, keep: int = 8) -> t
     share = (weight / weight.sum(1, keepdim=True))[:, :, None]
     flat = torch.einsum("kij,pj->kpi", grid[:, :2], shape)
     middle = torch.einsum("npo,kpi->nki", share, flat)
-    # Best scale and translation of every viewpoint in closed form; positions are centred on their mean.
+    # Best scale and translation of every viewpoint in closed form; positions are centerd on their mean.
     power = torch.einsum("npo,kpi->nk", share, flat.square()) - middle.square().sum(-1)
     match = torch.einsum("npi,kpi->nk", share * image, flat)
     scale = (match / power.clamp_min(1e-6)).clamp_min(0.05)
@@ -117,7 +108,7 @@ def candidates(image: Tensor, weight: Tensor, shape: Tensor, keep: int = 8) -> t
 
 
 def _visibility_cost(weight: Tensor, facing: Tensor, chosen: Tensor, part_names: Sequence[str]) -> Tensor:
-    """Give how unlikely the visibility of the sided parts is in each candidate (a negative log-likelihood).
+    """Compute how unlikely the visibility of the sided parts is in each candidate (a negative log-likelihood).
 
     A part is visible with a probability that is logistic in how much its side faces the viewer; slope and offset
     of each left-right pair come from the candidates chosen so far.

@@ -1,7 +1,7 @@
 """Structure from motion: mean part positions and cameras from part annotations alone.
 
-Weak-perspective factorisation with missing parts. The shape is found from all images together with their mirror
-images, which makes it symmetric; each image's camera is then the best of many starts. A run by hand::
+Weak-perspective factorization with missing parts. The shape is found from all images together with their mirror
+images, which makes it symmetric; each image's camera is then the best of many starts::
 
     python -m kpose.data.sfm ROOT --out ROOT/sfm/cameras.csv
 """
@@ -19,13 +19,16 @@ from torch import Tensor
 from kpose.data.cub import read_cub, write_cameras, write_mean_parts
 from kpose.data.part_cameras import candidates, normalize_parts, part_kernel, part_residuals, solve_part_cameras
 from kpose.data.transforms import mirror_names
+from kpose.geometry import project
 from kpose.pnp import refine_camera
 from kpose.structures import Camera
 
 __all__ = ["StructureFromMotion", "factorize", "main", "structure_from_motion"]
 
 # Parts that fix the object frame: +y runs from the crown to the tail, +z from belly to back.
-FRONT, REAR, LOW, HIGH = "crown", "tail", "belly", "back"
+_FRONT, _REAR, _LOW, _HIGH = "crown", "tail", "belly", "back"
+_STARTS = 3  # random ones, always the same; the one with the least residual is taken
+_ROUNDS = 60  # of each start
 _log = logging.getLogger(__name__)
 
 
@@ -82,9 +85,7 @@ def structure_from_motion(
     camera = Camera(nothing.clone(), nothing[:, None].repeat(1, 2), nothing[:, None, None].repeat(1, 3, 3))
     for whole, part in zip(camera, found, strict=True):
         whole[enough] = part
-    projected = (
-        torch.einsum("n,ncd,pd->npc", camera.scale, camera.rotation[:, :2], shape) + camera.translation[:, None]
-    )
+    projected = project(shape.expand(len(points), -1, -1), camera)
     squared = torch.where(visible, (projected - points).square().sum(-1), 0.0)
     error = (squared.sum(1) / visible.sum(1).clamp_min(1)).sqrt()
     return StructureFromMotion(shape, camera, torch.where(enough, error, torch.nan))
@@ -96,8 +97,6 @@ def factorize(
     part_names: Sequence[str],
     *,
     sizes: Float[Tensor, "N"],
-    starts: int = 3,
-    steps: int = 60,
 ) -> Float[Tensor, "P 3"]:
     """Find the mean shape of parts that are seen in many images, each with its own camera.
 
@@ -111,18 +110,16 @@ def factorize(
         visible: Which parts are annotated as visible.
         part_names: Names of the parts (see `structure_from_motion`).
         sizes: Size of each object, in pixels.
-        starts: Random starts, of which the one with the least residual is taken; they are always the same.
-        steps: Rounds of each start.
 
     Returns:
-        Part positions, centred, symmetric about ``x = 0``, the farthest two 2 apart, left at ``x > 0``, the crown
+        Part positions, centered, symmetric about ``x = 0``, the farthest two 2 apart, left at ``x > 0``, the crown
         in front (−y) of the tail at the same height, the back above (+z) the belly.
 
     Raises:
         ValueError: If there are fewer than ten images, a part is seen in fewer than four, or one is missing.
     """
     mirror = list(mirror_names(part_names))
-    if missing := [name for name in (FRONT, REAR, LOW, HIGH) if name not in part_names]:
+    if missing := [name for name in (_FRONT, _REAR, _LOW, _HIGH) if name not in part_names]:
         raise ValueError(
             f"factorize needs the parts {missing} to fix the frame; got {tuple(part_names)}. Name them."
         )
@@ -136,35 +133,30 @@ def factorize(
     image = torch.cat((image, image[:, mirror] * image.new_tensor([-1.0, 1.0])))
     weight = torch.cat((weight, weight[:, mirror]))
     generator = torch.Generator().manual_seed(0)
-    best: tuple[float, Tensor, Tensor] | None = None
-    for _ in range(starts):
-        shape = torch.randn(len(part_names), 3, generator=generator, dtype=torch.float64).to(image.device)
-        shape, affine, residual = _alternate(image, weight, shape, steps)
-        if best is None or residual < best[0]:
-            best = residual, shape, affine
-    if best is None:
-        raise ValueError(f"factorize needs at least one start; got {starts}. Ask for more.")
-    metric = best[1] @ torch.linalg.inv(_upgrade(best[2])).mT
+    starts = torch.randn(_STARTS, len(part_names), 3, generator=generator, dtype=torch.float64).to(image)
+    found = [_alternate(image, weight, start) for start in starts]
+    shape, affine, _ = min(found, key=lambda one: one[2])
+    metric = shape @ torch.linalg.inv(_upgrade(affine)).mT
     shape = _canonical(metric, part_names, mirror)
     images = len(points)
     return _polish(image[:images], weight[:images], shape, part_names, mirror).to(points.dtype)
 
 
-def _alternate(image: Tensor, weight: Tensor, shape: Tensor, steps: int) -> tuple[Tensor, Tensor, float]:
-    """Fit affine cameras and shape in turn; give the shape (orthonormal columns), the cameras and the residual."""
+def _alternate(image: Tensor, weight: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Fit affine cameras and shape in turn; return shape (orthonormal columns), cameras and residual."""
     ridge = 1e-3 * torch.eye(4, dtype=image.dtype, device=image.device)
     ridge[3, 3] = 0  # the translation is free
-    for step in range(steps + 1):
+    for step in range(_ROUNDS + 1):
         shape = torch.linalg.svd(shape - shape.mean(0), full_matrices=False)[0]
         plane = torch.nn.functional.pad(shape, (0, 1), value=1.0)
         normal = torch.einsum("np,pi,pj->nij", weight, plane, plane) + ridge
         affine = torch.linalg.solve(normal, torch.einsum("np,pi,npc->nic", weight, plane, image)).mT
-        if step < steps:
-            centred = image - affine[:, None, :, 3]
+        if step < _ROUNDS:
+            centered = image - affine[:, None, :, 3]
             rows = affine[..., :3]
             shape = torch.linalg.solve(
                 torch.einsum("np,nci,ncj->pij", weight, rows, rows),
-                torch.einsum("np,nci,npc->pi", weight, rows, centred),
+                torch.einsum("np,nci,npc->pi", weight, rows, centered),
             )
     residual = (plane @ affine.mT - image).square().sum(-1) * weight
     return shape, affine[..., :3], (residual.sum() / weight.sum()).item()
@@ -174,7 +166,7 @@ def _upgrade(affine: Tensor, rounds: int = 30, width: float = 0.2) -> Tensor:
     """Find ``H`` that makes the rows of every ``affine @ H`` orthogonal and equally long, robustly.
 
     The residuals are shares of the rows' squared length in the frame of the last round, so that the affine frame
-    the factorisation happened to find does not matter; the lengths average to one.
+    the factorization happened to find does not matter; the lengths average to one.
     """
     first, second = affine.unbind(1)
     i, j = torch.triu_indices(3, 3)
@@ -206,18 +198,18 @@ def _upgrade(affine: Tensor, rounds: int = 30, width: float = 0.2) -> Tensor:
 
 
 def _canonical(shape: Tensor, part_names: Sequence[str], mirror: list[int]) -> Tensor:
-    """Turn, mirror and scale a shape into the object frame; factorisation leaves all three open."""
+    """Turn, mirror and scale a shape into the object frame; factorization leaves all three open."""
     names = list(part_names)
     across = shape - shape[mirror]
     x = torch.linalg.svd(across, full_matrices=False)[2][0]
     left = [k for k, name in enumerate(names) if name.split()[0] == "left"]
     x = x * (across[left] @ x).sum().sign()
-    y = shape[names.index(REAR)] - shape[names.index(FRONT)]
+    y = shape[names.index(_REAR)] - shape[names.index(_FRONT)]
     y = y - (y @ x) * x
     y = y / y.norm()
     z = torch.linalg.cross(x, y)
     # The sign of depth: both signs explain the annotations, one of them puts the back below the belly.
-    z = z * ((shape[names.index(HIGH)] - shape[names.index(LOW)]) @ z).sign()
+    z = z * ((shape[names.index(_HIGH)] - shape[names.index(_LOW)]) @ z).sign()
     shape = shape @ torch.stack((x, y, z), 1)
     shape = (shape + shape[mirror] * shape.new_tensor([-1.0, 1.0, 1.0])) / 2
     shape = shape - shape.mean(0)
@@ -245,11 +237,7 @@ def _polish(image: Tensor, weight: Tensor, shape: Tensor, part_names: Sequence[s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compute the cameras of a folder in CUB's layout and write them, with the mean parts beside them.
-
-    Args:
-        arguments: Command line, ``sys.argv`` when not given.
-    """
+    """Compute the cameras of a folder in CUB's layout and write them, with the mean parts beside them."""
     parser = argparse.ArgumentParser(
         prog="python -m kpose.data.sfm", description="Compute cameras from part annotations."
     )

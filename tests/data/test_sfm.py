@@ -8,7 +8,7 @@ from kpose.geometry import geodesic_distance, mirror_rotation, project
 
 
 def observe(count: int, noise: float = 0.0, seed: int = 0):
-    """Give parts of birds of about 60 pixels, of which the hidden ones are not a number, and the cameras."""
+    """Return parts of birds of about 60 pixels, of which the hidden ones are not a number, and the cameras."""
     generator = torch.Generator().manual_seed(seed)
     camera = draw_cameras(count, generator)
     points = project(PARTS.expand(count, -1, -1), camera)
@@ -16,6 +16,13 @@ def observe(count: int, noise: float = 0.0, seed: int = 0):
     visible = seen_parts(camera, generator)
     sizes = (points.amax(1) - points.amin(1)).amax(-1)
     return torch.where(visible[..., None], points, torch.nan), visible, sizes, camera
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Noisy parts of sixty birds, their sizes, and what structure from motion finds."""
+    points, visible, sizes, _ = observe(60, noise=0.5)
+    return points, visible, sizes, structure_from_motion(points, visible, PART_NAMES, sizes=sizes)
 
 
 @pytest.mark.parametrize("seed", [0, 5, 12])  # of forty, the last two have the images slowest to converge
@@ -48,9 +55,8 @@ def test_noise_does_not_decide_which_side_is_seen():
     assert (angle > 60).float().mean() < 0.05
 
 
-def test_shape_is_in_the_object_frame():
-    points, visible, sizes, _ = observe(60, noise=0.5)
-    shape = factorize(points, visible, PART_NAMES, sizes=sizes)
+def test_shape_is_in_the_object_frame(noisy):
+    shape = noisy[3].shape
     parts = dict(zip(PART_NAMES, shape, strict=True))
     assert torch.cdist(shape, shape).max().sub(2).abs() < 1e-5
     assert shape.mean(0).abs().max() < 1e-5
@@ -61,10 +67,9 @@ def test_shape_is_in_the_object_frame():
     assert parts["back"][2] > parts["belly"][2]
 
 
-def test_mirrored_images_give_mirrored_cameras():
-    points, visible, sizes, _ = observe(60, noise=0.5)
+def test_mirrored_images_give_mirrored_cameras(noisy):
+    points, visible, sizes, first = noisy
     order = [0, 1, 2, 3, 4, 5, 10, 11, 12, 9, 6, 7, 8, 13, 14]
-    first = structure_from_motion(points, visible, PART_NAMES, sizes=sizes)
     mirrored = points[:, order] * torch.tensor([-1.0, 1.0])
     other = structure_from_motion(mirrored, visible[:, order], PART_NAMES, sizes=sizes)
     assert torch.allclose(first.shape, other.shape, atol=1e-3)
@@ -73,9 +78,8 @@ def test_mirrored_images_give_mirrored_cameras():
     assert angle.median() < 1e-2
 
 
-def test_units_of_the_image_do_not_matter():
-    points, visible, sizes, _ = observe(40, noise=0.5)
-    first = structure_from_motion(points, visible, PART_NAMES, sizes=sizes)
+def test_units_of_the_image_do_not_matter(noisy):
+    points, visible, sizes, first = noisy
     other = structure_from_motion(points * 10 + 500, visible, PART_NAMES, sizes=sizes * 10)
     solved = first.camera.scale.isfinite()
     assert torch.allclose(other.shape, first.shape, atol=1e-3)
@@ -127,7 +131,7 @@ def test_command_ends_with_one_line_when_a_file_is_missing(tmp_path, capsys):
 
 def test_real_cameras_are_those_of_cmr(cub_root):
     notes = read_cub(cub_root)
-    few = slice(None, None, 3)  # a third of the images is enough, and quicker
+    few = slice(None, None, 9)  # a ninth of the images is enough, and quicker
     sizes = (notes.boxes[:, 2:] - notes.boxes[:, :2]).amax(1)[few]
     result = structure_from_motion(notes.parts[few], notes.parts_visible[few], notes.part_names, sizes=sizes)
     solved = result.camera.scale.isfinite() & notes.camera.scale[few].isfinite()
