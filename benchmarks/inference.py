@@ -35,14 +35,14 @@ SECONDS = 20.0
 
 
 def untrained() -> PoseNetwork:
-    """Give the network that photographs are learned with, without its weights."""
+    """Return the network that photographs are learned with, without its weights."""
     torch.manual_seed(0)
     backbone = TransformersBackbone("resnet", (3, 4), pretrained=False, config={"model_type": "resnet"})
     return PoseNetwork(backbone, lambda spec, template: KeypointHead(spec, template, width=128)).eval()
 
 
 def photographs(root: Path, crops: int, size: int) -> Tensor:
-    """Give crops of CUB's validation photographs."""
+    """Return crops of CUB's validation photographs."""
     data = CUBDataModule(root, image_size=size, batch_size=crops, test_split="val")
     data.setup("test")
     images: Tensor = next(iter(data.test_dataloader()))["image"]
@@ -81,7 +81,7 @@ class Stopwatch:
 
 @torch.no_grad()
 def fastest(network: PoseNetwork, images: Tensor) -> tuple[float, dict[str, float]]:
-    """Give seconds of the fastest of the runs that fit into some seconds, in all and of each part."""
+    """Return seconds of the fastest of the runs that fit into some seconds, in all and of each part."""
     watch = Stopwatch(network, PARTS)
     network(images)
     best, parts, runs, begin = math.inf, dict[str, float](), 0, time.perf_counter()

@@ -56,7 +56,7 @@ def make_scenes(
         poses: Images.
         noise: Standard deviation of an image coordinate; the image's corners are at ±1.
         outliers: Share of the usable points that are replaced by uniform ones in the image.
-        front: Use only points that face the viewer, about half. A pose that shows fewer than four is drawn anew.
+        front: Use only points that face the viewer, about half. A pose that shows fewer than four is drawn again.
         spread: Choose the points by farthest point sampling, as the keypoint head does; else at random.
         seed: Seed.
     """
@@ -92,7 +92,7 @@ def _spread_directions(count: int, generator: torch.Generator) -> Tensor:
 
 
 def errors_deg(rotation: Tensor, scene: Scene) -> Tensor:
-    """Give rotation errors in degrees."""
+    """Return rotation errors in degrees."""
     return geodesic_distance(rotation.to(scene.rotation), scene.rotation).rad2deg()
 
 
@@ -134,7 +134,7 @@ def kornia_rotations(calibration: ModuleType, scene: Scene) -> Tensor:
 
 
 def solvers() -> dict[str, Callable[[Scene], Tensor] | None]:
-    """Give the solvers; None where a peer is not installed."""
+    """Return the solvers; None where a peer is not installed."""
 
     def peer(module: str, solve: Callable[[Any, Scene], Tensor]) -> Callable[[Scene], Tensor] | None:
         try:

@@ -46,7 +46,7 @@ def scene() -> tuple[Mesh, Camera]:
 
 
 def milliseconds(run: Callable[[], None], images: int, seconds: float = 8.0) -> float:
-    """Give the fastest of the runs that fit into some seconds, after one to warm up; at least two, at most 60."""
+    """Return the fastest of the runs that fit into some seconds, after one to warm up; at least two, at most 60."""
     run()
     best, runs, start = math.inf, 0, time.perf_counter()
     while runs < 2 or (runs < 60 and time.perf_counter() - start < seconds):
@@ -58,7 +58,7 @@ def milliseconds(run: Callable[[], None], images: int, seconds: float = 8.0) -> 
 
 
 def silhouette(renderer: Renderer, mesh: Mesh, camera: Camera, size: int) -> Callable[[], None]:
-    """Give a run of the silhouette, forward and backward."""
+    """Return a run of the silhouette, forward and backward."""
 
     def run() -> None:
         vertices = mesh.vertices.clone().requires_grad_()
@@ -68,7 +68,7 @@ def silhouette(renderer: Renderer, mesh: Mesh, camera: Camera, size: int) -> Cal
 
 
 def picture(renderer: Renderer, mesh: Mesh, camera: Camera, size: int) -> Callable[[], None]:
-    """Give a run of mask and colors, forward and backward."""
+    """Return a run of mask and colors, forward and backward."""
 
     def run() -> None:
         vertices = mesh.vertices.clone().requires_grad_()
@@ -91,7 +91,7 @@ def dense_mask(corners: Tensor, pixels: Tensor) -> Tensor:
 
 
 def dense(mesh: Mesh, camera: Camera, size: int) -> Callable[[], None]:
-    """Give a run of the dense rasteriser on one image, a few rows at a time to bound memory."""
+    """Return a run of the dense rasterizer on one image, a few rows at a time to bound memory."""
     line = (2 * torch.arange(size) + 1) / size - 1
     pixels = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
 
@@ -115,7 +115,7 @@ def pytorch3d_renderer() -> Renderer | None:
 
 
 def warp_renderer() -> Renderer | None:
-    """Give the renderer on Warp, None where it is not installed."""
+    """Return the renderer on Warp, None where it is not installed."""
     if importlib.util.find_spec("warp") is None:
         return None
     from kpose.rendering.warp import WarpRenderer

