@@ -186,7 +186,7 @@ class CropCache:
     """Store of decoded crops that is filled as they are asked for, each of them decoded once.
 
     The store is shared memory: workers that the loader forks fill it together. With a folder it is a file there,
-    which later runs with the same key find again. On platforms that start workers afresh (Windows, macOS) the
+    which later runs with the same key find again. On platforms that start new workers (Windows, macOS) the
     store in memory is one per worker; give a folder there.
 
     Args:

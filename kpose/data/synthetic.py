@@ -42,7 +42,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
     with a progress bar, by `prepare`, and kept in files that later runs and loader workers map into memory. A file
     that cannot be read, or that is not what it should be, is rendered again.
 
-    Items are unbatched `Batch` entries: image, mask, camera (normalised), vertices, parts, parts_visible, crop (of
+    Items are unbatched `Batch` entries: image, mask, camera (normalized), vertices, parts, parts_visible, crop (of
     a photo of ``image_size`` pixels), flipped and index.
 
     Args:

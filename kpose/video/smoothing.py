@@ -20,7 +20,7 @@ class Smoothed(NamedTuple):
     time_s: float
     """When it was last seen."""
     camera: Camera
-    """Smoothed camera in normalised coordinates of its crop."""
+    """Smoothed camera in normalized coordinates of its crop."""
     vertices: Float[Tensor, "V 3"]
     """Smoothed shape."""
 

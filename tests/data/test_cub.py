@@ -33,7 +33,7 @@ def test_annotations_are_in_photo_pixels(fake):
     assert (notes.boxes[:, 2:] <= torch.tensor([200.0, 200.0])).all()
 
 
-def test_pixel_k_of_cub_has_its_centre_at_k_minus_a_half(tmp_path):
+def test_pixel_k_of_cub_has_its_center_at_k_minus_a_half(tmp_path):
     write_fake_cub(tmp_path, 4, pictures=False)
     lines = (tmp_path / "parts/part_locs.txt").read_text().splitlines()
     lines[0] = "1 1 1.0 7.0 1"
@@ -158,7 +158,7 @@ def test_mask_lies_where_the_annotations_say(fake):
         assert ((beak + tail) / 2 - torch.stack((x, y))).abs().max() < 0.05
 
 
-def test_grey_photos_become_rgb(fake):
+def test_gray_photos_become_rgb(fake):
     image = CUBDataset(fake[0], "train", image_size=16)[1]["image"]
     assert torch.equal(image[0], image[1])
 

@@ -17,7 +17,7 @@ BOX = (10, 5, 26, 13)
 
 
 def write_pair(root, name, *, suffix=".png", mask_suffix=".png", box=BOX, size=SIZE, mask_size=None):
-    """Write a grey image with a coloured box, and the box's mask."""
+    """Write a gray image with a colored box, and the box's mask."""
     photo = Image.new("RGB", size, (90, 90, 90))
     photo.paste((200, 40, 10), box)
     mask = Image.new("L", mask_size or size, 0)
@@ -46,7 +46,7 @@ def test_items_are_crops_of_the_mask(root):
     for item, batch in enumerate(dataset):
         assert batch.keys() == {"image", "mask", "crop", "flipped", "index"}
         assert batch["index"] == item
-        # The box of 16 × 8 pixels grows to a square of 24 about its centre, (18, 9).
+        # The box of 16 × 8 pixels grows to a square of 24 about its center, (18, 9).
         assert torch.allclose(apply_crop(torch.tensor([[18.0, 9.0]]), batch["crop"]), torch.zeros(1, 2), atol=1e-6)
         rows, columns = batch["mask"].nonzero().unbind(-1)
         assert abs(rows.min() - 16 * 8 / 24) <= 1
@@ -66,7 +66,7 @@ def test_kinds_of_masks(tmp_path):
         "ones.png": Image.fromarray(cover.astype(np.uint8)),
         "bytes.png": Image.fromarray(cover.astype(np.uint8) * 255),
         "lossy.jpg": Image.fromarray(cover.astype(np.uint8) * 255),
-        "colour.png": Image.fromarray(cover[..., None].astype(np.uint8) * np.array([0, 0, 255], dtype=np.uint8)),
+        "color.png": Image.fromarray(cover[..., None].astype(np.uint8) * np.array([0, 0, 255], dtype=np.uint8)),
         "wide.png": Image.fromarray(cover.astype(np.uint16) * 65535),
         "alpha.png": rgba,
         "opaque.png": Image.fromarray(cover.astype(np.uint8) * 255).convert("RGBA"),

@@ -19,7 +19,7 @@ MIRROR = mirror_names(PART_NAMES)
 
 @pytest.fixture
 def batch():
-    """Images whose red and green are the normalised position, masks of one half plane, and consistent parts."""
+    """Images whose red and green are the normalized position, masks of one half plane, and consistent parts."""
     generator = torch.Generator().manual_seed(0)
     crop = box_to_crop(torch.tensor([10.0, 0.0, 110.0, 100.0]).expand(COUNT, 4))
     camera = crop_camera(draw_cameras(COUNT, generator), crop)
@@ -138,16 +138,16 @@ def test_jitter_stays_within_its_bounds(batch):
     }
     result = transform(many)
     assert result["image"].shape == (2000, 3, 20, 20)
-    # Corners of the crops in shares of the box's longer side from its centre.
+    # Corners of the crops in shares of the box's longer side from its center.
     low, high = undo_crop(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).expand(2000, 2, 2), result["crop"]).unbind(1)
     whole = 1 + 2 * (padding + 2 * jitter)
-    side, centre = (high - low)[:, 0] * whole / 2, (low + high) / 2 * whole / 2
+    side, center = (high - low)[:, 0] * whole / 2, (low + high) / 2 * whole / 2
     assert side.min() > 1
     assert side.max() < 1.2
     assert side.mean().sub(1.1).abs() < 0.005
-    assert centre.abs().max() <= jitter
-    assert centre.abs().max() > 0.8 * jitter
-    assert centre.mean(0).abs().max() < 0.003
+    assert center.abs().max() <= jitter
+    assert center.abs().max() > 0.8 * jitter
+    assert center.mean(0).abs().max() < 0.003
     # With this margin nothing outside the incoming crops is seen.
     assert low.min() >= -1
     assert high.max() <= 1

@@ -18,29 +18,29 @@ def write_frame(path: Path) -> None:
     Image.new("RGB", SIZE, (30, 60, 90)).save(path)
 
 
-def write_masks(path: Path, boxes: Identities, *, grey: bool = False) -> None:
+def write_masks(path: Path, boxes: Identities, *, gray: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.zeros(SIZE[::-1], dtype=np.uint8)
     for identity, (left, top, right, bottom) in boxes.items():
         values[top:bottom, left:right] = identity
     picture = Image.fromarray(values)
-    if not grey:
+    if not gray:
         picture = picture.convert("P")
         picture.putdata(values.flatten().tolist())
         picture.putpalette([value for k in range(256) for value in (k, 255 - k, k)])
     picture.save(path)
 
 
-def write_davis(root: Path, name: str, boxes: Identities, *, count: int = 3, grey: bool = False) -> None:
+def write_davis(root: Path, name: str, boxes: Identities, *, count: int = 3, gray: bool = False) -> None:
     for frame in range(count):
         write_frame(root / "JPEGImages" / "480p" / name / f"{frame:05}.jpg")
-        write_masks(root / "Annotations" / "480p" / name / f"{frame:05}.png", boxes, grey=grey)
+        write_masks(root / "Annotations" / "480p" / name / f"{frame:05}.png", boxes, gray=gray)
 
 
 def test_davis_2016(tmp_path: Path) -> None:
-    write_davis(tmp_path, "blackswan", {255: (2, 3, 8, 9)}, grey=True)
-    write_davis(tmp_path, "camel", {255: (2, 3, 8, 9)}, grey=True)
-    write_davis(tmp_path, "mallard-fly", {255: (0, 0, 4, 4)}, grey=True)
+    write_davis(tmp_path, "blackswan", {255: (2, 3, 8, 9)}, gray=True)
+    write_davis(tmp_path, "camel", {255: (2, 3, 8, 9)}, gray=True)
+    write_davis(tmp_path, "mallard-fly", {255: (0, 0, 4, 4)}, gray=True)
     lists = tmp_path / "ImageSets" / "480p"
     lists.mkdir(parents=True)
     lines = [f"/JPEGImages/480p/{n}/00000.jpg /Annotations/480p/{n}/00000.png" for n in ("blackswan", "camel")]

@@ -1,14 +1,14 @@
 """The adapter of SAM 2 on transformers' own model, tiny and untrained; what needs torchvision is replaced."""
 
-from types import SimpleNamespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from video.conftest import bird_box
 from torch.nn.functional import interpolate
+from video.conftest import bird_box
 
 from kpose.video import Frame, Sam2Tracker, sam2
 from kpose.visualization import from_pillow
