@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kpose.geometry import geodesic_distance
-from kpose.inference import Reconstruction
+from kpose.inference import Prediction
 from kpose.inference.sheet import sheet_row
 from kpose.visualization import to_pillow
 
@@ -22,7 +22,7 @@ class HeadResult:
     angle_deg: float
     median_deg: float
     iou: float
-    reconstructions: Sequence[Reconstruction]
+    predictions: Sequence[Prediction]
     """What it makes of the birds of the page."""
 
 
@@ -60,7 +60,7 @@ def _bird(rotation: Tensor, results: Mapping[str, HeadResult], row: int) -> str:
     """Write the section of one bird: the photo, then a line of pictures for each head."""
     lines = ""
     for head, result in results.items():
-        found = result.reconstructions[row]
+        found = result.predictions[row]
         error = geodesic_distance(found.camera.rotation, rotation).rad2deg()
         strip = sheet_row(found, SIZE)
         first = strip.pop("photo")

@@ -1,4 +1,4 @@
-"""Score reconstructions of annotated video: the silhouettes of every frame beside the annotated masks."""
+"""Score predictions of annotated video: the silhouettes of every frame beside the annotated masks."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor
 from kpose.data import VideoSequence
 from kpose.inference import Predictor, load_photo
 from kpose.metrics import VideoJaccard
-from kpose.video import DiskTracker, Frame, FrameReconstructions, Tracker, VideoPredictor
+from kpose.video import DiskTracker, Frame, FramePredictions, Tracker, VideoPredictor
 
 Follow = Callable[[VideoSequence, Mapping[int, Tensor]], Tracker[Any]]
 """Makes the tracker of a sequence, for objects whose masks of the first frame that shows them are given."""
@@ -32,7 +32,7 @@ class ScoredSequence:
 
 
 def follow_annotation(sequence: VideoSequence, targets: Mapping[int, Tensor]) -> DiskTracker:
-    """Follow objects by their annotated masks, so that nothing but the reconstruction is scored."""
+    """Follow objects by their annotated masks, so that nothing but the prediction is scored."""
     return DiskTracker(replace(sequence, objects={identity: sequence.objects[identity] for identity in targets}))
 
 
@@ -72,7 +72,7 @@ def score_sequence(
             for identity in targets:
                 key: dict[str, Any] = {"sequence": sequence.name, "object_id": identity, "frame": number}
                 truth, one = annotated.get(identity, nothing), seen.get(identity)
-                made = None if one is None else one.reconstruction
+                made = None if one is None else one.prediction
                 known = None if one is None else one.track.mask
                 has_masks &= one is None or one.track.box is None or known is not None
                 drawn.update(nothing if made is None else made.mask > 0.5, truth, **key)
@@ -98,7 +98,7 @@ def _frames(sequence: VideoSequence, start: int) -> Iterator[Frame]:
         yield Frame(number, number / 25, load_photo(sequence.frames[number]))
 
 
-def _timed(found: Iterator[FrameReconstructions]) -> Iterator[tuple[FrameReconstructions, float]]:
+def _timed(found: Iterator[FramePredictions]) -> Iterator[tuple[FramePredictions, float]]:
     """Yield the objects of each frame with the seconds that it took."""
     while True:
         begin = time.perf_counter()

@@ -23,8 +23,8 @@ from kpose.inference.options import (
 )
 from kpose.inference.page import write_page
 from kpose.inference.photo import load_photo
+from kpose.inference.prediction import Prediction
 from kpose.inference.predictor import Predictor
-from kpose.inference.reconstruction import Reconstruction
 from kpose.inference.results import PhotoResult, made_by_kpose, output_names, settings_of
 from kpose.inference.segmentation import SaliencySegmenter
 from kpose.inference.sheet import sheet_row
@@ -184,33 +184,33 @@ def _predict(predictor: Predictor, work: _Work, options: argparse.Namespace) -> 
     for job in tqdm(work.jobs, desc="predict", unit="photo", disable=None):
         if job not in work.pending and len(work.rows) >= (options.sheet or 0):
             continue
-        reconstruction = _attempt(predictor, job, work, options)
-        if isinstance(reconstruction, str):
-            work.failures.append((job.photo, reconstruction))
-            _say(reconstruction if str(job.photo) in reconstruction else f"{job.photo}: {reconstruction}")
+        prediction = _attempt(predictor, job, work, options)
+        if isinstance(prediction, str):
+            work.failures.append((job.photo, prediction))
+            _say(prediction if str(job.photo) in prediction else f"{job.photo}: {prediction}")
         else:
-            whole += reconstruction.box is None
-            found += reconstruction.located_by == SaliencySegmenter.__name__
+            whole += prediction.box is None
+            found += prediction.located_by == SaliencySegmenter.__name__
     if found:
         _say(f"In {found} of the photos what stands out was taken for the object; where it is not, give its --box.")
     if whole:
         _say(f"Of {whole} of the photos the whole frame was taken.")
 
 
-def _attempt(predictor: Predictor, job: _Job, work: _Work, options: argparse.Namespace) -> Reconstruction | str:
+def _attempt(predictor: Predictor, job: _Job, work: _Work, options: argparse.Namespace) -> Prediction | str:
     """Give what a photo gave, after it has been written, or the line that says why there is nothing."""
     pending = job in work.pending
     try:
         if pending:
             job.result.check(job.photo, work.inputs, overwrite=options.overwrite)
-        [reconstruction] = predictor(load_photo(job.photo), box=options.box, mask=options.mask)
+        [prediction] = predictor(load_photo(job.photo), box=options.box, mask=options.mask)
         if pending:
-            job.result.write(job.photo, job.made_from, reconstruction)
+            job.result.write(job.photo, job.made_from, prediction)
         if len(work.rows) < (options.sheet or 0):
-            work.rows[job.result.name] = sheet_row(reconstruction)
+            work.rows[job.result.name] = sheet_row(prediction)
     except ERRORS as error:
         return one_line(error)
-    return reconstruction
+    return prediction
 
 
 def _parser() -> argparse.ArgumentParser:

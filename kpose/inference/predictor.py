@@ -1,4 +1,4 @@
-"""Photos in, reconstructions out."""
+"""From photos to predictions."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from kpose.files import model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction, PoseSource
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
-from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
 from kpose.network import CONFIG_FILE, WEIGHTS_FILE, PoseNetwork
 from kpose.structures import Crop, Mesh, PosePrediction, Shape
@@ -38,7 +38,7 @@ Camera pose and 3D shape of the object in a photo, by [kpose](https://pypi.org/p
 import kpose
 
 predictor = kpose.Predictor.from_pretrained("this repository")
-[reconstruction] = predictor("photo.jpg")
+[prediction] = predictor("photo.jpg")
 ```
 """
 
@@ -80,8 +80,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         >>> from kpose.backbones import TinyBackbone
         >>> from kpose.heads import QuaternionHead
         >>> predictor = Predictor(PoseNetwork(TinyBackbone(width=8), QuaternionHead), image_size=64)
-        >>> [reconstruction] = predictor(torch.rand(3, 90, 120), box=(10, 10, 70, 60))
-        >>> reconstruction.camera.rotation.shape
+        >>> [prediction] = predictor(torch.rand(3, 90, 120), box=(10, 10, 70, 60))
+        >>> prediction.camera.rotation.shape
         torch.Size([3, 3])
     """
 
@@ -198,12 +198,12 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         images: Picture | Iterable[Picture],
         box: Box | Sequence[Box | None] | None = None,
         mask: Picture | Sequence[Picture | None] | None = None,
-    ) -> list[Reconstruction]:
+    ) -> list[Prediction]:
         """Predict the pose in photos.
 
         The crop is the square around a box, or around the pixels of a mask, with the padding of training. With
         neither, the segmenter looks for the object; where it finds none, or there is no segmenter, the crop is the
-        whole frame, and the reconstruction's ``located_by`` says so.
+        whole frame, and the prediction's ``located_by`` says so.
 
         Args:
             images: One photo or several: files, Pillow's pictures, RGB tensors ``(3, H, W)`` in [0, 1], or RGB
@@ -219,13 +219,13 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             ValueError: If a photo, box or mask cannot be used, or their numbers differ.
         """
         entries = _entries(images, box, mask)
-        found: list[Reconstruction] = []
+        found: list[Prediction] = []
         for start in range(0, len(entries), self.batch_size):
             found += self._predict([self._prepare(*entry) for entry in entries[start : start + self.batch_size]])
         return found
 
     def _prepare(self, image: Picture, box: Box | None, mask: Picture | None) -> tuple[Tensor, _Frame]:
-        """Give the crop of a photo, and where it lies."""
+        """Return the crop of a photo, and where it lies."""
         if box is not None and mask is not None:
             raise ValueError("Predictor needs a box or a mask for a photo; got both. Leave one out.")
         photo = load_photo(image)
@@ -243,7 +243,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         return cut_square(photo, square, self.image_size), _Frame(square, given, located_by, size, image)
 
     @torch.no_grad()
-    def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Reconstruction]:
+    def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Prediction]:
         crops = torch.stack([crop for crop, _ in prepared]).to(self.device)
         features = self.network.backbone(crops)
         if self.network.reconstructor is None:
@@ -251,12 +251,12 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         else:
             shapes = self.network.reconstruct(features)
             vertices = shapes.vertices
-        prediction = self.network.pose(features, vertices)
+        poses = self.network.pose(features, vertices)
         meshes = self._meshes(vertices, shapes)
-        return [_photo(prediction, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
+        return [_photo(poses, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
 
     def _meshes(self, vertices: Tensor, shapes: Shape | None) -> list[Mesh]:
-        """Give the mesh of every crop, with its texture where one is predicted."""
+        """Return the mesh of every crop, with its texture where one is predicted."""
         vertices, faces = vertices.float().cpu(), self.network.faces.cpu()
         uv, uv_faces = self.network.template.uv.cpu(), self.network.template.uv_faces.cpu()
         if shapes is None:
@@ -265,22 +265,22 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         return [Mesh(one, faces, uv, uv_faces, texture) for one, texture in zip(vertices, textures, strict=True)]
 
 
-def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> Reconstruction:
-    """Take one row of a prediction to the pixels of its photo."""
+def _photo(pose: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> Prediction:
+    """Take one row of a pose to the pixels of its photo."""
     crop = box_to_crop(torch.tensor(frame.square))
-    camera = prediction.camera.at(row).to("cpu", torch.float32)
+    camera = pose.camera.at(row).to("cpu", torch.float32)
     keypoints: dict[str, Any] = {}
-    if isinstance(prediction, KeypointPrediction):
+    if isinstance(pose, KeypointPrediction):
         keypoints = {
-            "valid": bool(prediction.valid[row]),
-            "pose_from": PoseSource(int(prediction.source[row])).name.lower(),
-            "covariance": _in_pixels(prediction.covariance[row].float().cpu(), crop),
-            "keypoints": undo_crop(prediction.keypoints[row].float().cpu(), crop),
-            "confidence": prediction.confidence[row].float().cpu(),
-            "inliers": prediction.inliers[row].cpu(),
-            "heatmaps": prediction.heatmaps[row].float().cpu(),
+            "valid": bool(pose.valid[row]),
+            "pose_from": PoseSource(int(pose.source[row])).name.lower(),
+            "covariance": _in_pixels(pose.covariance[row].float().cpu(), crop),
+            "keypoints": undo_crop(pose.keypoints[row].float().cpu(), crop),
+            "confidence": pose.confidence[row].float().cpu(),
+            "inliers": pose.inliers[row].cpu(),
+            "heatmaps": pose.heatmaps[row].float().cpu(),
         }
-    reconstruction = Reconstruction(
+    prediction = Prediction(
         camera=uncrop_camera(camera, crop),
         crop_camera=camera,
         crop=crop,
@@ -292,7 +292,7 @@ def _photo(prediction: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> R
         mesh=mesh,
         **keypoints,
     )
-    return reconstruction if reconstruction.is_finite else replace(reconstruction, valid=False)
+    return prediction if prediction.is_finite else replace(prediction, valid=False)
 
 
 def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:

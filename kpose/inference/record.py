@@ -1,4 +1,4 @@
-"""A reconstruction in plain values, for JSON files."""
+"""A prediction in plain values, for JSON files."""
 
 import json
 import re
@@ -8,17 +8,17 @@ from torch import Tensor
 
 import kpose
 from kpose.geometry import matrix_to_quaternion, to_blender, to_opencv, to_pytorch3d
-from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.prediction import Prediction
 from kpose.structures import Camera
 
-__all__ = ["camera_record", "json_text", "reconstruction_record"]
+__all__ = ["camera_record", "json_text", "prediction_record"]
 
 
-def reconstruction_record(reconstruction: Reconstruction) -> dict[str, Any]:
-    """Describe a reconstruction in plain values, as ``kpose predict`` writes it.
+def prediction_record(prediction: Prediction) -> dict[str, Any]:
+    """Describe a prediction in plain values, as ``kpose predict`` writes it.
 
     Args:
-        reconstruction: What a photo gave.
+        prediction: What a photo gave.
 
     Returns:
         What `json.dumps` takes: version, size of the photo, the box that was used and where it comes from, the
@@ -29,28 +29,28 @@ def reconstruction_record(reconstruction: Reconstruction) -> dict[str, Any]:
     Raises:
         ValueError: If the camera or a keypoint is not finite.
     """
-    numbers = [*reconstruction.camera, *reconstruction.crop_camera]
-    if reconstruction.keypoints is not None and reconstruction.confidence is not None:
-        numbers += [reconstruction.keypoints, reconstruction.confidence]
+    numbers = [*prediction.camera, *prediction.crop_camera]
+    if prediction.keypoints is not None and prediction.confidence is not None:
+        numbers += [prediction.keypoints, prediction.confidence]
     if not all(bool(tensor.isfinite().all()) for tensor in numbers):
         raise ValueError("The predicted pose is not finite. Check the checkpoint: its training may have failed.")
     return {
         "kpose": kpose.__version__,
-        "size": {"height": reconstruction.size[0], "width": reconstruction.size[1]},
-        "box": None if reconstruction.box is None else list(reconstruction.box),
-        "located_by": reconstruction.located_by,
-        "square": list(reconstruction.square),
-        "valid": reconstruction.valid,
-        "pose_from": reconstruction.pose_from,
+        "size": {"height": prediction.size[0], "width": prediction.size[1]},
+        "box": None if prediction.box is None else list(prediction.box),
+        "located_by": prediction.located_by,
+        "square": list(prediction.square),
+        "valid": prediction.valid,
+        "pose_from": prediction.pose_from,
         "camera": {
-            "pixels": camera_record(reconstruction.camera),
-            "crop": camera_record(reconstruction.crop_camera),
-            **_interchange(reconstruction.camera, reconstruction.size),
+            "pixels": camera_record(prediction.camera),
+            "crop": camera_record(prediction.crop_camera),
+            **_interchange(prediction.camera, prediction.size),
         },
-        "covariance": _plain(reconstruction.covariance),
-        "keypoints": _plain(reconstruction.keypoints),
-        "confidence": _plain(reconstruction.confidence),
-        "inliers": _plain(reconstruction.inliers),
+        "covariance": _plain(prediction.covariance),
+        "keypoints": _plain(prediction.keypoints),
+        "confidence": _plain(prediction.confidence),
+        "inliers": _plain(prediction.inliers),
     }
 
 

@@ -19,8 +19,8 @@ from kpose.files import (
     write_text,
 )
 from kpose.inference.export import save_mesh
-from kpose.inference.reconstruction import Reconstruction
-from kpose.inference.record import json_text, reconstruction_record
+from kpose.inference.prediction import Prediction
+from kpose.inference.record import json_text, prediction_record
 from kpose.visualization import save_animation, to_pillow, turntable
 
 __all__ = ["PhotoResult", "made_by_kpose", "output_names", "read_record", "settings_of", "write_picture"]
@@ -108,26 +108,26 @@ class PhotoResult(NamedTuple):
                 f"{self.record} is the result of {other}. Choose another --out, or give --overwrite."
             )
 
-    def write(self, photo: Path, made_from: str, reconstruction: Reconstruction) -> None:
+    def write(self, photo: Path, made_from: str, prediction: Prediction) -> None:
         """Write all files, each whole or not at all.
 
         Args:
             photo: The photo.
             made_from: Fingerprint of what the result depends on.
-            reconstruction: What the photo gave.
+            prediction: What the photo gave.
 
         Raises:
             ValueError: If the pose is not finite; nothing is written then.
         """
-        record = {"photo": str(photo), "made_from": made_from, **reconstruction_record(reconstruction)}
+        record = {"photo": str(photo), "made_from": made_from, **prediction_record(prediction)}
         plain = parse_json(json_text(record))  # before anything is written: a pose may not be finite
         if not self.turning and _is_unchanged(self.turntable, read_record(self.record) or {}):
             self.turntable.unlink()  # it shows an earlier result
         self.record.unlink(missing_ok=True)  # else, after an interruption, it would tell of files that are replaced
-        write_picture(self.overlay, to_pillow(reconstruction.overlay()))
-        save_mesh(reconstruction.colored_mesh, self.mesh, overwrite=True)
+        write_picture(self.overlay, to_pillow(prediction.overlay()))
+        save_mesh(prediction.colored_mesh, self.mesh, overwrite=True)
         if self.turning:
-            save_animation(turntable(reconstruction.colored_mesh), self.turntable, overwrite=True)
+            save_animation(turntable(prediction.colored_mesh), self.turntable, overwrite=True)
         model = base64.b64encode(self.mesh.read_bytes()).decode()
         write_text(self.script, f'{SCRIPT_MARK}showMesh("{model}");\n')
         plain["files"] = {path.name: file_digest(path) for path in self.files}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kpose.geometry import apply_crop, axis_angle_to_matrix, box_to_crop, normalized_to_pixels, uncrop_camera
 from kpose.inference.photo import cut_square
-from kpose.inference.reconstruction import Reconstruction
+from kpose.inference.prediction import Prediction
 from kpose.visualization import (
     draw_keypoints,
     from_pillow,
@@ -30,12 +30,12 @@ ORANGE = (255, 128, 38)
 
 
 def prediction_sheet(
-    reconstructions: Sequence[Reconstruction], names: Sequence[str] | None = None, *, size: int = SIZE
+    predictions: Sequence[Prediction], names: Sequence[str] | None = None, *, size: int = SIZE
 ) -> Float[Tensor, "3 H W"]:
     """Draw a row of pictures for each photo: see `sheet_row`.
 
     Args:
-        reconstructions: What the photos gave.
+        predictions: What the photos gave.
         names: Captions of the photos; their numbers from 1 when not given.
         size: Side of each picture, in pixels.
 
@@ -54,36 +54,34 @@ def prediction_sheet(
         >>> prediction_sheet(predictor(torch.rand(3, 90, 120)), size=64).shape  # five pictures in a row
         torch.Size([3, 94, 380])
     """
-    names = [str(number + 1) for number in range(len(reconstructions))] if names is None else names
-    return lay_out([sheet_row(one, size) for one in reconstructions], names)
+    names = [str(number + 1) for number in range(len(predictions))] if names is None else names
+    return lay_out([sheet_row(one, size) for one in predictions], names)
 
 
-def sheet_row(reconstruction: Reconstruction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:
+def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:
     """Draw what one photo gave.
 
     The photo is whole, with a frame around what the network saw where that is less; the keypoints, on their
-    heatmaps, and the overlay show what it saw. The mesh, `Reconstruction.colored_mesh`, is turned from
+    heatmaps, and the overlay show what it saw. The mesh, `Prediction.colored_mesh`, is turned from
     the camera's view.
 
     Args:
-        reconstruction: What the photo gave.
+        prediction: What the photo gave.
         size: Side of each picture, in pixels; smaller photos are enlarged.
 
     Returns:
         Pictures by caption: the photo, keypoints of heads that have some, the overlay, and the mesh as seen, from
         the right and from above.
     """
-    seen = cut_square(reconstruction.photo, reconstruction.square, size)
-    row = {"photo": _framed(reconstruction, size)}
-    if reconstruction.keypoints is not None:
-        row["keypoints"] = _keypoints(reconstruction, seen)
-    camera = reconstruction.crop_camera
+    seen = cut_square(prediction.photo, prediction.square, size)
+    row = {"photo": _framed(prediction, size)}
+    if prediction.keypoints is not None:
+        row["keypoints"] = _keypoints(prediction, seen)
+    camera = prediction.crop_camera
     in_pixels = uncrop_camera(camera, box_to_crop(torch.tensor([0.0, 0.0, size, size])))
-    row["overlay" if reconstruction.valid else "overlay (not valid)"] = overlay_mesh(
-        seen, reconstruction.mesh, in_pixels
-    )
+    row["overlay" if prediction.valid else "overlay (not valid)"] = overlay_mesh(seen, prediction.mesh, in_pixels)
     turns = axis_angle_to_matrix(TURNS.to(camera.rotation)) @ camera.rotation
-    views = mesh_views(reconstruction.colored_mesh, size, rotations=turns)
+    views = mesh_views(prediction.colored_mesh, size, rotations=turns)
     return {**row, **dict(zip(VIEWS, views, strict=True))}
 
 
@@ -114,16 +112,16 @@ def lay_out(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequenc
     return image_grid(pictures, labels, columns=lengths.pop())
 
 
-def _framed(reconstruction: Reconstruction, size: int) -> Tensor:
+def _framed(prediction: Prediction, size: int) -> Tensor:
     """Fit the whole photo into a cell, with a frame around the crop where that is inside of it."""
-    photo = reconstruction.photo
+    photo = prediction.photo
     factor = size / max(photo.size)
     fitted = photo.resize([max(1, round(factor * side)) for side in photo.size], Image.Resampling.BICUBIC)
     picture = from_pillow(fitted)
-    if reconstruction.box is None:
+    if prediction.box is None:
         return picture
     height, width = picture.shape[-2:]
-    left, top, right, bottom = (round(factor * edge) for edge in reconstruction.square)
+    left, top, right, bottom = (round(factor * edge) for edge in prediction.square)
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     outer = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
     inner = (rows >= top + 2) & (rows < bottom - 2) & (columns >= left + 2) & (columns < right - 2)
@@ -131,11 +129,11 @@ def _framed(reconstruction: Reconstruction, size: int) -> Tensor:
     return picture
 
 
-def _keypoints(reconstruction: Reconstruction, seen: Tensor) -> Tensor:
+def _keypoints(prediction: Prediction, seen: Tensor) -> Tensor:
     """Draw the keypoints on their heatmaps, through which what the network saw shines."""
     size = seen.shape[-1]
-    if reconstruction.heatmaps is not None:
-        seen = 0.35 * seen + 0.65 * heatmap_image(reconstruction.heatmaps, size)
-    assert reconstruction.keypoints is not None
-    points = normalized_to_pixels(apply_crop(reconstruction.keypoints, reconstruction.crop), (size, size))
-    return draw_keypoints(seen, points, reconstruction.confidence, inliers=reconstruction.inliers)
+    if prediction.heatmaps is not None:
+        seen = 0.35 * seen + 0.65 * heatmap_image(prediction.heatmaps, size)
+    assert prediction.keypoints is not None
+    points = normalized_to_pixels(apply_crop(prediction.keypoints, prediction.crop), (size, size))
+    return draw_keypoints(seen, points, prediction.confidence, inliers=prediction.inliers)

@@ -31,7 +31,7 @@ from kpose.video.disk import DiskTracker, read_mask_folder
 from kpose.video.drawing import draw_objects, side_by_side
 from kpose.video.frames import Frame, count_frames, open_frames
 from kpose.video.lwl import LWLTracker
-from kpose.video.predictor import FrameReconstructions, VideoPredictor
+from kpose.video.predictor import FramePredictions, VideoPredictor
 from kpose.video.sam2 import Sam2Tracker
 from kpose.video.smoothing import TemporalSmoothing
 from kpose.video.track_files import TrackFiles
@@ -49,7 +49,7 @@ class _Run(NamedTuple):
     """What a run came to."""
 
     frames: int
-    reconstructions: int
+    predictions: int
     interrupted: bool
 
 
@@ -105,14 +105,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _tell(run: _Run, rate: float, options: argparse.Namespace) -> None:
-    if not run.reconstructions:
+    if not run.predictions:
         _say("No object was found; give its --box or --mask.")
     elif not (options.box or options.mask or options.masks or options.segmenter):
         model = segmenter_name(options)
         by = "by what stands out" if model is None else f"by {model}, and by what stands out where it found none"
         _say(f"Objects were looked for {by}; where they are not, give a --box for each.")
     _say(
-        f"{run.frames} frames at {rate:.1f} a second, {run.reconstructions} reconstructions; the results are in "
+        f"{run.frames} frames at {rate:.1f} a second, {run.predictions} predictions; the results are in "
         f"{options.out}."
     )
 
@@ -235,18 +235,18 @@ def _run(video: VideoPredictor, frames: Iterable[Frame], outputs: _Outputs, opti
             if options.meshes is not None:
                 meshes.update(_write_meshes(found, outputs.meshes, options.meshes))
             count += 1
-            seen += sum(thing.reconstruction is not None for thing in found.objects)
+            seen += sum(thing.prediction is not None for thing in found.objects)
         interrupted = False
     if options.meshes is not None and outputs.meshes.is_dir():
         _remove_meshes(outputs.meshes, kept=meshes)
     return _Run(count, seen, interrupted)
 
 
-def _write_meshes(found: FrameReconstructions, folder: Path, kind: str) -> Iterator[Path]:
+def _write_meshes(found: FramePredictions, folder: Path, kind: str) -> Iterator[Path]:
     for thing in found.objects:
-        if thing.reconstruction is not None:
+        if thing.prediction is not None:
             path = folder / f"{found.frame.number:06}_{thing.identity}.{kind}"
-            yield from thing.reconstruction.save(path, overwrite=True)
+            yield from thing.prediction.save(path, overwrite=True)
 
 
 def _remove_meshes(folder: Path, kept: set[Path]) -> None:

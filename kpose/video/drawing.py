@@ -10,7 +10,7 @@ from torch import Tensor
 from kpose.geometry import crop_camera, project
 from kpose.structures import Crop
 from kpose.video.frames import Frame
-from kpose.video.predictor import ObjectReconstruction
+from kpose.video.predictor import ObjectPrediction
 from kpose.visualization import from_pillow, overlay_mesh, to_pillow
 
 __all__ = ["draw_objects", "object_color", "side_by_side"]
@@ -35,7 +35,7 @@ def object_color(identity: int) -> tuple[float, float, float]:
     return round(red, 3), round(green, 3), round(blue, 3)
 
 
-def draw_objects(frame: Frame, objects: Iterable[ObjectReconstruction], *, largest: int = 800) -> Image.Image:
+def draw_objects(frame: Frame, objects: Iterable[ObjectPrediction], *, largest: int = 800) -> Image.Image:
     """Draw the meshes of the objects on a frame, each in its colour.
 
     Args:
@@ -50,10 +50,10 @@ def draw_objects(frame: Frame, objects: Iterable[ObjectReconstruction], *, large
     factor = picture.width / frame.image.width
     image = from_pillow(picture)
     for thing in objects:
-        if thing.reconstruction is None:
+        if thing.prediction is None:
             continue
-        mesh = thing.reconstruction.mesh
-        camera = crop_camera(thing.reconstruction.camera, Crop(torch.tensor(factor), torch.zeros(2)))
+        mesh = thing.prediction.mesh
+        camera = crop_camera(thing.prediction.camera, Crop(torch.tensor(factor), torch.zeros(2)))
         window = _window(project(mesh.vertices, camera), image)
         if window is not None:
             left, top, right, bottom = window

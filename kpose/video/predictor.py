@@ -1,24 +1,24 @@
-"""Frames in, reconstructions of every object out: online, causal, with an explicit state."""
+"""Frames in, predictions of every object out: online, causal, with an explicit state."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from kpose.inference import Picture, Predictor, Reconstruction
+from kpose.inference import Picture, Prediction, Predictor
 from kpose.video.frames import Frame, number_frames
 from kpose.video.smoothing import Smoothed, TemporalSmoothing
 from kpose.video.tracker import Box, Track, Tracker
 
-__all__ = ["FrameReconstructions", "ObjectReconstruction", "VideoPredictor", "VideoState"]
+__all__ = ["FramePredictions", "ObjectPrediction", "VideoPredictor", "VideoState"]
 
 _MIN_SIDE = 2.0  # pixels of a box; less is no object that a network could see
 
 
-class ObjectReconstruction(NamedTuple):
+class ObjectPrediction(NamedTuple):
     """One object in one frame."""
 
     track: Track
     """Where the tracker sees it."""
-    reconstruction: Reconstruction | None
+    prediction: Prediction | None
     """Camera, shape and appearance in pixels of the frame; none where the object cannot be seen."""
     problem: str = ""
     """Why there is none: ``hidden``, ``outside``, ``small`` or ``failed``; empty where there is one."""
@@ -29,12 +29,12 @@ class ObjectReconstruction(NamedTuple):
         return self.track.identity
 
 
-class FrameReconstructions(NamedTuple):
+class FramePredictions(NamedTuple):
     """All objects of one frame."""
 
     frame: Frame
     """The frame."""
-    objects: tuple[ObjectReconstruction, ...]
+    objects: tuple[ObjectPrediction, ...]
     """Every object that has been seen so far, by identity."""
 
 
@@ -52,7 +52,7 @@ class VideoPredictor:
 
     What it returns for a frame depends on that frame and earlier ones only. In each frame the tracker says where
     the objects are; the square around each is cut out with the padding of training, all of them pass the network
-    together, and the cameras are taken back into the frame: silhouettes (`Reconstruction.mask`) are drawn there,
+    together, and the cameras are taken back into the frame: silhouettes (`Prediction.mask`) are drawn there,
     and no crop cuts them off.
 
     Args:
@@ -82,7 +82,7 @@ class VideoPredictor:
         self.tracker = tracker
         self.smoothing = smoothing
 
-    def __call__(self, frames: Iterable[Frame | Picture]) -> Iterator[FrameReconstructions]:
+    def __call__(self, frames: Iterable[Frame | Picture]) -> Iterator[FramePredictions]:
         """Reconstruct the objects of all frames, one frame at a time.
 
         Args:
@@ -103,7 +103,7 @@ class VideoPredictor:
         """Return the state before the first frame."""
         return VideoState(self.tracker.start(), {})
 
-    def step(self, state: VideoState, frame: Frame) -> tuple[FrameReconstructions, VideoState]:
+    def step(self, state: VideoState, frame: Frame) -> tuple[FramePredictions, VideoState]:
         """Reconstruct the objects of one frame.
 
         Args:
@@ -124,14 +124,14 @@ class VideoPredictor:
         smoothed: dict[int, Smoothed] = dict(state.smoothed)
         objects = []
         for track in tracks:
-            reconstruction, problem = made.get(track.identity), boxes[track.identity]
-            if reconstruction is not None and not reconstruction.is_finite:
-                reconstruction, problem = None, "failed"
-            if reconstruction is not None and self.smoothing is not None:
+            prediction, problem = made.get(track.identity), boxes[track.identity]
+            if prediction is not None and not prediction.is_finite:
+                prediction, problem = None, "failed"
+            if prediction is not None and self.smoothing is not None:
                 last = smoothed.get(track.identity)
-                reconstruction, smoothed[track.identity] = self.smoothing(last, reconstruction, frame.time_s)
-            objects.append(ObjectReconstruction(track, reconstruction, problem if isinstance(problem, str) else ""))
-        return FrameReconstructions(frame, tuple(objects)), VideoState(tracking, smoothed)
+                prediction, smoothed[track.identity] = self.smoothing(last, prediction, frame.time_s)
+            objects.append(ObjectPrediction(track, prediction, problem if isinstance(problem, str) else ""))
+        return FramePredictions(frame, tuple(objects)), VideoState(tracking, smoothed)
 
 
 def _clip(box: Box | None, frame: Frame) -> Box | str:

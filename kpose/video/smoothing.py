@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.geometry import axis_angle_to_matrix, matrix_to_axis_angle, uncrop_camera
-from kpose.inference import Reconstruction
+from kpose.inference import Prediction
 from kpose.structures import Camera
 
 __all__ = ["Smoothed", "TemporalSmoothing", "smooth_camera"]
@@ -45,30 +45,28 @@ class TemporalSmoothing:
             raise ValueError(f"TemporalSmoothing needs a positive time constant; got {time_constant_s}.")
         self.time_constant_s = time_constant_s
 
-    def __call__(
-        self, last: Smoothed | None, reconstruction: Reconstruction, time_s: float
-    ) -> tuple[Reconstruction, Smoothed]:
-        """Smooth one reconstruction of an object.
+    def __call__(self, last: Smoothed | None, prediction: Prediction, time_s: float) -> tuple[Prediction, Smoothed]:
+        """Smooth one prediction of an object.
 
         Args:
             last: What the last call for this object returned, none for its first.
-            reconstruction: What one frame shows.
+            prediction: What one frame shows.
             time_s: Time of the frame, in seconds.
 
         Returns:
-            The reconstruction with smoothed camera and shape, and what the next call needs.
+            The prediction with smoothed camera and shape, and what the next call needs.
         """
-        camera, vertices = reconstruction.crop_camera, reconstruction.mesh.vertices
+        camera, vertices = prediction.crop_camera, prediction.mesh.vertices
         gap = math.inf if last is None else time_s - last.time_s
         if last is not None and gap <= 5 * self.time_constant_s:
-            share = 1 - math.exp(-max(gap, 0.0) / self.time_constant_s) if reconstruction.valid else 0.0
+            share = 1 - math.exp(-max(gap, 0.0) / self.time_constant_s) if prediction.valid else 0.0
             camera = smooth_camera(last.camera, camera, share)
             vertices = last.vertices.lerp(vertices, share)
         smoothed = replace(
-            reconstruction,
+            prediction,
             crop_camera=camera,
-            camera=uncrop_camera(camera, reconstruction.crop),
-            mesh=reconstruction.mesh._replace(vertices=vertices),
+            camera=uncrop_camera(camera, prediction.crop),
+            mesh=prediction.mesh._replace(vertices=vertices),
         )
         return smoothed, Smoothed(time_s, camera, vertices)
 

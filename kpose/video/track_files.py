@@ -10,7 +10,7 @@ from typing import Any
 import kpose
 from kpose.files import fresh_file
 from kpose.geometry import matrix_to_quaternion
-from kpose.video.predictor import FrameReconstructions, ObjectReconstruction
+from kpose.video.predictor import FramePredictions, ObjectPrediction
 
 __all__ = ["COLUMNS", "TrackFiles", "object_record"]
 
@@ -49,7 +49,7 @@ class TrackFiles:
         self._record.write(json.dumps(head)[:-1] + ', "frames": [')
         return self
 
-    def add(self, found: FrameReconstructions) -> None:
+    def add(self, found: FramePredictions) -> None:
         """Write the objects of a frame.
 
         Args:
@@ -76,7 +76,7 @@ class TrackFiles:
         self._stack.__exit__(kind, error, trace)
 
 
-def object_record(thing: ObjectReconstruction) -> dict[str, Any]:
+def object_record(thing: ObjectPrediction) -> dict[str, Any]:
     """Describe one object of one frame in plain values.
 
     Args:
@@ -87,8 +87,8 @@ def object_record(thing: ObjectReconstruction) -> dict[str, Any]:
         the frame (scale, translation, quaternion ``w, x, y, z``) or None.
     """
     camera = None
-    if thing.reconstruction is not None:
-        found = thing.reconstruction.camera
+    if thing.prediction is not None:
+        found = thing.prediction.camera
         camera = {
             "scale": found.scale.item(),
             "translation": found.translation.tolist(),
@@ -97,7 +97,7 @@ def object_record(thing: ObjectReconstruction) -> dict[str, Any]:
     return {
         "object": thing.identity,
         "problem": thing.problem or None,
-        "valid": None if thing.reconstruction is None else thing.reconstruction.valid,
+        "valid": None if thing.prediction is None else thing.prediction.valid,
         "box": None if thing.track.box is None else list(thing.track.box),
         "camera": camera,
     }

@@ -13,7 +13,7 @@ from PIL import Image
 import kpose
 from kpose.geometry import quaternion_to_matrix
 from kpose.inference import Predictor
-from kpose.inference.record import reconstruction_record
+from kpose.inference.record import prediction_record
 from kpose.inference.results import output_names
 
 
@@ -427,7 +427,7 @@ def test_a_pose_that_is_not_finite_is_refused(checkpoints: dict[str, Path], phot
 
 def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
     [prediction] = Predictor.from_checkpoint(checkpoints["keypoint"])(photo)
-    assert json.loads(json.dumps(reconstruction_record(prediction), allow_nan=False))["valid"] in (True, False)
+    assert json.loads(json.dumps(prediction_record(prediction), allow_nan=False))["valid"] in (True, False)
 
 
 @pytest.mark.parametrize(

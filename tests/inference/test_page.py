@@ -9,7 +9,7 @@ from inference.browser import Browser, needs_chromium
 from PIL import Image
 
 from kpose.geometry import box_to_crop
-from kpose.inference import Reconstruction
+from kpose.inference import Prediction
 from kpose.inference.page import write_page
 from kpose.inference.results import PhotoResult
 from kpose.structures import Camera, Mesh
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     camera = Camera(torch.tensor(40.0), torch.tensor([45.0, 45.0]), torch.eye(3))
     for name, color in (("red & <b>", [1.0, 0.0, 0.0]), ("blue", [0.0, 0.0, 1.0])):
         texture = torch.tensor(color)[:, None, None].expand(3, 8, 16)
-        reconstruction = Reconstruction(
+        prediction = Prediction(
             camera=camera,
             crop_camera=camera,
             crop=box_to_crop(torch.tensor(square)),
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
             source=Image.new("RGB", (90, 90)),
             mesh=Mesh(shape.vertices, shape.faces, shape.uv, shape.uv_faces, texture),
         )
-        PhotoResult(tmp_path, name.split()[0]).write(Path(f"{name}.png"), "made", reconstruction)
+        PhotoResult(tmp_path, name.split()[0]).write(Path(f"{name}.png"), "made", prediction)
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from kpose.geometry import apply_crop, project
 from kpose.heads import KeypointPrediction, KeypointSolver, QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square
-from kpose.inference.record import reconstruction_record
+from kpose.inference.record import prediction_record
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer
@@ -101,7 +101,7 @@ def test_keypoints_have_confidence_and_inliers(predictor: Predictor) -> None:
 
 def test_a_reconstruction_is_one_line(predictor: Predictor) -> None:
     [found] = predictor(torch.rand(3, 40, 40))
-    assert repr(found).startswith("Reconstruction(a Tensor, located_by=")
+    assert repr(found).startswith("Prediction(a Tensor, located_by=")
     assert len(repr(found)) < 200
 
 
@@ -111,7 +111,7 @@ def test_what_the_camera_comes_from_is_told(tiny_task: Callable[[str], PoseEstim
     [found] = Predictor(task, image_size=64, segmenter=None)(noise())
     assert found.pose_from == "regression"
     assert not found.valid
-    assert reconstruction_record(found)["pose_from"] == "regression"
+    assert prediction_record(found)["pose_from"] == "regression"
     task.network.head.solver = KeypointSolver(min_inliers=0.0)
     [found] = Predictor(task, image_size=64, segmenter=None)(noise())
     assert found.pose_from == "keypoints"

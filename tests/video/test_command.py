@@ -49,14 +49,14 @@ def test_a_video_gives_overlay_and_tracks(
     video = VideoPredictor(predictor, AssociationTracker({1: bird_box(0)}))
     for found, frame, row in zip(video(read_video(path)), content["frames"], rows, strict=True):
         [thing], [record] = found.objects, frame["objects"]
-        assert thing.reconstruction is not None
-        assert record["camera"]["scale"] == pytest.approx(thing.reconstruction.camera.scale.item())
-        assert float(row["tx"]) == pytest.approx(thing.reconstruction.camera.translation[0].item())
+        assert thing.prediction is not None
+        assert record["camera"]["scale"] == pytest.approx(thing.prediction.camera.scale.item())
+        assert float(row["tx"]) == pytest.approx(thing.prediction.camera.translation[0].item())
         assert [float(row[key]) for key in ("left", "top", "right", "bottom")] == record["box"]
     meshes = sorted((out / "bird_meshes").glob("*.ply"))
     assert [mesh.name for mesh in meshes] == [f"{number:06}_1.ply" for number in range(12)]
     assert len(list((out / "bird_meshes").glob("*_1_texture.png"))) == 12
-    expected = thing.reconstruction.mesh.vertices
+    expected = thing.prediction.mesh.vertices
     found_vertices = torch.from_numpy(trimesh.load(meshes[-1], process=False).vertices).float()
     # Those along the seam of the texture are there twice.
     assert torch.cdist(expected.double(), found_vertices.double()).amin(1).max() < 1e-5

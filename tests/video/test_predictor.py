@@ -33,9 +33,9 @@ def test_every_object_is_what_the_predictor_gives_for_its_box(predictor: Predict
     assert [thing.identity for thing in found.objects] == [3, 8]
     for thing, box in zip(found.objects, boxes, strict=True):
         [expected] = predictor(frames[0].image, box=box)
-        assert thing.reconstruction is not None
-        assert thing.reconstruction.square == expected.square
-        torch.testing.assert_close(thing.reconstruction.camera, expected.camera)
+        assert thing.prediction is not None
+        assert thing.prediction.square == expected.square
+        torch.testing.assert_close(thing.prediction.camera, expected.camera)
 
 
 def test_it_is_causal_and_online(predictor: Predictor, frames: list[Frame]) -> None:
@@ -54,7 +54,7 @@ def test_it_is_causal_and_online(predictor: Predictor, frames: list[Frame]) -> N
         online.append(found)
     short = list(video(frames[:4]))  # later frames change nothing, neither do earlier runs
     for before, after in zip(short, online, strict=False):
-        one, other = before.objects[0].reconstruction, after.objects[0].reconstruction
+        one, other = before.objects[0].prediction, after.objects[0].prediction
         assert one is not None
         assert other is not None
         torch.testing.assert_close(one.camera, other.camera)
@@ -65,7 +65,7 @@ def test_what_cannot_be_seen_is_reported(predictor: Predictor) -> None:
     video = VideoPredictor(predictor, Script([[Track(k, box) for k, box in enumerate(boxes)], []]))
     full, empty = list(video([draw_bird(0), draw_bird(1)]))
     assert [thing.problem for thing in full.objects] == ["hidden", "outside", "small", ""]
-    assert [thing.reconstruction is None for thing in full.objects] == [True, True, True, False]
+    assert [thing.prediction is None for thing in full.objects] == [True, True, True, False]
     assert empty.objects == ()
 
 
@@ -99,7 +99,7 @@ def test_smoothing_calms_a_track(predictor: Predictor, frames: list[Frame]) -> N
     moves = []
     for smoothing in (None, TemporalSmoothing(0.3)):
         video = VideoPredictor(predictor, Script([[track] for track in shaken]), smoothing=smoothing)
-        turns = [found.objects[0].reconstruction.crop_camera.rotation for found in video(frames)]  # type: ignore[union-attr]
+        turns = [found.objects[0].prediction.crop_camera.rotation for found in video(frames)]  # type: ignore[union-attr]
         moves.append(sum(float(geodesic_distance(a, b)) for a, b in itertools.pairwise(turns)))
     assert moves[1] < 0.5 * moves[0]
 

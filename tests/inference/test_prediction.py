@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from kpose.geometry import box_to_crop, uncrop_camera
-from kpose.inference import Predictor, Reconstruction
+from kpose.inference import Prediction, Predictor
 from kpose.inference.photo import cut_square
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Mesh
@@ -16,13 +16,13 @@ from kpose.templates import bird, template_mesh
 from kpose.visualization import to_pillow
 
 
-def reconstruct(source: Image.Image | Path, size: tuple[int, int], mesh: Mesh | None = None) -> Reconstruction:
+def reconstruct(source: Image.Image | Path, size: tuple[int, int], mesh: Mesh | None = None) -> Prediction:
     """Give a bird in a known place: seen from the side, across 80 pixels about (60, 50)."""
     square = (10.0, 0.0, 110.0, 100.0)
     crop = box_to_crop(torch.tensor(square))
     side = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
     camera = Camera(torch.tensor(0.6), torch.zeros(2), side)
-    return Reconstruction(
+    return Prediction(
         camera=uncrop_camera(camera, crop),
         crop_camera=camera,
         crop=crop,

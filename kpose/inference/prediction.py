@@ -26,14 +26,14 @@ from kpose.visualization import (
     to_pillow,
 )
 
-__all__ = ["Reconstruction"]
+__all__ = ["Prediction"]
 
 NOTEBOOK_HEIGHT = 400
 COLOR_SIZE = 256  # pixels of the crop that a mesh takes its colours from
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reconstruction:
+class Prediction:
     """The object in one photo; pixels are those of the upright photo, tensors are on the CPU.
 
     Photo, silhouette and overlay are made when they are asked for, and kept.
@@ -81,7 +81,7 @@ class Reconstruction:
         name = self.source if isinstance(self.source, str | PathLike) else f"a {type(self.source).__name__}"
         points = "" if self.keypoints is None else f", {len(self.keypoints)} keypoints"
         return (
-            f"Reconstruction({name}, located_by={self.located_by!r}, box={self.box}, valid={self.valid}, "
+            f"Prediction({name}, located_by={self.located_by!r}, box={self.box}, valid={self.valid}, "
             f"{len(self.mesh.vertices)} vertices{points})"
         )
 
