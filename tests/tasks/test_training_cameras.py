@@ -24,7 +24,7 @@ def test_a_template_is_given_as_object_or_file_or_not_at_all(tmp_path):
 
 def test_training_images_need_a_data_module(data):
     assert len(training_images("Someone", data)) == 3
-    with pytest.raises(TypeError, match="Someone needs a data module with a method `dataset`.*got NoneType"):
+    with pytest.raises(TypeError, match=r"Someone needs a data module with a method `dataset`.*got NoneType"):
         training_images("Someone", None)
 
 
