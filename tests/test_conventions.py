@@ -189,10 +189,10 @@ def test_convention_5_align_corners_is_always_written_out():
 def test_convention_5_cub_counts_pixels_from_one():
     from kpose.data import cub
 
-    assert cub.OFFSET == -0.5
+    assert cub._OFFSET == -0.5
     others = [path for path in (ROOT / "kpose" / "data").glob("*.py") if path.name != "cub.py"]
     users = [
-        path.name for path in others if re.search(r"\bimport\b.*\bOFFSET\b|cub\.OFFSET", path.read_text("utf-8"))
+        path.name for path in others if re.search(r"\bimport\b.*\b_OFFSET\b|cub\._OFFSET", path.read_text("utf-8"))
     ]
     assert users == []
 
