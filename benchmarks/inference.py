@@ -1,10 +1,10 @@
-"""Time keypoint inference, photo crops to cameras, and say which share of it the solver takes.
+"""Time keypoint inference, photo crops to cameras, and the share of it that the solver takes.
 
 One call on a batch of crops, two threads, the fastest of several runs. Without ``--checkpoint`` the network is a
 ResNet-50 with a keypoint head as on photographs, untrained: for many images its best keypoints agree on no camera,
 and the solver runs twice on these, so a trained head takes less. The profile counts the solver's calls of torch's
 operators on keypoints that a camera explains, for as many images as crops and for an eighth of them: each needs one
-pass, so that the counts tell whether there is a loop over images. The last line is one JSON object.
+pass, so that the counts show whether there is a loop over images. The last line is one JSON object.
 
     python benchmarks/inference.py
     python benchmarks/inference.py --checkpoint keypoint.ckpt --root $KPOSE_CUB_ROOT
@@ -136,7 +136,7 @@ def main() -> None:
     for name, seconds in {**parts, "all else": whole - sum(parts.values()), "in all": whole}.items():
         print(f"{name:<40}{1e3 * seconds:>10.1f}{seconds / whole:>8.1%}")
     head: Any = network.head
-    operators(head, crops)  # what only the first call does is not counted
+    operators(head, crops)  # work of the first call alone is not counted
     calls, table = operators(head, crops)
     few, _ = operators(head, max(crops // 8, 1))
     print(f"\noperators called by the solver for {crops} images: {calls}, for {max(crops // 8, 1)}: {few}\n{table}")

@@ -31,7 +31,7 @@ THRESHOLD = 0.15
 
 
 class Scene(NamedTuple):
-    """Correspondences of a batch of images and what is true of them."""
+    """Correspondences of a batch of images, and their ground truth."""
 
     image: Tensor
     points: Tensor
@@ -127,7 +127,7 @@ def poselib_rotations(poselib: ModuleType, scene: Scene) -> Tensor:
 
 
 def kornia_rotations(calibration: ModuleType, scene: Scene) -> Tensor:
-    """Solve the batch with kornia's DLT, which has no defence against outliers."""
+    """Solve the batch with kornia's DLT, which has no defense against outliers."""
     intrinsics = torch.diag(torch.tensor([FOCAL, FOCAL, 1.0], dtype=torch.float64)).expand(len(scene.image), 3, 3)
     pose: Tensor = calibration.solve_pnp_dlt(scene.points.double(), scene.image.double(), intrinsics)
     return pose[:, :3, :3]
@@ -152,7 +152,7 @@ def solvers() -> dict[str, Callable[[Scene], Tensor] | None]:
 
 
 def compare(batch: int, repeats: int) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Print errors and speed of all solvers on the same correspondences, and give them."""
+    """Print errors and speed of all solvers on the same correspondences, and return them."""
     result: dict[str, dict[str, dict[str, float | None]]] = {}
     print(f"batch {batch}, noise 0.05, 20 % outliers, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'N':>3} {'solver':8} {'median deg':>11} {'mean deg':>9} {'> 45 deg':>9} {'poses/s':>9}")

@@ -1,4 +1,4 @@
-"""Time the soft silhouette beside a dense rasteriser and, where they are installed, NVIDIA Warp and PyTorch3D.
+"""Time the soft silhouette beside a dense rasterizer and, where they are installed, NVIDIA Warp and PyTorch3D.
 
 Forward and backward, one thread, batch 8, an icosphere of 642 vertices and 1,280 faces, sigma 1e-4: milliseconds an
 image, the fastest of several runs. The last line is one JSON object.
@@ -79,7 +79,7 @@ def picture(renderer: Renderer, mesh: Mesh, camera: Camera, size: int) -> Callab
 
 
 def dense_mask(corners: Tensor, pixels: Tensor) -> Tensor:
-    """Rasterise every face at every pixel, as a rasteriser is written at first."""
+    """Rasterize every face at every pixel, the simplest way."""
     a = corners[:, None, :, :2]
     edge = a.roll(-1, -2) - a
     offset = pixels[None, :, None] - a
@@ -105,7 +105,7 @@ def dense(mesh: Mesh, camera: Camera, size: int) -> Callable[[], None]:
 
 
 def pytorch3d_renderer() -> Renderer | None:
-    """Give PyTorch3D's renderer, None where it is not installed."""
+    """Return PyTorch3D's renderer, None where it is not installed."""
     if importlib.util.find_spec("pytorch3d") is None:
         return None
     from kpose.rendering.pytorch3d import PyTorch3DRenderer

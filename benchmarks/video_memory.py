@@ -1,7 +1,7 @@
 """Peak memory of ``kpose video`` over the length of the video: it should not grow.
 
-Small made-up videos of a moving bird and an untrained network, so that what is measured is the chain itself:
-reading, tracking, cutting, predicting, drawing, writing. Each length runs in a process of its own.
+Small synthetic videos of a moving bird and an untrained network, so that the chain itself is measured: reading,
+tracking, cropping, predicting, drawing, writing. Each length runs in a process of its own.
 
     python benchmarks/video_memory.py --frames 1000 10000
 
@@ -47,7 +47,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def write_video(path: Path, count: int) -> None:
-    """Write a video of a red bird that goes to and fro."""
+    """Write a video of a red bird that moves to and fro."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"

@@ -1,7 +1,7 @@
-"""Ask what the choice of cameras by appearance gives, and what a head could learn from the labels that it makes.
+"""Score the choice of cameras by appearance, and what a head could learn from the labels that it makes.
 
-A head averages out what is wrong at random in its labels, and learns what is wrong in the same way for all objects
-of a kind. So labels are judged twice: by their own angle to the true cameras, and by that of a ridge regression
+A head averages out random errors of its labels, and learns errors that all objects of a kind share. So labels are
+judged twice: by their own angle to the true cameras, and by that of a ridge regression
 from the backbone's features to the rotation, on images that were held out from it. True cameras are read for that
 alone.
 
@@ -9,7 +9,7 @@ alone.
         --data.init_args.root $KPOSE_CUB_ROOT --backbone.init_args.name $KPOSE_BACKBONE \
         --cameras cub/cameras/*/cameras.safetensors
 
-The cameras are those of stage 1, as ``kpose pipeline`` leaves them. Every variant's figures are kept in the folder
+The cameras are those of stage 1, as ``kpose pipeline`` writes them. Every variant's figures are kept in the folder
 and not computed again; ``choice.md`` has the table.
 """
 
@@ -43,7 +43,7 @@ COLUMNS = {
 
 
 class Regression:
-    """Ridge regression from features to rotations, fitted to some folds of the images and asked about the others.
+    """Ridge regression from features to rotations, fitted to some folds of the images and scored on the others.
 
     Args:
         batches: All views of the images, with ``features``, ``index`` and ``camera``.
@@ -58,9 +58,9 @@ class Regression:
         ridge = shrinkage * gram.diagonal().mean() * torch.eye(len(gram))
         self.smoother = torch.zeros_like(gram)
         for one in range(folds):
-            asked, known = (fold == one).nonzero()[:, 0], (fold != one).nonzero()[:, 0]
+            held_out, known = (fold == one).nonzero()[:, 0], (fold != one).nonzero()[:, 0]
             inner = (gram + ridge)[known][:, known]
-            self.smoother[asked[:, None], known] = torch.linalg.solve(inner, gram[known][:, asked]).mT
+            self.smoother[held_out[:, None], known] = torch.linalg.solve(inner, gram[known][:, held_out]).mT
 
     def angles(self, rotations: Tensor) -> Tensor:
         """Return the angles of what is learned from the rotations of all views, in degrees."""
@@ -70,7 +70,7 @@ class Regression:
 
 
 def _gram(batches: list[Batch], place: int) -> Tensor:
-    """Compare all views by one of their feature maps."""
+    """Return the inner products of all views by one of their feature maps."""
     rows = torch.cat(
         [adaptive_avg_pool2d(batch["features"].maps[place].float(), CELLS).flatten(1) for batch in batches]
     )

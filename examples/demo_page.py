@@ -1,4 +1,4 @@
-"""The page that `demo.py` leaves: scores, and what both heads make of held-out birds, pictures included."""
+"""The page of `demo.py`: scores, and both heads' predictions for held-out birds, with pictures."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ SIZE = 192  # side of a picture on the page, in pixels
 
 @dataclass(frozen=True)
 class HeadResult:
-    """How a head did."""
+    """Scores and predictions of a head."""
 
     angle_deg: float
     median_deg: float
@@ -37,7 +37,7 @@ def page(
 
     Args:
         rotations: True rotations of held-out birds.
-        results: What each head scored, and made of them.
+        results: Scores and predictions of each head.
         cameras: How far the cameras that training found are from the true ones.
         data: Numbers of pictures and their size, as the data module takes them.
         epochs: How often each training picture was seen.
@@ -98,8 +98,8 @@ figcaption {{ font-size: .8rem; color: #666; text-align: center; }}
 </style>
 <h1>One photo in, one camera out, learned without pose labels</h1>
 <p>Two pose heads, trained on {num_train} rendered birds of {image_size} × {image_size} pixels and their masks, with
-the template for a mean shape. Nobody told their cameras: {cameras} were fitted to each silhouette, and one of them
-chosen by what birds look like. Those chosen are {best:.1f}° from the truth on average, the nearest of the {cameras}
+the template for a mean shape. Training does not know their cameras: {cameras} were fitted to each silhouette, and one
+of them chosen by appearance. Those chosen are {best:.1f}° from the true ones on average, the nearest of the {cameras}
 {best_of_all:.1f}°. Both heads then saw the birds {epochs} times, with the same backbone from scratch, optimizer and
 schedule. Scored on {num_test} other birds: angle between predicted and true rotation, and overlap of the template's
 silhouette with the bird's.</p>

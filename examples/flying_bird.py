@@ -26,7 +26,7 @@ PITCH = math.radians(-40)  # bodies are held head-up, as in the pictures that he
 
 
 def painted_bird(seed: int) -> Mesh:
-    """Put a plumage on the template, on a mesh that is fine enough to show its feathers."""
+    """Paint a plumage on the template, on a mesh that is fine enough to show its feathers."""
     template = bird()
     points, faces = template.vertices.double().numpy(), template.faces.numpy()
     for _ in range(2):
@@ -38,7 +38,7 @@ def painted_bird(seed: int) -> Mesh:
 
 
 def draw_frame(mesh: Mesh, backdrop: Tensor, time: float) -> tuple[Tensor, list[int]]:
-    """Draw the bird at a time from 0 to 1, on its way to the right, up and down, turning; give its box too."""
+    """Draw the bird at a time from 0 to 1, on its way to the right, up and down, turning; return its box too."""
     height, width = backdrop.shape[-2:]
     azimuth = math.radians(-95 + 80 * time)
     sway = math.sin(2 * math.pi * time)

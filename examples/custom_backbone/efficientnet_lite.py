@@ -24,7 +24,7 @@ class EfficientNetLite(Backbone):
 
     def __init__(self, *, frozen: bool = True, pretrained: bool = True) -> None:
         super().__init__(FeatureSpec(channels=(112, 320), strides=(16, 32)))
-        self.mean.fill_(0.5)  # what these weights were trained with, in the place of ImageNet's statistics
+        self.mean.fill_(0.5)  # what these weights were trained with, in place of ImageNet's statistics
         self.std.fill_(0.5)
         self.model = EfficientNet.from_name("efficientnet-lite0")
         if pretrained:
