@@ -20,6 +20,8 @@ LIGHTNING = {"pytorch_lightning", "lightning"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "training", "data", "pipeline"}
 OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio", "scipy", "skimage"}
 NEVER = {"torchvision", "timm"}
+PLUMBING = {"configuration_files", "cropping", "files", "messages", "reproduction", "training"}
+"""Modules that are no part of the public namespace."""
 NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels", "kpose.templates.voxels"}
 """Modules that nothing imports unless their extra is there."""
 
@@ -178,6 +180,36 @@ def test_import_kpose_is_light():
     heavy = {"torch", "numpy", "pytorch_lightning", "kornia", "transformers"} & set(loaded)
     assert not heavy, f"`import kpose` loads {sorted(heavy)}"
     assert len(loaded) < 150, f"`import kpose` loads {len(loaded)} modules"
+
+
+def test_every_name_of_kpose_is_there_whatever_was_imported_before():
+    """In a new process each, in both directions: a name must not depend on what was touched before it."""
+    code = (
+        "import sys, json, types, kpose\n"
+        "names = sorted(dir(kpose), reverse={})\n"
+        "found = {{name: type(getattr(kpose, name)).__name__ for name in names}}\n"
+        "assert isinstance(found, dict) and len(found) == len(names)\n"
+        "print(json.dumps(found))"
+    )
+    found = [run(code.format(reverse)) for reverse in (False, True)]
+    assert found[0] == found[1]
+    packages = {name for name, kind in found[0].items() if kind == "module"}
+    assert packages == {part_of(module_name(path)) for path in FILES} - {"", "__main__"} - PLUMBING
+
+
+def test_names_of_kpose_are_those_that_a_type_checker_sees():
+    module = tree(PACKAGE / "__init__.py")
+    checked = next(node for node in module.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module.removeprefix("kpose.")
+        for node in ast.walk(checked)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    import kpose
+
+    assert seen == kpose._NAMES
+    assert {*kpose._NAMES, "__version__"} == set(kpose.__all__)
 
 
 def test_what_predicting_needs_does_not_load_lightning():
