@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry import face_normals, vertex_normals, volume
+from kpose.geometry import face_normals, vertex_normals
 from kpose.structures import Template
-from kpose.templates.remesh import SphereMap, collapse_short_edges, geodesic_sphere, split_long_edges
+from kpose.templates.remesh import HalfMap, collapse_short_edges, half_sphere, split_long_edges
 from kpose.templates.uv import spherical_uv
 
 __all__ = ["Solid", "wrap_solid"]
@@ -18,9 +18,10 @@ STAGES = 80  # from ellipsoid to solid
 LATER = 8  # at the solid
 FINISH = 30  # after vertices have been taken away
 FINER = 1.2  # times as many faces on the way as in the end
-MAX_VERTICES = 20_000  # vertices; more take memory without end
+MAX_VERTICES = 20_000  # more take memory without end
 MARGIN = 4  # cells of a solid's grid around its shape
 MAX_GROWTH = 12  # on the way, times as many as in the end
+NEAREST = 1e-3  # of the symmetry plane, as a share of half of the longest side
 MAX_OFFSET = 0.1  # of the surface from the solid, as a share of its longest side
 _DIGITS = 5  # vertices are rounded, so that they do not depend on the machine's last bits
 
@@ -36,17 +37,13 @@ class Solid(NamedTuple):
     """Distance between neighboring values."""
 
     def box(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Give the corners of the box around the inside.
-
-        Returns:
-            Lowest and highest position.
-        """
+        """Return the lowest and the highest corner of the box around the inside."""
         inside = (self.distance < 0).nonzero()
         return self.low + self.cell * inside.amin(0), self.low + self.cell * inside.amax(0)
 
 
 def wrap_solid(solid: Solid, num_vertices: int = 642, size: float = 2.0) -> Template:
-    """Wrap a sphere around a solid.
+    """Wrap a sphere around a solid: its left half, which is mirrored in the end.
 
     The sphere starts as the ellipsoid in the solid's bounding box and follows the zero set of a distance that goes
     from the ellipsoid's to the solid's, while its vertices spread along the surface and long edges are halved, so
@@ -83,27 +80,27 @@ def wrap_solid(solid: Solid, num_vertices: int = 642, size: float = 2.0) -> Temp
         raise ValueError("A template needs a solid with an inside; got none. Ask for a finer grid.")
     low, high = solid.box()
     pull = _Pull(solid, (low + high) / 2, ((high - low) / 2).clamp_min(solid.cell))
-    surface = geodesic_sphere(math.ceil(math.sqrt((num_vertices - 2) / 10)))
+    surface = half_sphere(int(math.log(num_vertices / 4, 4)))
     surface = surface._replace(vertices=pull.center + pull.half * surface.vertices)
-    faces = FINER * 2 * num_vertices
+    faces = FINER * num_vertices
     for stage in range(STAGES + LATER):
         # Of equilateral faces that cover the surface.
         side = math.sqrt(4 / math.sqrt(3) * _area(surface) / faces)
-        if len(surface.vertices) < MAX_GROWTH * num_vertices:
+        if len(surface.vertices) < MAX_GROWTH / 2 * num_vertices:
             surface = split_long_edges(surface, 1.4 * side)
         surface = pull(surface, min(1.0, (stage + 1) / STAGES), rounds=2)
-    surface = collapse_short_edges(surface, num_vertices)
-    surface = pull(surface, 1.0, rounds=FINISH)
-    centers = surface.vertices[surface.faces].mean(1)
-    off = torch.maximum(low - surface.vertices.amin(0), surface.vertices.amax(0) - high).abs().max()
-    off = torch.maximum(off, pull.distance(centers).abs().max())
-    if len(surface.vertices) > 1.1 * num_vertices or off > MAX_OFFSET * (high - low).max():
+    surface = pull(collapse_short_edges(surface, num_vertices), 1.0, rounds=FINISH)
+    whole, mirror = surface.whole()
+    points = whole.vertices
+    off = torch.maximum(low - points.amin(0), points.amax(0) - high).abs().max()
+    off = torch.maximum(off, pull.distance(points[whole.faces].mean(1)).abs().max())
+    if len(points) > 1.1 * num_vertices or off > MAX_OFFSET * (high - low).max():
         raise ValueError(
-            f"A template cannot be wrapped around this solid: {len(surface.vertices)} of {num_vertices} vertices "
-            f"stay up to {float(off / (high - low).max()):.0%} of its size away. Close its handles and hollows, "
-            "thicken its thin parts, or ask for more vertices."
+            f"A template cannot be wrapped around this solid: {len(points)} of {num_vertices} vertices stay up to "
+            f"{float(off / (high - low).max()):.0%} of its size away. Close its handles and hollows, thicken its "
+            "thin parts, or ask for more vertices."
         )
-    return _template(surface, size)
+    return _template(whole, mirror, size)
 
 
 class _Pull:
@@ -115,25 +112,29 @@ class _Pull:
         self.solid, self.center, self.half = solid, center, half
         self.shape = center.new_tensor(solid.distance.shape)
 
-    def __call__(self, surface: SphereMap, share: float, *, rounds: int) -> SphereMap:
-        # Each edge of a closed surface is that of two faces, once in each direction.
+    def __call__(self, surface: HalfMap, share: float, *, rounds: int) -> HalfMap:
+        # Both ways in every face: an edge inside counts twice, as it does with its mirror image beside one on the
+        # border, which counts once.
         ends = torch.stack((surface.faces, surface.faces.roll(-1, 1)), -1).reshape(-1, 2)
-        degree = torch.bincount(ends[:, 0], minlength=len(surface.vertices))[:, None]
-        sign = surface.vertices.new_tensor([-1.0, 1.0, 1.0])
+        ends = torch.cat((ends, ends.flip(-1)))
         vertices = surface.vertices
+        degree = torch.bincount(ends[:, 0], minlength=len(vertices))[:, None]
+        flat = torch.ones_like(vertices)
+        flat[:, 0] = surface.sphere[:, 0] != 0
+        # The inside of the half stays on its side, or it would pass through its mirror image.
+        lowest = vertices.new_tensor([NEAREST * float(self.half.max()), -math.inf, -math.inf])
         for _ in range(rounds):
             # Along the surface each vertex goes towards the middle of its neighbors.
             middle = torch.zeros_like(vertices).index_add(0, ends[:, 0], vertices[ends[:, 1]]) / degree
-            normal = vertex_normals(vertices, surface.faces)
+            normal = torch.nn.functional.normalize(flat * vertex_normals(vertices, surface.faces), dim=-1)
             move = middle - vertices
             vertices = vertices + 0.5 * (move - (move * normal).sum(-1, keepdim=True) * normal)
             for _ in range(2):
-                vertices = vertices - self._step(vertices, share)
-            vertices = (vertices + vertices[surface.mirror] * sign) / 2 + 0.0
+                vertices = flat * (vertices - self._step(vertices, share)).clamp_min(lowest)
         return surface._replace(vertices=vertices)
 
     def distance(self, points: Tensor) -> Tensor:
-        """Give the signed distance of points from the solid."""
+        """Signed distance of points from the solid."""
         return self._read(points)[0]
 
     def _read(self, points: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ class _Pull:
         return found[0, :, 0, 0]
 
     def _step(self, points: Tensor, share: float) -> Tensor:
-        """Give Newton's step to the zero set, no longer than a tenth of the solid."""
+        """Newton's step to the zero set, no longer than a tenth of the solid."""
         found = self._read(points)
         value, slope = found[0], found[1:].mT
         scaled = (points - self.center) / self.half
@@ -156,17 +157,15 @@ class _Pull:
         return short
 
 
-def _area(surface: SphereMap) -> float:
+def _area(surface: HalfMap) -> float:
     return float(face_normals(surface.vertices, surface.faces, unit=False).norm(dim=-1).sum() / 2)
 
 
-def _template(surface: SphereMap, size: float) -> Template:
-    vertices = surface.vertices
+def _template(surface: HalfMap, mirror: Tensor, size: float) -> Template:
+    vertices, sphere, faces = surface
     low, high = vertices.amin(0), vertices.amax(0)
     center = (low + high) / 2 * vertices.new_tensor([0.0, 1.0, 1.0])
     vertices = (vertices - center) * (size / (high - low).max())
     vertices = (vertices * 10**_DIGITS).round().div(10**_DIGITS).float() + 0.0
-    faces = surface.faces if volume(vertices, surface.faces) > 0 else surface.faces.flip(-1)
-    uv, uv_faces = spherical_uv(surface.sphere, faces)
-    nothing = torch.zeros(0, dtype=torch.long)
-    return Template(vertices, faces, uv.float(), uv_faces, surface.mirror, (), nothing)
+    uv, uv_faces = spherical_uv(sphere, faces)
+    return Template(vertices, faces, uv.float(), uv_faces, mirror, (), torch.zeros(0, dtype=torch.long))
