@@ -100,7 +100,7 @@ def test_later_file_changes_the_head(arguments):
 def test_template_from_a_file(arguments, tmp_path):
     template = bird()
     save_template(template._replace(vertices=1.1 * template.vertices), tmp_path / "big.safetensors")
-    more = ("--model.head.template=big.safetensors", "--trainer.max_epochs=1")
+    more = ("--model.template=big.safetensors", "--trainer.max_epochs=1")
     main(["fit", *arguments("keypoint", *more)])
     model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
     assert torch.allclose(model.network.head.template_vertices, 1.1 * template.vertices)
