@@ -27,9 +27,7 @@ IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 HEADS = {
     "class": QuaternionHead,
     "partial": partial(KeypointHead, num_keypoints=8, width=8),
-    "lambda": lambda spec, template: KeypointHead(
-        spec, template, num_keypoints=8, width=8, fallback=QuaternionHead
-    ),
+    "lambda": lambda spec, template: KeypointHead(spec, template, num_keypoints=8, width=8),
 }
 OWN_HEAD = "from kpose.heads import QuaternionHead\nclass OwnHead(QuaternionHead):\n    pass\n"
 

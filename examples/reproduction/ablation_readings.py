@@ -24,7 +24,6 @@ class Peaks:
     spread: Tensor
     """Standard deviation of each heatmap around its peak, in normalized units."""
     points: Tensor
-    regression: Camera | None
 
 
 Reading = Callable[[Peaks], Camera]
@@ -32,22 +31,19 @@ Reading = Callable[[Peaks], Camera]
 
 def _solver(**settings: Any) -> Reading:  # noqa: ANN401 - arguments of KeypointSolver
     solver = KeypointSolver(**settings).eval()
-    return lambda peaks: solver(peaks.keypoints, peaks.points, peaks.confidence, peaks.regression)[0].camera
+    return lambda peaks: solver(peaks.keypoints, peaks.points, peaks.confidence).camera
 
 
 def _weighted(weights: Callable[[Peaks], Tensor], **settings: Any) -> Reading:  # noqa: ANN401
     solver = KeypointSolver(**settings).eval()
-    return lambda peaks: solver(peaks.keypoints, peaks.points, weights(peaks), peaks.regression)[0].camera
+    return lambda peaks: solver(peaks.keypoints, peaks.points, weights(peaks)).camera
 
 
 def _threshold_from_spread(peaks: Peaks) -> Camera:
     """Set each image's threshold to the median spread of its heatmaps, by measuring the image in that unit."""
     unit = peaks.spread.median(-1).values
     solver = KeypointSolver(threshold=1.0).eval()
-    regression = peaks.regression
-    if regression is not None:
-        regression = Camera(regression.scale / unit, regression.translation / unit[:, None], regression.rotation)
-    camera = solver(peaks.keypoints / unit[:, None, None], peaks.points, peaks.confidence, regression)[0].camera
+    camera = solver(peaks.keypoints / unit[:, None, None], peaks.points, peaks.confidence).camera
     return Camera(camera.scale * unit, camera.translation * unit[:, None], camera.rotation)
 
 
@@ -90,7 +86,7 @@ def score_readings(task: PoseEstimator, data: Any) -> dict[str, dict[str, float]
     for batch in data.test_dataloader():
         prediction = network.pose(network.backbone(batch["image"]))
         mirrored = network.pose(network.backbone(batch["image"].flip(-1)))
-        cameras = {name: reading(_peaks(head, prediction)) for name, reading in READINGS.items()}
+        cameras = {name: reading(_peaks(prediction)) for name, reading in READINGS.items()}
         cameras[MIRRORED] = READINGS["best half by confidence, weighted (default)"](
             _mean_peaks(head, prediction, mirrored)
         )
@@ -107,14 +103,13 @@ def _scores(angle: AngularError, iou: MaskIoU) -> dict[str, float]:
     return {**{key: float(value) for key, value in angle.compute().items()}, "iou": float(iou.compute())}
 
 
-def _peaks(head: KeypointHead, prediction: KeypointPrediction) -> Peaks:
+def _peaks(prediction: KeypointPrediction) -> Peaks:
     return Peaks(
         prediction.keypoints,
         prediction.confidence,
         prediction.heights,
         _spread(prediction.heatmaps, prediction.keypoints),
         prediction.points,
-        None if prediction.regression is None else prediction.regression.camera,
     )
 
 
@@ -124,8 +119,7 @@ def _mean_peaks(head: KeypointHead, prediction: KeypointPrediction, mirrored: Ke
     heatmaps = (prediction.heatmaps + mirrored.heatmaps.flip(-1)[:, partner]) / 2
     keypoints, heights = head.loss.peaks(heatmaps)
     confidence = (prediction.confidence + mirrored.confidence[:, partner]) / 2
-    peaks = _peaks(head, prediction)
-    return Peaks(keypoints, confidence, heights, _spread(heatmaps, keypoints), prediction.points, peaks.regression)
+    return Peaks(keypoints, confidence, heights, _spread(heatmaps, keypoints), prediction.points)
 
 
 def _partners(head: KeypointHead) -> Tensor:

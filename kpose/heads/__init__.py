@@ -1,11 +1,8 @@
 """Pose heads: feature pyramids to cameras."""
 
 from kpose.heads.base import PoseHead
-from kpose.heads.border import BorderNetwork, BorderTarget, LabelBorder, MaskBorder
-from kpose.heads.confidence import PeakConfidence
-from kpose.heads.fallback import KeypointSolver, PoseSource
 from kpose.heads.keypoint import KeypointHead, KeypointPrediction
-from kpose.heads.network import KeypointMaps, KeypointNetwork
+from kpose.heads.paper import BorderTarget, LabelBorder, MaskBorder, PaperKeypointHead
 from kpose.heads.rotation import (
     GramSchmidtHead,
     ProcrustesHead,
@@ -13,30 +10,22 @@ from kpose.heads.rotation import (
     RotationHead,
     RotationPrediction,
 )
-from kpose.heads.self_supervision import ProxyTargets, SelfSupervision, color_map, label_faces
-from kpose.heads.smooth import SmoothNetwork
+from kpose.heads.self_supervision import SelfSupervision
+from kpose.heads.solver import KeypointSolver
 
 __all__ = [
-    "BorderNetwork",
     "BorderTarget",
     "GramSchmidtHead",
     "KeypointHead",
-    "KeypointMaps",
-    "KeypointNetwork",
     "KeypointPrediction",
     "KeypointSolver",
     "LabelBorder",
     "MaskBorder",
-    "PeakConfidence",
+    "PaperKeypointHead",
     "PoseHead",
-    "PoseSource",
     "ProcrustesHead",
-    "ProxyTargets",
     "QuaternionHead",
     "RotationHead",
     "RotationPrediction",
     "SelfSupervision",
-    "SmoothNetwork",
-    "color_map",
-    "label_faces",
 ]

@@ -62,27 +62,18 @@ class SmoothNetwork(nn.Module):
         outputs: Number of output maps.
         width: Channels inside the network.
         deep: Whether every stage has an output, not the finest only (deep supervision).
-        guide: Channels of a guide of the size of the finest map, such as the features of a border network; 0 for
-            none. It is added, through a 1×1 convolution that starts at zero, to what the last refinement block
-            takes in.
 
     Source:
         Yu et al., Learning a Discriminative Feature Network for Semantic Segmentation, CVPR 2018, section 3.1.
     """
 
-    def __init__(
-        self, spec: FeatureSpec, outputs: int, width: int = 64, *, deep: bool = False, guide: int = 0
-    ) -> None:
+    def __init__(self, spec: FeatureSpec, outputs: int, width: int = 64, *, deep: bool = False) -> None:
         super().__init__()
         channels = spec.channels[::-1]
         self.context = nn.Sequential(nn.Linear(channels[0], width), nn.ReLU())
         self.enter = nn.ModuleList(RefinementBlock(source, width) for source in channels)
         self.attend = nn.ModuleList(ChannelAttention(width) for _ in channels)
         self.leave = nn.ModuleList(RefinementBlock(width, width) for _ in channels)
-        self.guide = nn.Conv2d(guide, width, 1) if guide else None
-        if self.guide is not None:
-            for parameter in self.guide.parameters():
-                nn.init.zeros_(parameter)
         read = [nn.Conv2d(width, outputs, 1) for _ in (channels if deep else channels[:1])]
         for convolution in read:  # untrained maps are nearly constant
             nn.init.normal_(convolution.weight, std=0.01)
@@ -92,8 +83,9 @@ class SmoothNetwork(nn.Module):
         """Compute the output maps.
 
         Args:
-            features: What the backbone gives.
-            guide: The guide ``(batch, guide, h, w)``, for a network that was built for one.
+            features: Features of the backbone.
+            guide: Added to the input of the last refinement block: ``(batch, width, h, w)``, of the size of the
+                finest map, such as what a border network has found.
 
         Returns:
             Output maps ``(batch, outputs, h, w)`` of every stage that has any, coarse to fine: the last ones have
@@ -106,8 +98,8 @@ class SmoothNetwork(nn.Module):
         for fine, enter, attend, leave in zip(maps, self.enter, self.attend, self.leave, strict=True):
             x = nn.functional.interpolate(x, fine.shape[-2:], mode="bilinear", align_corners=False)
             x = attend(enter(fine), x)
-            if self.guide is not None and guide is not None and len(stages) == len(maps) - 1:
-                x = x + self.guide(guide)
+            if guide is not None and len(stages) == len(maps) - 1:
+                x = x + guide
             x = leave(x)
             stages.append(x)
         return [read(x) for read, x in zip(self.read, stages[-len(self.read) :], strict=True)], x

@@ -62,8 +62,8 @@ class Prediction:
     """False where too few keypoints agreed on a camera, or a part of it is not finite. True does not say that the
     pose is right: keypoints that were found where there is no bird agree on a camera, too; see ``confidence``."""
     pose_from: str = "regression"
-    """What the camera comes from: ``keypoints``, those that are trusted; ``more_keypoints``, all of them;
-    ``regression`` from the features; ``none``, an arbitrary one for lack of anything else."""
+    """What the camera comes from: ``keypoints``; ``regression`` from the features, of heads without keypoints;
+    ``none`` where the keypoints determine no camera and a finite one stands in."""
     covariance: Float[Tensor, "6 6"] | None = None
     """Uncertainty of ``camera``, of a head that knows it: covariance of ``(log scale, t_x, t_y, rotation vector)``,
     translations in pixels of the photo, the rotation vector in radians, turning the camera frame."""

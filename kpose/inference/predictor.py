@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kpose.files import model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
-from kpose.heads import KeypointPrediction, PoseSource
+from kpose.heads import KeypointPrediction
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
@@ -273,7 +273,7 @@ def _photo(pose: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> Predict
     if isinstance(pose, KeypointPrediction):
         keypoints = {
             "valid": bool(pose.valid[row]),
-            "pose_from": PoseSource(int(pose.source[row])).name.lower(),
+            "pose_from": "keypoints" if pose.valid[row] else "none",
             "covariance": _in_pixels(pose.covariance[row].float().cpu(), crop),
             "keypoints": undo_crop(pose.keypoints[row].float().cpu(), crop),
             "confidence": pose.confidence[row].float().cpu(),

@@ -13,7 +13,7 @@ from kpose.heads import (
     GramSchmidtHead,
     KeypointHead,
     LabelBorder,
-    MaskBorder,
+    PaperKeypointHead,
     ProcrustesHead,
     QuaternionHead,
     RotationPrediction,
@@ -26,14 +26,13 @@ from kpose.testing import check_pose_head, example_batch
 EXAMPLES = Path(__file__).parents[2] / "examples" / "custom_head"
 CLASSES = {"axis_angle": "AxisAngleHead", "rotation_bins": "RotationBinsHead"}
 KEYPOINT_HEADS = {
-    "keypoints": {},
-    "paper": {"border": MaskBorder(), "deep_weight": 1.0, "occluded_weight": 0.0, "label_weights": True},
-    "label-border": {"border": LabelBorder()},
-    "divergence": {"loss": DivergenceLoss(), "pose_weight": 1.0},
-    "position": {"loss": PositionLoss(), "pose_weight": 1.0},
-    "least-squares-pose": {"pose_weight": 1.0, "fallback": QuaternionHead},
-    "template-points": {"reads_shapes": False},
-    "bare": {"fallback": None, "confidence_weight": 0.0},
+    "keypoints": partial(KeypointHead),
+    "divergence": partial(KeypointHead, loss=DivergenceLoss()),
+    "position": partial(KeypointHead, loss=PositionLoss()),
+    "template-points": partial(KeypointHead, reads_shapes=False),
+    "bare": partial(KeypointHead, confidence_weight=0.0, deep_weight=0.0),
+    "paper": partial(PaperKeypointHead),
+    "label-border": partial(PaperKeypointHead, border=LabelBorder()),
 }
 
 
@@ -51,8 +50,8 @@ def example_head(name):
         GramSchmidtHead,
         ProcrustesHead,
         *(
-            pytest.param(partial(KeypointHead, num_keypoints=16, width=16, **settings), id=name)
-            for name, settings in KEYPOINT_HEADS.items()
+            pytest.param(partial(head, num_keypoints=16, width=16), id=name)
+            for name, head in KEYPOINT_HEADS.items()
         ),
         *(pytest.param(example_head(name), id=name) for name in CLASSES),
     ],

@@ -3,14 +3,14 @@
 from functools import partial
 
 from kpose.backbones import TinyBackbone
-from kpose.heads import KeypointHead, KeypointSolver, LabelBorder, ProcrustesHead, QuaternionHead
+from kpose.heads import KeypointSolver, LabelBorder, MaskBorder, PaperKeypointHead
 from kpose.losses import HeatmapLoss, PositionLoss
 from kpose.network import PoseNetwork
 
 
 def rebuilt(**settings):
     """Build a head, describe it in plain values and build it from these."""
-    head = partial(KeypointHead, num_keypoints=8, width=8, **settings)
+    head = partial(PaperKeypointHead, num_keypoints=8, width=8, **settings)
     network = PoseNetwork(TinyBackbone(width=8), head)
     return PoseNetwork.from_recipe(network.recipe(), network.state_dict()).head
 
@@ -18,26 +18,19 @@ def rebuilt(**settings):
 def test_defaults():
     head = rebuilt()
     assert type(head.loss) is HeatmapLoss
-    assert type(head.fallback) is ProcrustesHead
-    assert head.border is None
+    assert type(head.border) is MaskBorder
 
 
 def test_every_part_is_recorded():
     head = rebuilt(
-        loss=PositionLoss(divergence_weight=0.2),
-        border=LabelBorder(pixels=2),
-        fallback=partial(QuaternionHead, width=16),
-        solver=KeypointSolver(trusted=0.25),
+        loss=PositionLoss(divergence_weight=0.2), border=LabelBorder(pixels=2), solver=KeypointSolver(trusted=0.25)
     )
     assert isinstance(head.loss, PositionLoss)
     assert head.loss.divergence_weight == 0.2
     assert isinstance(head.border, LabelBorder)
     assert head.border.pixels == 2
-    assert isinstance(head.fallback, QuaternionHead)
     assert head.solver.trusted == 0.25
 
 
 def test_parts_can_be_left_out():
-    head = rebuilt(fallback=None, confidence_weight=0.0)
-    assert head.fallback is None
-    assert head.confidence is None
+    assert rebuilt(confidence_weight=0.0).confidence is None

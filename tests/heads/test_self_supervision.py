@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kpose.geometry import farthest_point_sampling, gaussian_heatmaps, project
-from kpose.heads import SelfSupervision, color_map, label_faces
+from kpose.heads import SelfSupervision
+from kpose.heads.self_supervision import color_map, label_faces
 from kpose.structures import Camera, Template
 from kpose.templates import bird
 from kpose.testing import example_batch

@@ -1,6 +1,6 @@
 import torch
 
-from kpose.heads import SmoothNetwork
+from kpose.heads.smooth import SmoothNetwork
 from kpose.structures import Features, FeatureSpec
 
 SPEC = FeatureSpec((8, 16, 32), (4, 8, 16))

@@ -9,7 +9,7 @@ import torch
 
 from kpose.backbones import TinyBackbone
 from kpose.geometry import apply_crop, project
-from kpose.heads import KeypointPrediction, KeypointSolver, QuaternionHead
+from kpose.heads import KeypointPrediction, QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square
 from kpose.inference.record import prediction_record
@@ -107,14 +107,13 @@ def test_a_reconstruction_is_one_line(predictor: Predictor) -> None:
 
 def test_what_the_camera_comes_from_is_told(tiny_task: Callable[[str], PoseEstimator]) -> None:
     task = tiny_task("keypoint")
-    task.network.head.solver = KeypointSolver(min_inliers=1.0)
-    [found] = Predictor(task, image_size=64, segmenter=None)(noise())
-    assert found.pose_from == "regression"
-    assert not found.valid
-    assert prediction_record(found)["pose_from"] == "regression"
-    task.network.head.solver = KeypointSolver(min_inliers=0.0)
     [found] = Predictor(task, image_size=64, segmenter=None)(noise())
     assert found.pose_from == "keypoints"
+    task.network.head.loss.heatmaps = torch.zeros_like  # maps in which there is nothing
+    [found] = Predictor(task, image_size=64, segmenter=None)(noise())
+    assert found.pose_from == "none"
+    assert not found.valid
+    assert prediction_record(found)["pose_from"] == "none"
     [found] = Predictor(tiny_task("quaternion"), image_size=64, segmenter=None)(noise())
     assert found.pose_from == "regression"
     assert found.valid

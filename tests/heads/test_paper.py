@@ -1,7 +1,9 @@
+import pytest
 import torch
 from kornia.losses import binary_focal_loss_with_logits
 
-from kpose.heads import BorderNetwork, KeypointHead, KeypointNetwork, LabelBorder, MaskBorder, SelfSupervision
+from kpose.heads import KeypointHead, LabelBorder, MaskBorder, PaperKeypointHead, SelfSupervision
+from kpose.heads.paper import _BorderNetwork
 from kpose.structures import Camera, Features, FeatureSpec
 from kpose.templates import bird
 from kpose.testing import example_batch
@@ -24,7 +26,7 @@ def draw_mask(mask, size):
 
 
 def test_every_stage_has_a_border_at_the_finest_resolution():
-    logits, last = BorderNetwork(SPEC, width=4)(features())
+    logits, last = _BorderNetwork(SPEC, width=4)(features())
     assert [tuple(x.shape) for x in logits] == [(2, 16, 16)] * 3
     assert last.shape == (2, 4, 16, 16)
 
@@ -76,39 +78,78 @@ def test_focal_loss_is_that_of_probabilities():
     assert torch.allclose(binary_focal_loss_with_logits(logits, target, reduction="mean"), expected)
 
 
+def small_head(**settings):
+    return PaperKeypointHead(SPEC, bird(), num_keypoints=8, width=8, **settings)
+
+
 def test_an_untrained_border_network_changes_no_heatmap_and_a_trained_one_does():
     torch.manual_seed(0)
-    network = KeypointNetwork(SPEC, 5, width=8, border_width=8).eval()
-    inputs = features()
-    before = network(inputs).stages[-1]
-    assert torch.equal(before, network.smooth(inputs)[0][-1])
-    torch.nn.init.normal_(network.smooth.guide.weight)
-    assert not torch.allclose(before, network(inputs).stages[-1])
+    head, inputs = small_head().eval(), features()
+    before = head(inputs).outputs[-1]
+    assert torch.equal(before, head.network(inputs)[0][-1])
+    torch.nn.init.normal_(head.guide.weight)
+    assert not torch.allclose(before, head(inputs).outputs[-1])
 
 
 def test_the_border_guides_the_heatmaps_through_its_features():
-    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, border=MaskBorder())
+    head = small_head()
     batch, inputs = example_batch(2), features()
     optimizer = torch.optim.SGD(head.parameters(), 0.1)
     head.losses(head(inputs), batch)["heatmap"].backward()
     optimizer.step()
-    assert head.network.smooth.guide.weight.abs().sum() > 0
+    assert head.guide.weight.abs().sum() > 0
     head.zero_grad()
     head.losses(head(inputs), batch)["heatmap"].backward()
-    assert all(p.grad.abs().sum() > 0 for p in head.network.border.enter.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in head.border_network.enter.parameters())
+
+
+def test_the_border_loss_has_its_weight():
+    losses = []
+    for weight in (1.0, 0.25):
+        torch.manual_seed(0)
+        head = small_head(border=LabelBorder(), border_weight=weight).eval()
+        inputs = features()
+        losses.append(head.losses(head(inputs), example_batch(2))["border"])
+    assert losses[1].item() == pytest.approx(losses[0].item() / 4)
+    with pytest.raises(ValueError, match="border_weight of at least 0"):
+        small_head(border_weight=-1.0)
 
 
 def test_the_mask_is_asked_for_only_where_it_is_read():
     assert KeypointHead(SPEC, bird()).supervision == {"camera"}
-    assert KeypointHead(SPEC, bird(), border=LabelBorder()).supervision == {"camera"}
-    head = KeypointHead(SPEC, bird(), num_keypoints=8, width=8, border=MaskBorder())
-    assert head.supervision == {"camera", "mask"}
-    assert KeypointHead.supervision == {"camera"}
+    assert small_head(border=LabelBorder()).supervision == {"camera"}
+    assert small_head().supervision == {"camera", "mask"}
+    assert PaperKeypointHead.supervision == {"camera"}
+
+
+def test_the_label_texture_decides_what_is_in_sight():
+    head = small_head()
+    vertices, camera = head.template_vertices.expand(3, -1, -1), example_batch(3)["camera"]
+    block = head.self_supervision
+    assert torch.equal(head.visibility(vertices, camera), block.weights(vertices, camera))
+    head.label_weights = False
+    assert torch.equal(head.visibility(vertices, camera), block.visibility(vertices, camera))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_heads_may_be_of_another_precision_throughout(dtype):
+    head = small_head(border=LabelBorder()).to(dtype)
+    prediction = head(Features(tuple(part.to(dtype) for part in features().maps)))
+    losses = head.losses(prediction, example_batch(2))
+    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters() if parameter.grad is not None)
+
+
+def test_half_precision_is_kept_out_of_the_solver():
+    head = small_head(border=LabelBorder())
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = head.losses(head(features()), example_batch(2))
+    assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_a_border_is_learned_after_every_stage():
     torch.manual_seed(0)
-    network, inputs = BorderNetwork(SPEC, width=8), features()
+    network, inputs = _BorderNetwork(SPEC, width=8), features()
     inside = torch.zeros(2, 64, 64, dtype=torch.bool)
     inside[:, 16:48, 16:48] = True
     target = outline(inside, (16, 16))[:, None].expand(-1, 3, -1, -1)
