@@ -29,9 +29,8 @@ from kpose.data import CachedFeaturesDataModule
 from kpose.files import write_text
 from kpose.geometry import procrustes
 from kpose.metrics import angular_error
-from kpose.reconstruction import CameraTable
+from kpose.reconstruction import CameraTable, choose_cameras
 from kpose.structures import Batch
-from kpose.tasks import choose_cameras
 
 CELLS = 7  # of the pooled feature maps that the regression sees
 COLUMNS = {

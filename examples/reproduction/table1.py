@@ -30,9 +30,8 @@ from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainingCameras
 from kpose.pipeline.command import pipeline_arguments
 from kpose.pipeline.fitting import trained_network
-from kpose.reconstruction import CameraTable
+from kpose.reconstruction import CameraTable, training_views
 from kpose.structures import Batch
-from kpose.tasks import training_views
 
 from cost import step_cost
 from figures import markdown, origin

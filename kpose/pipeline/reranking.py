@@ -1,23 +1,22 @@
-"""The part of cross-validated heads in the choice of the cameras of training images."""
+"""Rotations that cross-validated heads predict for images that they were not trained on."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from kpose.data import fold_indices
-from kpose.geometry import procrustes
-from kpose.losses import chordal_distance
+from kpose.geometry import flip_camera
+from kpose.network import PoseNetwork
 from kpose.pipeline.fitting import trained_network
-from kpose.reconstruction import CameraTable, camera_weights
-from kpose.reconstruction.appearance import expected_distance
-from kpose.tasks import mean_rotations, training_views
+from kpose.reconstruction import CameraTable, training_views
+from kpose.structures import Batch
 
-__all__ = ["average_cameras", "predicted_rotations", "rerank_cameras"]
+__all__ = ["mean_rotations", "predicted_rotations"]
 
 
 def predicted_rotations(
@@ -34,7 +33,7 @@ def predicted_rotations(
             `kpose.data.FoldDataModule`).
 
     Returns:
-        Mean over heads and views of each image's rotation matrices (see `kpose.tasks.mean_rotations`).
+        Mean over heads and views of each image's rotation matrices (see `mean_rotations`).
     """
     views = training_views(data)
     total = table.scale.new_zeros(table.num_images, 3, 3)
@@ -46,43 +45,54 @@ def predicted_rotations(
 
 
 @torch.no_grad()
-def rerank_cameras(
-    table: CameraTable, predicted: Float[Tensor, "N 3 3"], *, weight: float, silhouettes: bool
-) -> None:
-    """Make the distance to the predicted rotations a part of the cameras' scores.
+def mean_rotations(
+    table: CameraTable,
+    network: PoseNetwork,
+    views: Sequence[Iterable[Batch]],
+    rows: Int[Tensor, "R"],
+) -> Float[Tensor, "R 3 3"]:
+    """Average the rotations that a network predicts for views of images.
+
+    Predictions for images that a network was trained on lean towards their labels: give the rows of others.
 
     Args:
-        table: Cameras of the images.
-        predicted: What `predicted_rotations` gave.
-        weight: Share of the predictions in the new scores, in [0, 1]; the rest are the cameras' own scores, which
-            lie in [0, 1] like the expected distances.
-        silhouettes: Whether the cameras' scores are those of silhouettes, which are turned into expected distances.
-    """
-    own = (
-        expected_distance(table.rotation, table.rotation, camera_weights(table.score))
-        if silhouettes
-        else table.score
-    )
-    distance = expected_distance(table.rotation, predicted[:, None], predicted.new_ones(len(predicted), 1))
-    table.set_score(table.rows(table.index), torch.lerp(own, distance, weight))
-
-
-@torch.no_grad()
-def average_cameras(table: CameraTable, predicted: Float[Tensor, "N 3 3"], *, weight: float) -> CameraTable:
-    """Average the best camera of each image with what heads predict.
-
-    Args:
-        table: Cameras of the images.
-        predicted: What `predicted_rotations` gave.
-        weight: Share of the prediction, in [0, 1].
+        table: Table that the images are rows of.
+        network: Trained network; it is put into evaluation, and predicts on its own device.
+        views: Pictures of the images (see `training_views`), with ``index``, and ``features`` or ``image``.
+        rows: Rows of the table that are asked for.
 
     Returns:
-        A table of one camera an image, to be fitted to its silhouette: scale and shift are those of the image's
-        camera with the nearest rotation.
+        Means of the rotation matrices of the images as they are, not mirrored. They are no rotations where views
+        differ: the mean rotation is their `procrustes`, and ``(3 - tr(RᵀM)) / 4`` is the mean of
+        ``sin²(angle / 2)`` between a rotation and the predicted ones (see `expected_distance`).
+
+    Raises:
+        ValueError: If no view shows one of the images.
     """
-    rotation = procrustes(torch.lerp(table.best().rotation, predicted, weight))
-    nearest = chordal_distance(table.rotation, rotation[:, None].expand_as(table.rotation)).argmin(-1)
-    camera = table.cameras().at((table.rows(table.index), nearest))._replace(rotation=rotation)
-    average = copy.deepcopy(table)
-    average.reset(camera.at((slice(None), None)))
-    return average
+    network.eval()
+    device = network.vertices.device
+    place = torch.full((table.num_images,), -1, device=device)
+    place[rows.to(device)] = torch.arange(len(rows), device=device)
+    total = torch.zeros(len(rows), 3, 3, device=device)
+    count = torch.zeros(len(rows), device=device)
+    for view in views:
+        for batch in view:
+            batch = tree_map_only(Tensor, lambda part: part.to(device), batch)
+            found = table.rows(batch["index"]).to(device)
+            asked = place[found] >= 0
+            if not asked.any():
+                continue
+            features = network.backbone.features_of(batch)
+            camera = network.pose(features.at(asked)).camera
+            rotation = camera.rotation
+            if "flipped" in batch:
+                flipped = batch["flipped"][asked][:, None, None]
+                rotation = torch.where(flipped, flip_camera(camera).rotation, rotation)
+            total.index_add_(0, place[found[asked]], rotation.to(total))
+            count += torch.bincount(place[found[asked]], minlength=len(rows))
+    if not count.all():
+        raise ValueError(
+            f"mean_rotations needs a view of every image; {int((count == 0).sum())} of {len(rows)} have none. "
+            "Give views of the images that the rows belong to."
+        )
+    return (total / count[:, None, None]).to(table.scale)

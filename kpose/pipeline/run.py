@@ -11,16 +11,15 @@ import pytorch_lightning as pl
 
 from kpose.backbones import Backbone
 from kpose.files import write_text
+from kpose.pipeline.camera_errors import camera_errors
 from kpose.pipeline.configuration import build, contents
 from kpose.pipeline.fitting import fit, fit_and_score
 from kpose.pipeline.folder import CAMERAS, CHECKPOINT, SCORES, UNSCORED, TrainingCameras
 from kpose.pipeline.parts import PipelineParts
 from kpose.pipeline.report import write_report
-from kpose.pipeline.reranking import average_cameras, predicted_rotations, rerank_cameras
+from kpose.pipeline.reranking import predicted_rotations
 from kpose.pipeline.search import PARTIAL, run_search
-from kpose.reconstruction import CameraTable
-from kpose.tasks import choose_cameras, training_views
-from kpose.tasks.training_cameras import camera_errors
+from kpose.reconstruction import CameraTable, average_cameras, choose_cameras, rerank_cameras, training_views
 
 __all__ = ["Pipeline"]
 

@@ -47,7 +47,7 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class ChoiceSettings:
-    """The choice among cameras by appearance (see `kpose.tasks.choose_cameras`)."""
+    """The choice among cameras by appearance (see `kpose.reconstruction.choose_cameras`)."""
 
     num_vertices: int = 160
     """Vertices of the template that are looked at."""

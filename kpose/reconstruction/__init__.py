@@ -1,12 +1,13 @@
 """Cameras and shapes learned from silhouettes and pictures, without labels."""
 
+from kpose.reconstruction.camera_choice import choose_cameras, training_views
 from kpose.reconstruction.camera_optimizer import CameraOptimizer
 from kpose.reconstruction.camera_search import SearchLevel, search_cameras
 from kpose.reconstruction.camera_table import CameraTable
-from kpose.reconstruction.camera_weights import camera_weights
 from kpose.reconstruction.objective import Comparison, MultiplexObjective
 from kpose.reconstruction.reconstructor import MeshReconstructor
-from kpose.reconstruction.shape import MeanShape, MirrorSymmetry, ShapeHead
+from kpose.reconstruction.reranking import average_cameras, rerank_cameras
+from kpose.reconstruction.shape import MirrorSymmetry, ShapeHead
 from kpose.reconstruction.texture import TextureHead
 from kpose.reconstruction.viewpoint_grid import ViewpointGrid
 
@@ -14,7 +15,6 @@ __all__ = [
     "CameraOptimizer",
     "CameraTable",
     "Comparison",
-    "MeanShape",
     "MeshReconstructor",
     "MirrorSymmetry",
     "MultiplexObjective",
@@ -22,6 +22,9 @@ __all__ = [
     "ShapeHead",
     "TextureHead",
     "ViewpointGrid",
-    "camera_weights",
+    "average_cameras",
+    "choose_cameras",
+    "rerank_cameras",
     "search_cameras",
+    "training_views",
 ]

@@ -1,17 +1,12 @@
-"""The images that a data module trains on, and the errors of their cameras."""
+"""What tasks are given in more than one form: templates, and the images that are trained on."""
 
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader
-
-from kpose.metrics import multiplex_error
-from kpose.reconstruction import CameraTable
-from kpose.structures import Batch, Template
+from kpose.structures import Template
 from kpose.templates import bird, load_template
 
-__all__ = ["camera_errors", "template_of", "training_images"]
+__all__ = ["template_of", "training_images"]
 
 
 def template_of(template: Template | Path | None) -> Template:
@@ -40,30 +35,3 @@ def training_images(who: str, data: Any) -> Any:  # noqa: ANN401 - any Lightning
             f"{type(data).__name__}. Take one of kpose.data."
         )
     return data.dataset("train")
-
-
-def camera_errors(
-    data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
-    file: Path,
-) -> dict[str, float] | None:
-    """Compare the cameras of training images with ground truth; nothing is learned from that.
-
-    Args:
-        data: Data module with ``dataset(split)``.
-        file: File of the cameras (see `CameraTable.save`).
-
-    Returns:
-        Mean angles in degrees: ``best_deg``, ``top4_deg`` and, for P cameras an image, ``best_of_P_deg`` (see
-        `multiplex_error`); None where the data set has no ground truth.
-    """
-    images = data.dataset("train")
-    if "camera" not in images[0]:
-        return None
-    table = CameraTable.for_images(images, file=file)
-    loader: DataLoader[Batch] = DataLoader(images, batch_size=64)
-    truth = torch.empty(table.num_images, 3, 3)
-    for batch in loader:
-        truth[table.rows(batch["index"])] = batch["camera"].rotation
-    errors = multiplex_error(table.rotation, table.order.argsort(-1).float(), truth)
-    named = {f"best_of_{table.num_cameras}_deg" if k == "best_of_all_deg" else k: v for k, v in errors.items()}
-    return {k: round(float(v.mean()), 3) for k, v in named.items()}

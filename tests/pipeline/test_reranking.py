@@ -18,12 +18,13 @@ from pipeline.small import (
 import kpose.pipeline.run as stages
 from kpose.backbones import TinyBackbone
 from kpose.data import FoldDataModule, SyntheticBirdsDataModule
-from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance
+from kpose.geometry import box_to_crop, flip_camera, random_rotation
 from kpose.heads import QuaternionHead
-from kpose.losses import chordal_distance
+from kpose.network import PoseNetwork
 from kpose.pipeline import RerankSettings
-from kpose.pipeline.reranking import average_cameras, rerank_cameras
+from kpose.pipeline.reranking import mean_rotations
 from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid
+from kpose.structures import Camera, Features, PosePrediction
 from kpose.tasks import CameraSearch, PoseEstimator
 
 pytestmark = QUIET
@@ -80,27 +81,6 @@ def test_the_average_camera_is_fitted_and_survives_a_kill(tmp_path):
     assert metrics == pipeline(tmp_path / "whole", tmp_path, **settings).run()
 
 
-def test_the_average_camera_lies_between_choice_and_prediction():
-    made = CameraTable(torch.arange(3), grid=ViewpointGrid(8, 5))
-    made.set_reference_crop(torch.arange(3), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(3, 4)))
-    scores = torch.rand(3, 40, generator=torch.Generator().manual_seed(0))
-    made.set_score(torch.arange(3), scores)
-    best = made.best().rotation
-    turned = best @ axis_angle_to_matrix(torch.tensor([0.0, 0.6, 0.0]))
-    for weight, angle in ((0.0, 0.0), (0.5, 0.3), (1.0, 0.6)):
-        average = average_cameras(made, turned, weight=weight)
-        assert average.num_cameras == 1
-        assert not average.scored.any()
-        found = geodesic_distance(average.rotation[:, 0], best)
-        torch.testing.assert_close(found, torch.full((3,), angle), atol=2e-3, rtol=0)
-    rerank_cameras(made, turned, weight=0.5, silhouettes=False)
-    expected = (scores + chordal_distance(made.rotation, turned[:, None].expand_as(made.rotation))) / 2
-    torch.testing.assert_close(made.score, expected)
-    average.set_reference_crop(torch.arange(3), box_to_crop(torch.tensor([8.0, 8.0, 24.0, 24.0]).expand(3, 4)))
-    made.add_best(average)
-    torch.testing.assert_close(made.best().rotation, turned)
-
-
 def test_wrong_heads_and_numbers_are_told_before_anything_is_done(tmp_path):
     for heads, message in (
         ({"a/b": QUATERNION}, r"can be folders; got 'a/b' under `rerank.heads`"),
@@ -140,3 +120,53 @@ def test_birds_of_a_fold_are_augmented_like_all(tmp_path):
         trainer = pl.Trainer(max_epochs=1, accelerator="cpu", limit_val_batches=0, **settings)
         trainer.fit(PoseEstimator(TinyBackbone(width=4), QuaternionHead), data)
     assert len(asked) == len(set(asked)) == 12 // BATCH
+
+
+class Oracle(PoseNetwork):
+    """Predict the rotation that the first pixels of a picture hold."""
+
+    def __init__(self):
+        super().__init__(TinyBackbone(width=4), QuaternionHead)
+
+    def pose(self, features, vertices=None):
+        rotation = features.maps[0].flatten(1)[:, :9].reshape(-1, 3, 3)
+        return PosePrediction(Camera(torch.ones(len(rotation)), torch.zeros(len(rotation), 2), rotation))
+
+
+def view_of(index, rotation, flipped):
+    features = rotation.reshape(-1, 1, 3, 3)
+    count = len(index)
+    return {
+        "index": index,
+        "features": Features((features,)),
+        "crop": box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(count, 4)),
+        "flipped": torch.full((count,), flipped),
+    }
+
+
+@pytest.fixture
+def named():
+    made = CameraTable(torch.tensor([10, 11, 12, 13]), grid=ViewpointGrid(4, 1))
+    made.set_reference_crop(torch.arange(4), box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(4, 4)))
+    return made
+
+
+def test_predictions_for_photo_and_mirror_image_are_averaged(named):
+    truth, other = random_rotation((2, 4), generator=torch.Generator().manual_seed(0))
+    mirrored = flip_camera(Camera(torch.ones(4), torch.zeros(4, 2), truth)).rotation
+    index = named.index
+    views = [
+        [view_of(index, truth, False)],
+        [view_of(index[:2], mirrored[:2], True), view_of(index[2:], mirrored[2:], True)],
+    ]
+    rows = torch.tensor([3, 1])
+    torch.testing.assert_close(mean_rotations(named, Oracle(), views, rows), truth[rows], atol=1e-6, rtol=0)
+    views.append([view_of(index, other, False)])
+    expected = (2 * truth + other)[rows] / 3
+    torch.testing.assert_close(mean_rotations(named, Oracle(), views, rows), expected, atol=1e-6, rtol=0)
+
+
+def test_every_image_needs_a_view(named):
+    view = [view_of(named.index[:2], torch.eye(3).expand(2, 3, 3), False)]
+    with pytest.raises(ValueError, match="1 of 2 have none"):
+        mean_rotations(named, Oracle(), [view], torch.tensor([0, 3]))

@@ -20,7 +20,7 @@ from pipeline.small import (
 )
 
 import kpose.pipeline.run as stages
-import kpose.tasks.camera_choice as choice
+import kpose.reconstruction.camera_choice as choice
 from kpose.inference import Predictor
 from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraTable

@@ -22,7 +22,7 @@ class Scene:
         torch.manual_seed(0)
         self.batch = birds()
         self.backbone = TinyBackbone(width=8).eval()
-        self.network = small_reconstructor(self.backbone.spec)
+        self.network = small_reconstructor(self.backbone.spec, bird())
         self.table = camera_table(self.batch)
         self.cameras = CameraOptimizer(self.table)
         self.objective = MultiplexObjective(bird(), DISTANCES[distance](), **settings)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from kpose.reconstruction import MeanShape, MirrorSymmetry, ShapeHead
+from kpose.reconstruction import MirrorSymmetry, ShapeHead
+from kpose.reconstruction.shape import MeanShape
 from kpose.structures import Features, FeatureSpec
 from kpose.templates import bird
 

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from kpose.backbones import Backbone
-from kpose.data import CachedFeaturesDataModule, flip_batch
+from kpose.data import flip_batch
 from kpose.geometry import rotation_grid
-from kpose.reconstruction import CameraTable
 from kpose.reconstruction.appearance import PosePosterior, expected_miss, pose_posterior, principal_components
+from kpose.reconstruction.camera_table import CameraTable
 from kpose.reconstruction.template_views import (
     Placement,
     cut_windows,
@@ -29,17 +29,18 @@ __all__ = ["choose_cameras", "training_views"]
 
 
 def training_views(data: Any, *, batch_size: int = 32) -> list[Iterable[Batch]]:  # noqa: ANN401
-    """Give the pictures of a data module's training images that an appearance is learned from.
+    """Return the pictures of a data module's training images that an appearance is learned from.
 
     Args:
-        data: Data module with ``dataset(split)``; one with cached features gives the views that it holds.
+        data: Data module with ``dataset(split)``, or with ``view_dataloaders(split)`` as
+            `kpose.data.CachedFeaturesDataModule` has it.
         batch_size: Images of a batch.
 
     Returns:
         Views, each an iterable of batches that gives every image once: those cached, or the photos as they are and
         their mirror images.
     """
-    if isinstance(data, CachedFeaturesDataModule):
+    if hasattr(data, "view_dataloaders"):
         return list(data.view_dataloaders("train"))
     loader: DataLoader[Batch] = DataLoader(data.dataset("train"), batch_size=batch_size)
     return [loader, _Mirrored(loader)]
@@ -69,10 +70,10 @@ def choose_cameras(
     the cameras become the probability that they miss the true one.
 
     Args:
-        table: Searched cameras.
+        table: Searched cameras; what is compared is compared on their device.
         views: Pictures of the images (see `training_views`), with ``mask``, ``crop``, ``index``, and ``image`` or
             ``features``; what they show is averaged.
-        backbone: Where features come from when a batch has none.
+        backbone: Where features come from when a batch has none, on its own device.
         template: Mean shape of the category; the built-in bird when None.
         num_vertices: Vertices of the template that are looked at.
         num_rotations: Rotations of the grid.

@@ -9,10 +9,9 @@ from torch.utils.data import DataLoader
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, flip_batch
 from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance, rotation_grid
-from kpose.reconstruction import CameraTable, ViewpointGrid
+from kpose.reconstruction import CameraTable, ViewpointGrid, choose_cameras, training_views
 from kpose.reconstruction.appearance import expected_miss
 from kpose.structures import Camera, FeatureSpec
-from kpose.tasks import choose_cameras, training_views
 
 IMAGES = 24
 
