@@ -108,7 +108,7 @@ def pytorch3d_renderer() -> Renderer | None:
     """Return PyTorch3D's renderer, None where it is not installed."""
     if importlib.util.find_spec("pytorch3d") is None:
         return None
-    from kpose.rendering.pytorch3d import PyTorch3DRenderer
+    from kpose.rendering import PyTorch3DRenderer
 
     warnings.simplefilter("ignore")
     return PyTorch3DRenderer(SIGMA, faces_per_pixel=50)
@@ -118,7 +118,7 @@ def warp_renderer() -> Renderer | None:
     """Return the renderer on Warp, None where it is not installed."""
     if importlib.util.find_spec("warp") is None:
         return None
-    from kpose.rendering.warp import WarpRenderer
+    from kpose.rendering import WarpRenderer
 
     return WarpRenderer(SIGMA)
 

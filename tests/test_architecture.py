@@ -22,7 +22,7 @@ OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", 
 NEVER = {"torchvision", "timm"}
 PLUMBING = {"configuration_files", "cropping", "files", "messages", "reproduction", "training"}
 """Modules that are no part of the public namespace."""
-NEEDS_EXTRA = {"kpose.rendering.pytorch3d", "kpose.rendering.warp_kernels", "kpose.templates.voxels"}
+NEEDS_EXTRA = {"kpose.rendering.warp_kernels", "kpose.templates.voxels"}
 """Modules that nothing imports unless their extra is there."""
 
 

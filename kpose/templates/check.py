@@ -1,13 +1,16 @@
 """What every template must be."""
 
+from collections.abc import Iterator
+
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from kpose.geometry import edges, is_closed, volume
 from kpose.structures import Template
 
-__all__ = ["check_template", "label_pieces"]
+__all__ = ["check_template"]
+
+COLUMNS = {"vertices": 3, "faces": 3, "uv": 2, "uv_faces": 3, "mirror": 0, "part_vertices": 0}
 
 
 def check_template(template: Template) -> None:
@@ -24,104 +27,72 @@ def check_template(template: Template) -> None:
         >>> from kpose.templates import bird
         >>> check_template(bird())
     """
-    _check_form(template)
-    vertices, faces = template.vertices, template.faces
-    count = len(vertices)
-    _require(bool(vertices.isfinite().all()), "finite vertices", "NaN or infinity", "Repair the mesh")
-    _require_rows(faces, count, "faces", "vertices")
-    _require(
-        is_closed(faces),
-        "a closed mesh whose faces all turn the same way",
-        "one with a border, doubled edges or mixed orientation",
-        "Close and orient it (for example trimesh.repair)",
-    )
-    used = torch.bincount(faces.flatten(), minlength=count) > 0
-    _require(bool(used.all()), "vertices that faces use", f"{int((~used).sum())} loose ones", "Remove them")
-    pieces = len(set(label_pieces(edges(faces), count).tolist()))
-    _require(pieces == 1, "a mesh in one piece", f"{pieces} pieces", "Join them or keep one")
-    euler = count - len(edges(faces)) + len(faces)
-    _require(euler == 2, "a mesh of genus 0 (like a sphere)", f"genus {(2 - euler) // 2}", "Close its handles")
-    inside = float(volume(vertices, faces))
-    _require(inside > 0, "faces counter-clockwise seen from outside", f"a volume of {inside:.3g}", "Flip them")
-    _check_symmetry(template)
-    uv_range = bool(((template.uv >= 0) & (template.uv <= 1)).all())
-    _require(uv_range, "texture coordinates in [0, 1]", "others", "Rescale them")
-    _require_rows(template.uv_faces, len(template.uv), "uv_faces", "texture coordinates")
-    _require(
-        len(template.uv_faces) == len(faces),
-        "texture coordinates for each face",
-        f"{len(template.uv_faces)} rows for {len(faces)} faces",
-        "Give one row for each",
-    )
-    _require(
-        len(template.part_names) == len(template.part_vertices),
-        "one vertex for each part",
-        f"{len(template.part_vertices)} for {len(template.part_names)} parts",
-        "Give one for each",
-    )
-    _require_rows(template.part_vertices, count, "part_vertices", "vertices")
+    for problem in _problems(template):
+        raise ValueError(f"Template needs {problem}")
 
 
-def _check_form(template: Template) -> None:
-    for name, columns in (
-        ("vertices", 3),
-        ("faces", 3),
-        ("uv", 2),
-        ("uv_faces", 3),
-        ("mirror", 0),
-        ("part_vertices", 0),
-    ):
+def _problems(template: Template) -> Iterator[str]:
+    """What is wrong, the first thing first; what comes later takes for granted that the first things are right."""
+    yield from _problems_of_form(template)
+    vertices, faces, count = template.vertices, template.faces, len(template.vertices)
+    if not vertices.isfinite().all():
+        yield "finite vertices; got NaN or infinity. Repair the mesh."
+    yield from _problems_of_index(faces, count, "faces", "vertices")
+    if not is_closed(faces):
+        yield (
+            "a closed mesh whose faces all turn the same way; got one with a border, doubled edges or mixed "
+            "orientation. Close and orient it (for example trimesh.repair)."
+        )
+    if loose := int((torch.bincount(faces.flatten(), minlength=count) == 0).sum()):
+        yield f"vertices that faces use; got {loose} loose ones. Remove them."
+    pairs = edges(faces)
+    if (pieces := _count_pieces(pairs, count)) != 1:
+        yield f"a mesh in one piece; got {pieces} pieces. Join them or keep one."
+    if (euler := count - len(pairs) + len(faces)) != 2:
+        yield f"a mesh of genus 0 (like a sphere); got genus {(2 - euler) // 2}. Close its handles."
+    if (inside := float(volume(vertices, faces))) <= 0:
+        yield f"faces counter-clockwise seen from outside; got a volume of {inside:.3g}. Flip them."
+    mirror = template.mirror
+    yield from _problems_of_index(mirror, count, "mirror", "vertices")
+    if len(mirror) != count or not torch.equal(mirror[mirror], torch.arange(count, device=mirror.device)):
+        yield "mirror partners that belong to each other; got others. Use kpose.geometry.mirror_pairs."
+    image = vertices[mirror] * vertices.new_tensor([-1.0, 1.0, 1.0])
+    if not torch.equal(image, vertices):
+        yield (
+            "vertices exactly symmetric about x = 0; got a difference of up to "
+            f"{float((image - vertices).abs().max()):.3g}. Average each vertex with its partner."
+        )
+    if not ((template.uv >= 0) & (template.uv <= 1)).all():
+        yield "texture coordinates in [0, 1]; got others. Rescale them."
+    yield from _problems_of_index(template.uv_faces, len(template.uv), "uv_faces", "texture coordinates")
+    if len(template.uv_faces) != len(faces):
+        yield f"texture coordinates for each face; got {len(template.uv_faces)} rows for {len(faces)} faces."
+    if len(template.part_names) != len(template.part_vertices):
+        yield f"one vertex for each part; got {len(template.part_vertices)} for {len(template.part_names)} parts."
+    yield from _problems_of_index(template.part_vertices, count, "part_vertices", "vertices")
+
+
+def _problems_of_form(template: Template) -> Iterator[str]:
+    for name, columns in COLUMNS.items():
         tensor: Tensor = getattr(template, name)
-        number = tensor.is_floating_point() if name in ("vertices", "uv") else tensor.dtype == torch.int64
-        form = tensor.ndim == 1 if columns == 0 else tensor.ndim == 2 and tensor.shape[1] == columns
-        kind = "floating" if name in ("vertices", "uv") else "int64"
-        needs = f"{name} as {kind} numbers, " + (f"{columns} in a row" if columns else "one in a row")
-        _require(number and form, needs, f"{tensor.dtype} {tuple(tensor.shape)}", "Check the file")
+        floating = name in ("vertices", "uv")
+        is_number = tensor.is_floating_point() if floating else tensor.dtype == torch.int64
+        if not is_number or (tensor.shape[1:] != (columns,) if columns else tensor.ndim != 1):
+            kind, row = "floating" if floating else "int64", columns or "one"
+            yield f"{name} as {kind} numbers, {row} in a row; got {tensor.dtype} {tuple(tensor.shape)}."
 
 
-def _check_symmetry(template: Template) -> None:
-    mirror, count = template.mirror, len(template.vertices)
-    _require_rows(mirror, count, "mirror", "vertices")
-    involution = len(mirror) == count and torch.equal(mirror[mirror], torch.arange(count, device=mirror.device))
-    _require(involution, "mirror partners that belong to each other", "others", "Use geometry.mesh.mirror_pairs")
-    image = template.vertices[mirror] * template.vertices.new_tensor([-1.0, 1.0, 1.0])
-    _require(
-        torch.equal(image, template.vertices),
-        "vertices exactly symmetric about x = 0",
-        f"a difference of up to {float((image - template.vertices).abs().max()):.3g}",
-        "Average each vertex with its partner",
-    )
+def _problems_of_index(index: Tensor, count: int, name: str, of: str) -> Iterator[str]:
+    if ((index < 0) | (index >= count)).any():
+        yield f"{name} that point at {of} (0 to {count - 1}); got an index out of range."
 
 
-def _require_rows(index: Tensor, count: int, name: str, of: str) -> None:
-    good = bool(((index >= 0) & (index < count)).all())
-    _require(good, f"{name} that point at {of} (0 to {count - 1})", "an index out of range", "Check the file")
-
-
-def _require(good: bool, needs: str, got: str, hint: str) -> None:
-    if not good:
-        raise ValueError(f"Template needs {needs}; got {got}. {hint}.")
-
-
-def label_pieces(pairs: Int[Tensor, "E 2"], count: int) -> Int[Tensor, "count"]:
-    """Find the connected pieces of a mesh: each vertex takes the smallest index it can reach.
-
-    Args:
-        pairs: Edges.
-        count: Number of vertices.
-
-    Returns:
-        For each vertex, the smallest vertex of its piece.
-
-    Example:
-        >>> label_pieces(torch.tensor([[0, 2], [1, 3]]), 5).tolist()
-        [0, 1, 0, 1, 4]
-    """
+def _count_pieces(pairs: Tensor, count: int) -> int:
+    """Connected pieces: each vertex takes the smallest index that it can reach. SciPy's need not be installed."""
     label = torch.arange(count, device=pairs.device)
     while True:
-        least = label[pairs].amin(-1)
-        fresh = label.scatter_reduce(0, pairs.flatten(), least.repeat_interleave(2), "amin")
-        fresh = fresh[fresh]
-        if torch.equal(fresh, label):
-            return label
-        label = fresh
+        reached = label.scatter_reduce(0, pairs.flatten(), label[pairs].amin(-1).repeat_interleave(2), "amin")
+        reached = reached[reached]
+        if torch.equal(reached, label):
+            return len(label.unique())  # type: ignore[no-untyped-call]
+        label = reached

@@ -14,7 +14,7 @@ NORMAL_WEIGHT = 0.3  # keeps the two sides of thin parts apart
 
 
 def coarsen_template(template: Template, num_vertices: int) -> Template:
-    """Give a template with fewer vertices, a subset of its own.
+    """Reduce a template to a subset of its vertices.
 
     Every vertex joins the nearest of the ones that are kept (farthest points, in mirror pairs), by position and
     normal; the faces that remain are those whose corners joined three different ones. 160 vertices of the bird's
@@ -60,7 +60,7 @@ def _surviving(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "G 3"]:
     """Leave out faces that lost a corner, and repetitions."""
     first, second, third = faces.unbind(-1)
     faces = faces[(first != second) & (second != third) & (third != first)]
-    # The least corner comes first, which keeps the winding: a face and its back are different faces.
+    # The smallest corner comes first, which keeps the winding: a face and its back are different faces.
     turn = faces.argmin(-1, keepdim=True) + torch.arange(3)
     distinct: Tensor = torch.unique(faces.gather(1, turn % 3), dim=0)
     return distinct

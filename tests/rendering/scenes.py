@@ -7,8 +7,7 @@ import torch
 import trimesh
 
 from kpose.geometry import random_rotation
-from kpose.rendering import CompositeRenderer
-from kpose.rendering.warp import WarpRenderer
+from kpose.rendering import CompositeRenderer, WarpRenderer
 from kpose.structures import Camera, Mesh
 
 IDENTITY = Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3))

@@ -9,8 +9,7 @@ from rendering.scenes import (
     textured,
 )
 
-from kpose.rendering import CompositeRenderer
-from kpose.rendering.pytorch3d import PyTorch3DRenderer
+from kpose.rendering import CompositeRenderer, PyTorch3DRenderer
 
 SIGMA = 1e-4
 HAS_PYTORCH3D = importlib.util.find_spec("pytorch3d") is not None

@@ -11,9 +11,14 @@ from rendering.scenes import (
     textured,
 )
 
-from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer, fast_renderer
-from kpose.rendering.pytorch3d import PyTorch3DRenderer
-from kpose.rendering.warp import WarpRenderer
+from kpose.rendering import (
+    CompositeRenderer,
+    HardRenderer,
+    PyTorch3DRenderer,
+    SoftRenderer,
+    WarpRenderer,
+    fast_renderer,
+)
 from kpose.structures import Camera, Mesh
 
 SIGMA = 1e-4

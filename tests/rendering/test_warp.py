@@ -12,9 +12,8 @@ from rendering.scenes import (
     textured,
 )
 
-from kpose.rendering import CompositeRenderer, fast_renderer
+from kpose.rendering import CompositeRenderer, WarpRenderer, fast_renderer
 from kpose.rendering import warp as module
-from kpose.rendering.warp import WarpRenderer
 
 needs_warp = pytest.mark.skipif(
     importlib.util.find_spec("warp") is None, reason="NVIDIA Warp is not installed: pip install warp-lang"

@@ -2,9 +2,8 @@ import pytest
 import torch
 from rendering.scenes import IDENTITY, assert_same, cameras, lumpy, read_golden, sphere
 
-from kpose.rendering import HardRenderer
+from kpose.rendering import HardRenderer, WarpRenderer
 from kpose.rendering import warp as module
-from kpose.rendering.warp import WarpRenderer
 from kpose.structures import Mesh
 
 pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install warp-lang")

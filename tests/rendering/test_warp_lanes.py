@@ -2,8 +2,7 @@ import pytest
 import torch
 from rendering.scenes import assert_same, cameras, lumpy, sphere
 
-from kpose.rendering import CompositeRenderer
-from kpose.rendering.warp import WarpRenderer
+from kpose.rendering import CompositeRenderer, WarpRenderer
 from kpose.structures import Mesh
 
 pytest.importorskip("warp", reason="NVIDIA Warp is not installed: pip install warp-lang")

@@ -6,7 +6,6 @@ from safetensors.torch import save_file
 from templates.checks import check_template_contract
 
 from kpose.templates import bird, load_template, save_template
-from kpose.templates.uv import spherical_uv
 
 
 def write(path, vertices, faces, uv=None):
@@ -71,15 +70,6 @@ def test_inward_faces_are_turned_and_slight_asymmetry_is_removed(tmp_path):
     vertices, faces = sphere()
     vertices = vertices + 1e-4 * torch.randn(vertices.shape, generator=torch.Generator().manual_seed(0)).numpy()
     check_template_contract(load_template(write(tmp_path / "mesh.ply", vertices, faces[:, ::-1])))
-
-
-def test_spherical_uv_has_no_face_across_the_seam():
-    template = bird()
-    for vertices, faces in ((template.vertices, template.faces), map(torch.tensor, sphere())):
-        uv, uv_faces = spherical_uv(vertices, faces)
-        spans = uv[uv_faces][..., 0].amax(-1) - uv[uv_faces][..., 0].amin(-1)
-        assert (spans > 0.5).sum() <= 8  # around the two poles at most
-        assert ((uv >= 0) & (uv <= 1)).all()
 
 
 @pytest.mark.parametrize(
