@@ -98,11 +98,11 @@ figcaption {{ font-size: .8rem; color: #666; text-align: center; }}
 </style>
 <h1>One photo in, one camera out, learned without pose labels</h1>
 <p>Two pose heads, trained on {num_train} rendered birds of {image_size} × {image_size} pixels and their masks, with
-the template for a mean shape. Training does not know their cameras: {cameras} were fitted to each silhouette, and one
-of them chosen by appearance. Those chosen are {best:.1f}° from the true ones on average, the nearest of the {cameras}
-{best_of_all:.1f}°. Both heads then saw the birds {epochs} times, with the same backbone from scratch, optimizer and
-schedule. Scored on {num_test} other birds: angle between predicted and true rotation, and overlap of the template's
-silhouette with the bird's.</p>
+the template for a mean shape. Training does not know their cameras: {cameras} were fitted to each silhouette, and
+one of them chosen by appearance. Those chosen are {best:.1f}° from the true ones on average, the nearest of the
+{cameras} {best_of_all:.1f}°. Both heads then saw the birds {epochs} times, with the same backbone from scratch,
+optimizer and schedule. Scored on {num_test} other birds: angle between predicted and true rotation, and overlap of
+the template's silhouette with the bird's.</p>
 <table>
 <tr><th>head</th><th>mean error</th><th>median error</th><th>IoU</th></tr>
 {rows}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kpose.heads import KeypointHead, KeypointPrediction, KeypointSolver
 from kpose.metrics import AngularError, MaskIoU
+from kpose.network import PoseNetwork
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Mesh
 from kpose.tasks import PoseEstimator
@@ -88,7 +89,7 @@ def score_readings(task: PoseEstimator, data: Any) -> dict[str, dict[str, float]
         mirrored = network.pose(network.backbone(batch["image"].flip(-1)))
         cameras = {name: reading(_peaks(prediction)) for name, reading in READINGS.items()}
         cameras[MIRRORED] = READINGS["best half by confidence, weighted (default)"](
-            _mean_peaks(head, prediction, mirrored)
+            _mean_peaks(network, prediction, mirrored)
         )
         mesh = Mesh(prediction.vertices, network.faces)
         size = (batch["mask"].shape[-2], batch["mask"].shape[-1])
@@ -113,19 +114,19 @@ def _peaks(prediction: KeypointPrediction) -> Peaks:
     )
 
 
-def _mean_peaks(head: KeypointHead, prediction: KeypointPrediction, mirrored: KeypointPrediction) -> Peaks:
+def _mean_peaks(network: PoseNetwork, prediction: KeypointPrediction, mirrored: KeypointPrediction) -> Peaks:
     """Average the maps of an image with those of its mirror image, turned back."""
-    partner = _partners(head)
+    head, partner = network.head, _partners(network)
     heatmaps = (prediction.heatmaps + mirrored.heatmaps.flip(-1)[:, partner]) / 2
     keypoints, heights = head.loss.peaks(heatmaps)
     confidence = (prediction.confidence + mirrored.confidence[:, partner]) / 2
     return Peaks(keypoints, confidence, heights, _spread(heatmaps, keypoints), prediction.points)
 
 
-def _partners(head: KeypointHead) -> Tensor:
+def _partners(network: PoseNetwork) -> Tensor:
     """Return for each keypoint the place of its mirror partner, its own for one in the middle."""
-    place = {int(vertex): at for at, vertex in enumerate(head.keypoint_indices)}
-    return torch.tensor([place[int(head.template.mirror[vertex])] for vertex in place])
+    place = {int(vertex): at for at, vertex in enumerate(network.head.keypoint_indices)}
+    return torch.tensor([place[int(network.template.mirror[vertex])] for vertex in place])
 
 
 def _spread(heatmaps: Tensor, keypoints: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule
 from kpose.files import write_text
 from kpose.heads import PoseHead
-from kpose.structures import Batch, Features, FeatureSpec
+from kpose.structures import Batch, Features, FeatureSpec, Template
 from kpose.tasks import PoseEstimator
 
 from ablation_readings import score_readings
@@ -74,7 +74,7 @@ class ChosenMaps(Backbone):
 def main(
     data: pl.LightningDataModule,
     backbone: Backbone,
-    variants: dict[str, Callable[[FeatureSpec], PoseHead]],
+    variants: dict[str, Callable[[FeatureSpec, Template], PoseHead]],
     out: Path,
     maps: dict[str, list[int]] | None = None,
     seeds: list[int] | None = None,

@@ -81,18 +81,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_checkpoint(path: Path) -> Path:
     task = build_task()
-    contents = {
-        "state_dict": task.state_dict(),
-        "hyper_parameters": {
-            "_class_path": "kpose.tasks.PoseEstimator",
-            "_instantiator": "pytorch_lightning.cli.instantiate_module",
-            "backbone": {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 8}},
-            "head": {"class_path": "kpose.heads.QuaternionHead"},
-        },
-        "hparams_name": "kwargs",
-        "pytorch-lightning_version": "2.6.0",
-        "image_size": 32,
-    }
+    task.network.image_size = 32
+    contents = {"state_dict": task.state_dict(), "pytorch-lightning_version": "2.6.0"}
     task.on_save_checkpoint(contents)
     torch.save(contents, path)
     return path

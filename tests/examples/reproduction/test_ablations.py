@@ -72,6 +72,7 @@ def test_configured_variants_are_heads():
 
     from kpose.backbones import TinyBackbone
     from kpose.configuration_files import instantiate
+    from kpose.templates import bird
 
     sys_path = [str(EXAMPLES / "custom_head")]
     with pytest.MonkeyPatch.context() as patch:
@@ -85,5 +86,5 @@ def test_configured_variants_are_heads():
             found = parser.parse_args(["--config", str(CONFIGS / f"{name}.yaml"), "--out=x"])
             heads = instantiate(parser, found).variants if name == "synthetic" else {}
             for head in heads.values():
-                head(TinyBackbone(width=8).spec)
+                head(TinyBackbone(width=8).spec, bird())
             assert "default" in found.variants

@@ -66,7 +66,7 @@ def jaccard(predictor, sequence, numbers):
             [thing] = found.objects
             truth = sequence.masks(found.frame.number)[1]
             key = {"sequence": sequence.name, "object_id": 1, "frame": found.frame.number}
-            metric.update(thing.reconstruction.mask, truth, **key)
+            metric.update(thing.prediction.mask, truth, **key)
     return {name: pytest.approx(float(value)) for name, value in metric.compute().items()}
 
 
