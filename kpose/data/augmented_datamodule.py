@@ -9,12 +9,13 @@ from pytorch_lightning import LightningDataModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from kpose.recipe import Recorded
 from kpose.structures import Batch
 
 __all__ = ["AugmentedDataModule"]
 
 
-class AugmentedDataModule(LightningDataModule, ABC):
+class AugmentedDataModule(Recorded, LightningDataModule, ABC):
     """Loaders of the splits ``train``, ``val`` and ``test``; training batches are augmented on their device.
 
     Which image comes when and what is done to it depends on the seed of ``seed_everything``, the epoch, the step

@@ -40,16 +40,13 @@ class CocoObject:
 
 
 def read_coco(path: Path, category: str | None = None, *, faults: list[str] | None = None) -> list[CocoObject]:
-    """List the objects of a COCO file.
+    """List the objects of a COCO file that have a segmentation, crowds left out.
 
     Args:
         path: File with ``images``, ``annotations`` and ``categories``.
         category: Name of the objects' category; not needed if the file has one category only.
         faults: Takes a line for each object whose own entries are wrong, and it is left out; when None, the whole
             file is refused for it.
-
-    Returns:
-        Objects with a segmentation, crowds left out, in the order of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -149,15 +146,10 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Bool[Tensor
             COCO's compressed text.
         size: Height and width of the mask.
 
-    Returns:
-        Mask.
-
     Raises:
         ValueError: If the segmentation is not in one of these forms, or run lengths are of another size.
 
     Example:
-        >>> decode_segmentation([[1, 0, 3, 0, 3, 1, 1, 1]], (2, 4)).int().tolist()
-        [[0, 1, 1, 0], [0, 0, 0, 0]]
         >>> decode_segmentation({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).int().tolist()
         [[0, 1], [1, 0]]
     """

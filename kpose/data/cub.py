@@ -120,12 +120,10 @@ def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
 
 
 def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str] | None]:
-    """Read the cameras and splits of images from a cameras file.
+    """Read the cameras and splits of images from a cameras file, the inverse of `write_cameras`.
 
-    Args:
-        path: File with a header and the columns ``image_id,split,scale,tx,ty,qw,qx,qy,qz``; ``tx``, ``ty`` in
-            CUB's 1-based pixels, ``split`` optional.
-        image_ids: Images that are asked for.
+    Its columns are ``image_id,split,scale,tx,ty,qw,qx,qy,qz``; ``tx``, ``ty`` in CUB's 1-based pixels, ``split``
+    optional.
 
     Returns:
         Cameras in photo pixels, not a number where the file has none for an image, and the splits, empty for those

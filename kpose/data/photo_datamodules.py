@@ -69,6 +69,13 @@ class PhotoDataModule(AugmentedDataModule):
         self.fill = fill
         self.cache = cache
         self._datasets: dict[tuple[str, bool], PhotoDataset] = {}
+        self._photos: Any = None  # of a subclass: what is known of the photos, once read
+
+    @property
+    def split_sizes(self) -> Mapping[str, int]:
+        """Number of images of each split; empty as long as the photos are not read."""
+        counts = Counter(() if self._photos is None else self._photos.splits)
+        return {split: counts[split] for split in ("train", "val", "test") if counts[split]}
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -144,11 +151,6 @@ class CUBDataModule(PhotoDataModule):
         """Names of the parts."""
         return self.photos.part_names
 
-    @property
-    def split_sizes(self) -> Mapping[str, int]:
-        """Number of images of each split; empty as long as the annotations are not read."""
-        return {} if self._photos is None else _count(self._photos.splits)
-
     def new_dataset(self, split: str, *, image_size: int, padding: float) -> CUBDataset:
         """Make the data set of a split; see `PhotoDataModule.new_dataset`."""
         return CUBDataset(
@@ -220,11 +222,6 @@ class FolderDataModule(PhotoDataModule):
         return self._photos
 
     @property
-    def split_sizes(self) -> Mapping[str, int]:
-        """Number of images of each split; empty as long as the folder is not read."""
-        return {} if self._photos is None else _count(self._photos.splits)
-
-    @property
     def fingerprint(self) -> str:
         """Digest of paths, times and sizes of all files; cached features are kept under it."""
         stamps = [
@@ -243,8 +240,3 @@ class FolderDataModule(PhotoDataModule):
             cache=self.cache,
             annotations=self.photos,
         )
-
-
-def _count(splits: tuple[str, ...]) -> dict[str, int]:
-    counts = Counter(splits)
-    return {split: counts[split] for split in ("train", "val", "test") if counts[split]}

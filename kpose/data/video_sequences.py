@@ -68,20 +68,6 @@ class VideoSequence:
         found = {identity: torch.from_numpy(identities == identity) for identity in self.objects}
         return {identity: mask for identity, mask in found.items() if mask.any()}
 
-    def first_frame(self, identity: int) -> int | None:
-        """Return the first annotated frame in which an object has a pixel, or none.
-
-        Args:
-            identity: Identity of the object.
-
-        Returns:
-            Number of the frame, from 0.
-
-        Raises:
-            ValueError: If a file cannot be read.
-        """
-        return next((frame for frame in range(len(self)) if identity in self.masks(frame)), None)
-
 
 def read_identities(path: Path) -> npt.NDArray[np.uint8]:
     """Read which object each pixel belongs to.
