@@ -64,16 +64,17 @@ def split_long_edges(surface: HalfMap, length: float) -> HalfMap:
         Surface with vertices added at the end; places on the sphere are halved along with the edges.
     """
     vertices, sphere, faces = surface
-    corners = torch.stack((faces, faces.roll(-1, 1)), -1).sort(-1).values
-    edges, side = torch.unique(corners.reshape(-1, 2), dim=0, return_inverse=True)
-    side = side.view(-1, 3)
+    ends, count = torch.stack((faces, faces.roll(-1, 1)), -1), len(vertices)
+    # An edge as one number, as equal numbers are found much faster than equal rows.
+    known, side = torch.unique(ends.amin(-1) * count + ends.amax(-1), return_inverse=True)
+    edges = torch.stack((known // count, known % count), 1)
     marked = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=-1) > length
     if not marked.any():
         return surface
     while (two := marked[side].sum(1) == 2).any():
         marked[side[two]] = True
     added = torch.full((len(edges),), -1)
-    added[marked] = len(vertices) + torch.arange(int(marked.sum()))
+    added[marked] = count + torch.arange(int(marked.sum()))
     middle, split = added[side], marked[side].sum(1)
     kept = [faces[split == 0]]
     for k in range(3):
