@@ -31,15 +31,8 @@ Box = tuple[int, int, int, int]
 def read_mask(path: Path) -> Image.Image:
     """Read a mask of any usual kind: black and white, 0 and 1, 0 and 255, colored, or an alpha channel.
 
-    Args:
-        path: File.
-
-    Returns:
-        Mask in mode ``L``: 255 where the file is brighter than half of its brightest value (or, in a file with
-        transparency, more opaque), else 0.
-
-    Raises:
-        OSError: If the file cannot be read.
+    The result is 255 where the file is brighter than half of its brightest value (or, in a file with transparency,
+    more opaque), else 0; whatever Pillow's readers raise passes through.
     """
     with Image.open(path) as picture:
         if picture.mode in ("RGBA", "LA", "PA"):

@@ -34,7 +34,7 @@ def solve_part_cameras(
     from its other side (depth reversal); there the left and right parts that are visible decide, by a model of
     visibility that is learned from the images where the positions decide.
 
-    Args and cameras are those of `structure_from_motion`; at least four parts of each image are visible.
+    Arguments and cameras are those of `structure_from_motion`; at least four parts of each image are visible.
     """
     image, weight, center = normalize_parts(points, visible, sizes)
     if not len(points):

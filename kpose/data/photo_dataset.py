@@ -131,18 +131,10 @@ class PhotoDataset(Dataset[Batch], ABC):
 def load_crop(
     image: Path, mask: Path, box: Sequence[float], size: int, fill: tuple[int, int, int]
 ) -> UInt8[Tensor, "4 size size"]:
-    """Decode a photo and its mask and cut the same square out of both.
+    """Decode a photo and its mask of the same size and cut the same square out of both.
 
-    Args:
-        image: Photo of any format and mode that Pillow reads; its EXIF orientation is ignored, as annotations
-            refer to the stored pixels.
-        mask: Mask of the same size, 0 to 255.
-        box: Square box in pixels of the photo.
-        size: Side of the crop, in pixels.
-        fill: Color outside the photo, 0 to 255.
-
-    Returns:
-        Red, green, blue and mask, 0 to 255; the mask is zero outside the photo.
+    The photo's EXIF orientation is ignored, as annotations refer to the stored pixels. The result is red, green,
+    blue and mask, 0 to 255; the mask is zero outside the photo.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -189,14 +181,7 @@ class CropCache:
     which later runs with the same key find again. On platforms that start new workers (Windows, macOS) the
     store in memory is one per worker; give a folder there.
 
-    Args:
-        count: Number of crops.
-        size: Side of a crop, in pixels.
-        folder: Where the file is kept; memory if not given.
-        key: What the crops depend on (files, boxes, size); another key is another file.
-
-    Raises:
-        ValueError: If there are no crops, or their size is not positive.
+    ``key`` is what the crops depend on (files, boxes, size); another key is another file.
 
     Example:
         >>> cache = CropCache(2, 3)

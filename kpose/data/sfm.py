@@ -105,11 +105,7 @@ def factorize(
     are found in turn. Residuals of the last step are measured on the object, not in the image: there, a shape that
     deforms between images would be flattened.
 
-    Args:
-        points: Annotated parts, in pixels (y down).
-        visible: Which parts are annotated as visible.
-        part_names: Names of the parts (see `structure_from_motion`).
-        sizes: Size of each object, in pixels.
+    Arguments are those of `structure_from_motion`.
 
     Returns:
         Part positions, centered, symmetric about ``x = 0``, the farthest two 2 apart, left at ``x > 0``, the crown

@@ -42,23 +42,16 @@ def mirror_names(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def recrop_batch(batch: Batch, crop: Crop, size: int, *, fill: float = 1.0) -> Batch:
-    """Crop the crops of a batch again.
+    """Crop the crops of a batch again; entries other than image, mask, parts, camera and crop are kept.
 
     Args:
-        batch: Batch; entries other than image, mask, parts, camera and crop are kept as they are.
+        batch: Batch.
         crop: For each image, the map from its present normalized coordinates to the new ones.
         size: Side of the new images, in pixels.
         fill: Value of image pixels outside the present crop; masks are false there.
 
     Returns:
         A new batch. Parts that leave the crop stay visible, with coordinates beyond ±1.
-
-    Example:
-        >>> half = Crop(torch.tensor([2.0]), torch.zeros(1, 2))
-        >>> picture = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
-        >>> recrop_batch({"image": picture}, half, size=2)["image"][0, 0]
-        tensor([[ 5.,  6.],
-                [ 9., 10.]])
     """
     result = batch.copy()
     # The grid asks for old coordinates of new pixels: u_old = (u_new - translation) / scale.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from kpose.inference.photo import Picture, load_photo
+from kpose.inference import Picture, load_photo
 from kpose.visualization import import_av
 
 if TYPE_CHECKING:
