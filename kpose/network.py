@@ -58,6 +58,8 @@ class PoseNetwork(nn.Module):
         template: The category's mean shape, which the parts are built on; the built-in bird when None.
         reconstructor: Builds the network that predicts shapes and textures; None takes the template for the shape.
         image_size: Side of the crops of training, in pixels; None where it is not known.
+        template_poses: Whether the head is given the template in place of the predicted shapes, so that poses do
+            not follow the shapes. `kpose.tasks.ShapeAdaptation` sets it, and it is saved with the network.
 
     Attributes:
         vertices: The template's vertices, saved with the weights like its other tensors.
@@ -83,6 +85,7 @@ class PoseNetwork(nn.Module):
         template: Template | None = None,
         reconstructor: ReconstructorFactory | None = None,
         image_size: int | None = None,
+        template_poses: bool = False,
     ) -> None:
         super().__init__()
         template = bird() if template is None else template
@@ -90,6 +93,7 @@ class PoseNetwork(nn.Module):
             self.register_buffer(name, getattr(template, name).clone())
         self.part_names = template.part_names
         self.image_size = image_size
+        self.template_poses = template_poses
         self.backbone = backbone if reconstructor is None else backbone.freeze()
         self.head = head(backbone.spec, template)
         self.reconstructor: MeshReconstructor | None = None
@@ -127,12 +131,16 @@ class PoseNetwork(nn.Module):
 
         Args:
             features: Feature maps.
-            vertices: Shape of the object in each image; that of `shapes` when None.
+            vertices: Shape of the object in each image; that of `shapes` when None. Not read with
+                ``template_poses``.
 
         Returns:
             What the head predicts.
         """
-        prediction: PosePrediction = self.head(features, self.shapes(features) if vertices is None else vertices)
+        if self.template_poses:
+            prediction: PosePrediction = self.head(features)
+        else:
+            prediction = self.head(features, self.shapes(features) if vertices is None else vertices)
         return prediction
 
     @torch.no_grad()
@@ -180,6 +188,7 @@ class PoseNetwork(nn.Module):
             "format": _FORMAT,
             "version": kpose.__version__,
             "image_size": self.image_size,
+            "template_poses": self.template_poses,
             "part_names": list(self.part_names),
             "backbone": encode(self.backbone),
             "head": encode_factory(self.head),
@@ -351,6 +360,7 @@ def parts_of(
     if size is not None and not (isinstance(size, int) and 0 < size <= _MAX_IMAGE_SIZE):
         raise ValueError(f"A network needs an image size of at most {_MAX_IMAGE_SIZE} pixels; it has {size!r:.40}.")
     try:
+        on_template = bool(recipe["template_poses"])
         template = Template(
             part_names=tuple(recipe["part_names"]), **{name: weights[name].clone() for name in _TEMPLATE}
         )
@@ -361,7 +371,7 @@ def parts_of(
         }
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"Its description is incomplete or damaged ({_line(error)}).") from error
-    return {**parts, "template": template, "image_size": size}
+    return {**parts, "template": template, "image_size": size, "template_poses": on_template}
 
 
 def _located(path: Path, work: Callable[[], PoseNetwork]) -> PoseNetwork:

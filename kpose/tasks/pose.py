@@ -164,7 +164,7 @@ class PoseEstimator(Task):
         contents = read_checkpoint(checkpoint_path)
         recipe, weights = network_of_checkpoint(checkpoint_path, contents)
         parts = parts_of(recipe, weights, trusted_modules=trusted_modules)
-        size = parts.pop("image_size")
+        size, on_template = parts.pop("image_size"), parts.pop("template_poses")
         known = inspect.signature(cls).parameters
         plain = {
             name: value
@@ -172,7 +172,7 @@ class PoseEstimator(Task):
             if name in known and not isinstance(value, Mapping)
         }
         task = cls(**{**plain, **parts, **kwargs})
-        task.network.image_size = size
+        task.network.image_size, task.network.template_poses = size, on_template
         task.on_load_checkpoint(contents)
         task.load_state_dict(contents["state_dict"], strict=strict is not False)
         return task if map_location is None else task.to(map_location)

@@ -39,8 +39,9 @@ class ShapeAdaptation(PoseEstimator):
     stage 2 what the head's cameras leave unexplained; the head, if asked, learns where objects are and how large.
     No camera is needed, nor is one read.
 
-    A head that reads shapes is refused: its cameras would follow the shapes, so what a shape gains by turning
-    against its camera is lost again as the camera turns back, and both go on turning.
+    The head is given the template in place of the shapes, here and from then on (`PoseNetwork.template_poses`).
+    Otherwise the cameras of a head that reads shapes would follow them: what a shape gains by turning against its
+    camera is lost again as the camera turns back, and both go on turning.
 
     Args:
         backbone: Where the features come from, frozen.
@@ -122,12 +123,7 @@ class ShapeAdaptation(PoseEstimator):
         for name, value in (("head_lr", head_lr), ("rotation_weight", rotation_weight)):
             if not value >= 0:
                 raise ValueError(f"ShapeAdaptation needs a {name} of at least 0; got {value}. Give 0 for none.")
-        if self.network.head.reads_shapes:
-            raise ValueError(
-                "ShapeAdaptation needs a head whose poses do not depend on the shapes that it trains; got "
-                f"{type(self.network.head).__name__}, which reads them. Give a KeypointHead "
-                "`reads_shapes: false`, or take another head."
-            )
+        self.network.template_poses = True
         self.network.requires_grad_(False).eval()
         self.reconstructor.requires_grad_(True)
         self.network.head.requires_grad_(head_lr > 0)

@@ -11,6 +11,7 @@ from kpose.backbones import TinyBackbone
 from kpose.geometry import mask_iou
 from kpose.heads import KeypointHead, PoseHead, QuaternionHead
 from kpose.metrics import angular_error
+from kpose.network import PoseNetwork
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator, ShapeAdaptation
@@ -130,9 +131,29 @@ def test_a_head_that_learns_is_held_to_its_rotations(tmp_path):
     assert turned[100.0] < 2.5
 
 
-def test_heads_whose_cameras_would_follow_the_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"got KeypointHead, which reads them. Give .* `reads_shapes: false`"):
-        task(partial(KeypointHead, num_keypoints=8, width=8))
+@pytest.mark.parametrize("head_lr", [0.0, 1e-3])
+def test_poses_do_not_follow_the_shapes_then_and_later(head_lr, tmp_path):
+    reads = partial(KeypointHead, num_keypoints=8, width=8)
+    model = task(reads, head_lr=head_lr)
+    trainer(tmp_path).fit(model, without(Data(batch_size=4), "camera"))
+    model.network.save(tmp_path / "adapted")
+    for network in (model.network.eval(), PoseNetwork.load(tmp_path / "adapted")):
+        assert network.head.reads_shapes
+        with torch.no_grad():
+            before = network(birds()["image"]).camera
+            network.reconstructor.mean_shape.free *= torch.tensor([1.0, 0.5, 2.0])
+            after = network(birds()["image"]).camera
+            network.reconstructor.mean_shape.free /= torch.tensor([1.0, 0.5, 2.0])
+            network.template_poses = False
+            follows = network(birds()["image"]).camera
+        assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+        assert not torch.equal(before.rotation, follows.rotation)
+    run = trainer(tmp_path)
+    run.strategy.connect(task(reads))
+    run.save_checkpoint(tmp_path / "task.ckpt")
+    for kind in (PoseEstimator, ShapeAdaptation):
+        assert kind.load_from_checkpoint(tmp_path / "task.ckpt").network.template_poses
+    assert not PoseEstimator(TinyBackbone(width=8), reads).network.template_poses
 
 
 def test_it_starts_with_the_weights_of_a_trained_head(tmp_path):
