@@ -1,20 +1,22 @@
-"""Contracts that parts of kpose, and users' own parts, have to keep."""
+"""The contract of pose heads."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from kpose.geometry import random_rotation
 from kpose.heads import PoseHead, RotationHead
 from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction, Template
 from kpose.templates import bird
+from kpose.testing.expect import expect_camera, expect_rotation, expecting
 
 __all__ = ["check_pose_head", "example_batch"]
 
-SPEC = FeatureSpec(channels=(8, 16, 24, 32), strides=(4, 8, 16, 32))
-SIZE = 64
-START_GAIN = (0.01, 100.0)  # how much a rotation may turn for a small change of the numbers that it starts from
+_expect = expecting("A pose head")
+
+_SPEC = FeatureSpec(channels=(8, 16, 24, 32), strides=(4, 8, 16, 32))
+_SIZE = 64
+_START_GAIN = (0.01, 100.0)  # how much a rotation may turn for a small change of the numbers that it starts from
 
 
 def example_batch(size: int, *, seed: int = 0) -> Batch:
@@ -38,8 +40,8 @@ def example_batch(size: int, *, seed: int = 0) -> Batch:
         random_rotation((size,), generator=generator),
     )
     return Batch(
-        image=torch.rand(size, 3, SIZE, SIZE, generator=generator),
-        mask=torch.rand(size, SIZE, SIZE, generator=generator) > 0.5,
+        image=torch.rand(size, 3, _SIZE, _SIZE, generator=generator),
+        mask=torch.rand(size, _SIZE, _SIZE, generator=generator) > 0.5,
         camera=camera,
         index=torch.arange(size),
     )
@@ -72,7 +74,7 @@ def check_pose_head(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = factory(SPEC, bird())
+        head = factory(_SPEC, bird())
         if isinstance(head, RotationHead):
             _check_representation(head)
         for size in (1, 3):
@@ -80,31 +82,16 @@ def check_pose_head(
         _check_evaluation(head.eval(), factory)
 
 
-def _expect(kept: bool | Tensor, rule: str) -> None:
-    if not kept:
-        raise AssertionError(f"A pose head needs {rule}.")
-
-
 def _features(size: int, seed: int = 1) -> Features:
     generator = torch.Generator().manual_seed(seed)
-    cells = [SIZE // stride for stride in SPEC.strides]
-    maps = [torch.randn(size, c, n, n, generator=generator) for c, n in zip(SPEC.channels, cells, strict=True)]
+    cells = [_SIZE // stride for stride in _SPEC.strides]
+    maps = [torch.randn(size, c, n, n, generator=generator) for c, n in zip(_SPEC.channels, cells, strict=True)]
     return Features(tuple(maps))
 
 
 def _expect_camera(prediction: PosePrediction, size: int, where: str) -> None:
     _expect(isinstance(prediction, PosePrediction), f"to return a PosePrediction; got {type(prediction).__name__}")
-    scale, translation, rotation = prediction.camera
-    shapes = [tuple(part.shape) for part in prediction.camera]
-    _expect(shapes == [(size,), (size, 2), (size, 3, 3)], f"a camera for every image {where}; got shapes {shapes}")
-    _expect((scale > 0).all() & translation.isfinite().all(), f"positive scales and finite translations {where}")
-    _expect_rotation(rotation, where)
-
-
-def _expect_rotation(rotation: Tensor, where: str) -> None:
-    identity = torch.eye(3, dtype=rotation.dtype)
-    error = (rotation.mT @ rotation - identity).abs().amax() + (torch.linalg.det(rotation) - 1).abs().amax()
-    _expect(error < 1e-4, f"rotations in SO(3) {where}; they are off by {error:.1e}")
+    expect_camera(_expect, prediction.camera, size, where)
 
 
 def _check_training(head: PoseHead, size: int, batch: Batch) -> None:
@@ -137,9 +124,9 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec, Template],
             torch.allclose(single.rotation, first.rotation[:1], atol=1e-3),
             "a result in evaluation mode that does not depend on the other images of the batch",
         )
-        twin = factory(SPEC, bird()).eval()
+        twin = factory(_SPEC, bird()).eval()
         twin.load_state_dict(head.state_dict())
-        _expect(_equal(twin(features).camera, first), "all that it has learnt in its state dict")
+        _expect(_equal(twin(features).camera, first), "all that it has learned in its state dict")
         with torch.autocast("cpu", torch.bfloat16):
             half = head(features)
         _expect_camera(half, 3, "under bfloat16 autocast")
@@ -149,7 +136,7 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec, Template],
     prediction = head(features)
     camera = head.camera_of(prediction)
     close = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(camera, prediction.camera, strict=True))
-    _expect(close, "a `camera_of` that gives the predicted camera")
+    _expect(close, "a `camera_of` that returns the predicted camera")
     _expect(camera.scale.requires_grad and camera.translation.requires_grad, "a `camera_of` with gradients")
 
 
@@ -161,16 +148,16 @@ def _check_representation(head: RotationHead) -> None:
     size = head.representation_size
     start = torch.tensor(head.representation_start or (0.0,) * size)
     _expect(len(start) == size, f"a `representation_start` of {size} numbers; got {len(start)}")
-    _expect_rotation(head.to_rotation(start), "at its `representation_start`")
+    expect_rotation(_expect, head.to_rotation(start), "at its `representation_start`")
     # Three directions that turn the rotation by amounts of a moderate size: neither stuck nor about to jump.
     jacobian = torch.autograd.functional.jacobian(head.to_rotation, start.double())  # type: ignore[no-untyped-call]
     turns = torch.linalg.svdvals(jacobian.reshape(9, size))[:3]
     _expect(
-        len(turns) == 3 and (turns > START_GAIN[0]).all() & (turns < START_GAIN[1]).all(),
+        len(turns) == 3 and (turns > _START_GAIN[0]).all() & (turns < _START_GAIN[1]).all(),
         f"a `representation_start` from which every small turn can be reached; it turns by {turns.tolist()}",
     )
     raw = torch.randn(5, size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    _expect_rotation(head.to_rotation(raw), "for any raw numbers")
+    expect_rotation(_expect, head.to_rotation(raw), "for any raw numbers")
     _expect(
         torch.autograd.gradcheck(head.to_rotation, (raw.requires_grad_(),), raise_exception=False),
         "a `to_rotation` with the gradient of what it computes",
@@ -179,6 +166,6 @@ def _check_representation(head: RotationHead) -> None:
     degenerate = torch.stack((0 * one, start, one, torch.eye(size)[0], 1e-8 * one))
     degenerate.requires_grad_()
     rotation = head.to_rotation(degenerate)
-    _expect_rotation(rotation, "for degenerate raw numbers")
+    expect_rotation(_expect, rotation, "for degenerate raw numbers")
     (gradient,) = torch.autograd.grad((rotation * torch.arange(9.0).view(3, 3)).sum(), degenerate)
     _expect(gradient.isfinite().all(), "finite gradients of `to_rotation` at degenerate raw numbers")
