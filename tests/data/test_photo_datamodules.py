@@ -1,10 +1,23 @@
+import csv
+import pickle
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from fakes import PARTS, write_fake_cub
+from PIL import Image
 
-from kpose.data import CUBDataModule, flip_batch, mirror_names, read_mean_parts
+from kpose.data import (
+    CUBDataModule,
+    FolderDataModule,
+    SyntheticBirdsDataModule,
+    flip_batch,
+    mirror_names,
+    read_mean_parts,
+)
 from kpose.geometry import project
+from kpose.recipe import encode
 
 
 class Recorder(pl.LightningModule):
@@ -163,3 +176,37 @@ def test_flip_reprojects_real_parts_as_before(cub_root):
     # Left and right parts differ in depth only, and the mean shape is symmetric: the very same distances.
     assert torch.allclose(*errors, atol=1e-5)
     assert errors[0].mean() < 0.12
+
+
+def test_real_photographs_are_whole_and_split_by_their_cameras(cub_root):
+    data = CUBDataModule(cub_root, image_size=32, batch_size=8, cache=False)
+    data.setup("fit")
+    with (cub_root / "sfm/cameras.csv").open(newline="") as file:
+        splits = {row["image_id"]: row["split"] for row in csv.DictReader(file)}
+    for split in ("train", "val"):
+        dataset = data.dataset(split)
+        assert data.split_sizes[split] == len(dataset) == sum(name == split for name in splits.values())
+        assert {splits[name] for name in dataset.names} == {split}
+    whole = []
+    for row in dataset.rows[::100]:
+        left, top, right, bottom = data.photos.boxes[row].tolist()
+        with Image.open(cub_root / "images" / data.photos.files[row]) as photo:
+            assert -1 <= left < right <= photo.width + 1
+            assert -1 <= top < bottom <= photo.height + 1
+            whole.append(photo.width != photo.height)
+    assert sum(whole) > len(whole) / 2  # no square crops
+
+
+@pytest.mark.parametrize("kind", ["cub", "folder", "birds"])
+def test_data_modules_keep_their_arguments_and_can_be_pickled(root, tmp_path, kind):
+    data = {
+        "cub": lambda: module(root, jitter=0.1),
+        "folder": lambda: FolderDataModule(root, annotations={"train": Path("a.json")}, category="car", flip=0.1),
+        "birds": lambda: SyntheticBirdsDataModule(num_train=3, cache_dir=tmp_path, color=0.1),
+    }[kind]()
+    copy = pickle.loads(pickle.dumps(data))
+    assert encode(copy) == encode(data)
+    for name, value in data.recorded_arguments().items():
+        assert getattr(data, name) == getattr(copy, name) == value
+    if kind == "cub":
+        assert torch.equal(copy.dataset("val")[0]["image"], data.dataset("val")[0]["image"])
