@@ -44,5 +44,5 @@ class EfficientNetLite(Backbone):
         return tuple(maps)
 
     def recorded_arguments(self) -> dict[str, Any]:
-        """Build without the file of weights where they come from a checkpoint."""
+        """Return arguments that read no file of weights, which a checkpoint holds itself."""
         return {"pretrained": False}
