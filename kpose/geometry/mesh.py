@@ -232,7 +232,7 @@ def mirror_pairs(vertices: Float[Tensor, "V 3"], tolerance: float = 1e-5) -> Int
         raise ValueError(
             f"mirror_pairs needs vertices symmetric about x = 0 to {reach:.2g}; got {int(lonely.sum())} of "
             f"{len(vertices)} without a partner, the first is vertex {first} at {vertices[first].tolist()}. "
-            "Centre the mesh in x, symmetrise it, or raise the tolerance."
+            "Centre the mesh in x, symmetrize it, or raise the tolerance."
         )
     partner: Tensor = nearest.indices
     if not torch.equal(partner[partner], torch.arange(len(partner), device=partner.device)):

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tolerance", type=float, default=0.1, metavar="SHARE",
         help="largest asymmetry: share of the volume of shape and mirror image that only one fills (default: 0.1)",
     )  # fmt: skip
-    mesh.add_argument("--symmetrise", action="store_true", help="accept any asymmetry")
+    mesh.add_argument("--symmetrize", action="store_true", help="accept any asymmetry")
     mesh.add_argument(
         "--max-hole", type=float, default=0.1, metavar="SHARE",
         help="longest hole that is filled, as a share of the mesh (default: 0.1)",
@@ -114,7 +114,7 @@ def _template(options: argparse.Namespace) -> tuple[Template, str]:
             size=options.size,
         )
         return template, "made from measures"
-    tolerance = 1.0 if options.symmetrise else options.tolerance
+    tolerance = 1.0 if options.symmetrize else options.tolerance
     template, asymmetry = template_from_mesh(
         options.mesh,
         front=options.front,

@@ -41,16 +41,12 @@ class WarpRenderer(CompositeRenderer):
     Vertices or cameras in double precision, and devices that Warp cannot use, are left to `CompositeRenderer`.
 
     Args:
-        sigma: Blur of the outline in squared normalized units. It reaches ``3 sqrt(sigma)`` to either side.
-        cull_back_faces: Leave out the faces seen from behind; the mesh must be closed and consistently wound.
-            Otherwise front and back both count at the outline, which swells the mask by about ``sqrt(sigma)``.
-        max_pairs: Bound of memory for all but the mask: see `CompositeRenderer`.
+        sigma: Blur of the outline in squared normalized units.
+        cull_back_faces: Leave out the faces seen from behind; see `CompositeRenderer`.
+        max_pairs: Bound of memory for all but the mask; see `CompositeRenderer`.
 
     Raises:
         ImportError: If Warp cannot be imported.
-
-    Source:
-        Liu et al., Soft Rasterizer, ICCV 2019, Eq. 1 and 6 (the mask).
     """
 
     def __init__(self, sigma: float = 1e-5, *, cull_back_faces: bool = False, max_pairs: int = 1 << 22) -> None:

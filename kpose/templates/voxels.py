@@ -61,7 +61,7 @@ def mesh_solid(
         raise ValueError(
             f"A template needs a shape that is symmetric about x = 0; of {path} and its mirror image, "
             f"{asymmetry:.0%} of the volume is filled by one of the two only (allowed: {tolerance:.0%}). Check "
-            "which axes are front and up, or accept it as it is (--symmetrise): the two are averaged."
+            "which axes are front and up, or accept it as it is (--symmetrize): the two are averaged."
         )
     distance = cell * _close_handles(path, inside)
     if not (distance < 0).any():

@@ -38,8 +38,7 @@ def paint_by_photo(
 
     Example:
         >>> from kpose.templates import bird, template_mesh
-        >>> shape = bird()
-        >>> mesh = template_mesh(shape)._replace(uv=shape.uv, uv_faces=shape.uv_faces)
+        >>> mesh = template_mesh(bird())
         >>> camera = Camera(torch.tensor(0.5), torch.zeros(2), torch.eye(3))
         >>> paint_by_photo(mesh, torch.full((3, 8, 8), 0.25), camera).texture[0, 60, 60]
         tensor(0.2500)

@@ -47,7 +47,7 @@ def test_asymmetric_mesh_in_one_line(tmp_path, capsys):
     arguments = [str(tmp_path / "odd.ply"), "--out", str(tmp_path / "odd.safetensors"), "--vertices", "100"]
     assert main([*arguments, "--tolerance", "0.05"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    assert main([*arguments, "--tolerance", "0.05", "--symmetrise"]) == 0
+    assert main([*arguments, "--tolerance", "0.05", "--symmetrize"]) == 0
 
 
 @pytest.mark.parametrize(

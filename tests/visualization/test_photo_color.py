@@ -12,7 +12,7 @@ from kpose.visualization import paint_by_photo
 
 def test_the_texture_of_a_photo_is_what_it_shows() -> None:
     shape = bird()
-    mesh = template_mesh(shape)._replace(uv=shape.uv, uv_faces=shape.uv_faces)
+    mesh = template_mesh(shape)
     rotation = viewpoint_to_matrix(torch.tensor(math.pi / 2), torch.tensor(0.0), torch.tensor(0.0))
     camera = Camera(torch.tensor(0.8), torch.zeros(2), rotation)
     photo = torch.zeros(3, 64, 64)
