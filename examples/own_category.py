@@ -3,7 +3,7 @@
 python examples/own_category.py --out cars --count 200
 
 The folder then holds ``images/`` and ``masks/``, laid out as your own photos would be; ``docs/own_category.md``
-goes on from there. Nothing else is written: no cameras, no shapes.
+continues from there. Nothing else is written: no cameras, no shapes.
 """
 
 import argparse

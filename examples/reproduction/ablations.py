@@ -1,7 +1,7 @@
 """Ablate the pose heads: each choice alone, on the same images, with the same cameras, budget and seeds.
 
 A configuration names the data, the backbone and the heads to train (``variants``). Every variant is trained once
-for each seed; what is done is not done again, so the same command goes on after a kill or with more seeds. Of the
+for each seed; what is done is not done again, so the same command continues after a kill or with more seeds. Of the
 variant ``default``, a keypoint head, other ways to solve for the camera are scored too (ablation_readings.py): they
 need no training. Modules of your own heads are found in ``PYTHONPATH``, here those of examples/custom_head.
 
@@ -100,7 +100,7 @@ def main(
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         feature_dropout: Share of feature channels that training leaves out.
-        backbone_lr: Peak for a backbone that is trained along; ``learning_rate`` when None.
+        backbone_lr: Peak for a backbone that is trained too; ``learning_rate`` when None.
         precision: Lightning's.
 
     Raises:
@@ -116,7 +116,7 @@ def main(
         feature_dropout=feature_dropout,
         backbone_lr=backbone_lr,
     )
-    trained = "" if backbone.frozen else f", backbone trained along at {backbone_lr or learning_rate:g}"
+    trained = "" if backbone.frozen else f", backbone trained at {backbone_lr or learning_rate:g}"
     dropped = f", {feature_dropout:.0%} of the feature channels dropped" if feature_dropout else ""
     cached = f", {views} cached views" if views else ""
     notes = [
