@@ -17,7 +17,6 @@ import yaml
 from fakes import write_fake_cub
 from fuzz.mutations import damage, distort
 from jsonargparse import ArgumentError
-from kpose.inference.checkpoint import CONFIG_FILE
 from PIL import Image
 from safetensors.torch import save
 
@@ -27,6 +26,7 @@ from kpose.data.cub import read_cub
 from kpose.data.folder_files import FolderEntry
 from kpose.inference import Predictor
 from kpose.inference.photo import load_mask, load_photo
+from kpose.network import CONFIG_FILE
 from kpose.pipeline.command import pipeline_arguments
 from kpose.reconstruction import CameraTable
 from kpose.templates import load_template
