@@ -12,7 +12,7 @@ __all__ = ["crop_image", "square_box"]
 
 
 def square_box(box: Float[Tensor, "*batch 4"], padding: float = 0.0) -> Float[Tensor, "*batch 4"]:
-    """Grow boxes by a share of their longer side, and to squares about their centres.
+    """Grow boxes by a share of their longer side, and to squares about their centers.
 
     Args:
         box: Boxes ``(left, top, right, bottom)`` in pixels of the photo.
@@ -29,15 +29,15 @@ def square_box(box: Float[Tensor, "*batch 4"], padding: float = 0.0) -> Float[Te
         >>> square_box(torch.tensor([10.0, 10.0, 30.0, 20.0]), padding=0.1)
         tensor([ 8.,  3., 32., 27.])
     """
-    centre = (box[..., :2] + box[..., 2:]) / 2
+    center = (box[..., :2] + box[..., 2:]) / 2
     half = (box[..., 2:] - box[..., :2]).amax(-1, keepdim=True) * (0.5 + padding)
-    return torch.cat((centre - half, centre + half), -1)
+    return torch.cat((center - half, center + half), -1)
 
 
 def crop_image(image: Image.Image, box: Sequence[float], size: int, fill: int | tuple[int, ...] = 0) -> Image.Image:
     r"""Cut a box out of a picture and resample it to a square.
 
-    The box is met to a fraction of a pixel and the resampling is antialiased; pixel centres are at halves.
+    The box is met to a fraction of a pixel and the resampling is antialiased; pixel centers are at halves.
 
     Args:
         image: Picture of any mode that Pillow can resample.

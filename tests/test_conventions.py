@@ -145,28 +145,28 @@ def test_convention_4_nine_numbers_are_projected_to_a_rotation_never_a_reflectio
     assert torch.linalg.det(projected).item() == pytest.approx(1.0)
 
 
-def test_convention_5_pixel_centres_are_at_one_half():
+def test_convention_5_pixel_centers_are_at_one_half():
     size = (2, 4)
     assert pixels_to_normalized(torch.tensor([0.5, 0.5]), size).tolist() == [-0.75, -0.5]
     assert pixels_to_normalized(torch.tensor([4.0, 2.0]), size).tolist() == [1.0, 1.0]
     assert normalized_to_pixels(torch.tensor([-1.0, -1.0]), size).tolist() == [0.0, 0.0]
-    # align_corners=True would put the centre of the first pixel at the corner.
+    # align_corners=True would put the center of the first pixel at the corner.
     assert pixels_to_normalized(torch.tensor([0.5, 0.5]), size).tolist() != [-1.0, -1.0]
 
 
 def test_convention_5_one_grid_for_heatmaps_images_and_masks():
     from kpose.rendering import HardRenderer
 
-    centre = pixels_to_normalized(torch.tensor([5.5, 2.5]), (8, 8))
-    heatmap = gaussian_heatmaps(centre[None], (8, 8), sigma=0.1)[0]
+    center = pixels_to_normalized(torch.tensor([5.5, 2.5]), (8, 8))
+    heatmap = gaussian_heatmaps(center[None], (8, 8), sigma=0.1)[0]
     assert divmod(int(heatmap.argmax()), 8) == (2, 5)
     assert heatmap.max().item() == pytest.approx(1.0)
-    corners = centre + 0.1 * torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0]])
+    corners = center + 0.1 * torch.tensor([[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0]])
     mesh = Mesh(torch.nn.functional.pad(corners, (0, 1)), torch.tensor([[0, 2, 1]]))
     assert HardRenderer().render(mesh, camera(), 8).mask.nonzero().tolist() == [[2, 5]]
     picture = torch.zeros(1, 1, 8, 8)
     picture[..., 2, 5] = 1.0
-    sampled = torch.nn.functional.grid_sample(picture, centre[None, None, None], align_corners=False)
+    sampled = torch.nn.functional.grid_sample(picture, center[None, None, None], align_corners=False)
     assert sampled.item() == pytest.approx(1.0)
 
 

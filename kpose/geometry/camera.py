@@ -1,7 +1,7 @@
 """Cameras: projection, weak perspective and perspective, crops and flips.
 
-Image coordinates are pixels ``(x, y)`` with the origin at the corner of the first pixel (its centre is 0.5), or
-normalised coordinates of a crop with the corners at ±1. Conversion between camera models happens here only.
+Image coordinates are pixels ``(x, y)`` with the origin at the corner of the first pixel (its center is 0.5), or
+normalized coordinates of a crop with the corners at ±1. Conversion between camera models happens here only.
 """
 
 import torch
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def to_image_frame(points: Float[Tensor, "*batch N 3"], camera: Camera) -> Float[Tensor, "*batch N 3"]:
-    """Take object points to image position and depth.
+    """Transform object points to image position and depth.
 
     Args:
         points: Points in the object frame, object units.
@@ -90,7 +90,7 @@ def project_perspective(
 
 
 def weak_to_perspective(camera: Camera, focal: float) -> PerspectiveCamera:
-    """Give the pinhole camera that agrees with a weak-perspective one in the plane of the object's origin.
+    """Compute the pinhole camera that agrees with a weak-perspective one in the plane of the object's origin.
 
     Args:
         camera: Weak-perspective cameras of positive scale.
@@ -119,7 +119,7 @@ def weak_to_perspective(camera: Camera, focal: float) -> PerspectiveCamera:
 
 
 def perspective_to_weak(camera: PerspectiveCamera) -> Camera:
-    """Give the weak-perspective camera that agrees with a pinhole one in the plane of the object's origin.
+    """Compute the weak-perspective camera that agrees with a pinhole one in the plane of the object's origin.
 
     Args:
         camera: Pinhole cameras with square pixels, the object's origin in front of the viewer.
@@ -140,7 +140,7 @@ def perspective_to_weak(camera: PerspectiveCamera) -> Camera:
 
 
 def box_to_crop(box: Float[Tensor, "*batch 4"]) -> Crop:
-    """Give the map from photo pixels to the normalised coordinates of a square box.
+    """Return the map from photo pixels to the normalized coordinates of a square box.
 
     Args:
         box: Square boxes ``(left, top, right, bottom)`` in pixels of the photo.
@@ -164,7 +164,7 @@ def apply_crop(points: Float[Tensor, "*batch N 2"], crop: Crop) -> Float[Tensor,
         crop: Crops.
 
     Returns:
-        Positions in normalised coordinates of the crop.
+        Positions in normalized coordinates of the crop.
 
     Example:
         >>> apply_crop(torch.tensor([[3.0, 1.0]]), Crop(torch.tensor(0.5), torch.tensor([-1.0, -1.0])))
@@ -177,7 +177,7 @@ def undo_crop(points: Float[Tensor, "*batch N 2"], crop: Crop) -> Float[Tensor, 
     """Take points from the crop back to the photo, the inverse of `apply_crop`.
 
     Args:
-        points: Positions in normalised coordinates of the crop.
+        points: Positions in normalized coordinates of the crop.
         crop: Crops.
 
     Returns:
@@ -198,7 +198,7 @@ def crop_camera(camera: Camera, crop: Crop) -> Camera:
         crop: Crops.
 
     Returns:
-        Cameras in normalised coordinates of the crop: projecting commutes with cropping.
+        Cameras in normalized coordinates of the crop: projecting commutes with cropping.
 
     Example:
         >>> photo = Camera(torch.tensor(50.0), torch.tensor([20.0, 20.0]), torch.eye(3))
@@ -213,7 +213,7 @@ def uncrop_camera(camera: Camera, crop: Crop) -> Camera:
     """Map a camera of a crop back to the photo, the inverse of `crop_camera`.
 
     Args:
-        camera: Cameras in normalised coordinates of the crop.
+        camera: Cameras in normalized coordinates of the crop.
         crop: Crops.
 
     Returns:
@@ -229,10 +229,10 @@ def uncrop_camera(camera: Camera, crop: Crop) -> Camera:
 
 
 def flip_camera(camera: Camera) -> Camera:
-    """Give the camera of the horizontally mirrored crop, for an object symmetric about ``x = 0``.
+    """Return the camera of the horizontally mirrored crop, for an object symmetric about ``x = 0``.
 
     Args:
-        camera: Cameras in normalised coordinates (the mirror axis is ``u = 0``).
+        camera: Cameras in normalized coordinates (the mirror axis is ``u = 0``).
 
     Returns:
         ``(s, -t_x, t_y, M R M)`` with ``M = diag(-1, 1, 1)``: the mirrored object projects to the mirrored image.
@@ -246,10 +246,10 @@ def flip_camera(camera: Camera) -> Camera:
 
 
 def pixels_to_normalized(points: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Float[Tensor, "*batch 2"]:
-    """Convert pixel positions to normalised coordinates: ``2 x / width - 1``.
+    """Convert pixel positions to normalized coordinates: ``2 x / width - 1``.
 
     Args:
-        points: Positions ``(x, y)`` in pixels, the centre of the first pixel being 0.5.
+        points: Positions ``(x, y)`` in pixels, the center of the first pixel being 0.5.
         size: Height and width of the image, in pixels.
 
     Returns:
@@ -263,14 +263,14 @@ def pixels_to_normalized(points: Float[Tensor, "*batch 2"], size: tuple[int, int
 
 
 def normalized_to_pixels(points: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Float[Tensor, "*batch 2"]:
-    """Convert normalised coordinates to pixel positions, the inverse of `pixels_to_normalized`.
+    """Convert normalized coordinates to pixel positions, the inverse of `pixels_to_normalized`.
 
     Args:
         points: Positions with the image's corners at ±1.
         size: Height and width of the image, in pixels.
 
     Returns:
-        Positions ``(x, y)`` in pixels, the centre of the first pixel being 0.5.
+        Positions ``(x, y)`` in pixels, the center of the first pixel being 0.5.
 
     Example:
         >>> normalized_to_pixels(torch.tensor([1.0, 0.0]), size=(2, 4))

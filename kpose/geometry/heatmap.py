@@ -1,7 +1,7 @@
 """Heatmaps: Gaussians drawn around points, and the sub-cell peaks read back from them.
 
 Heatmaps share the one grid of kpose (``align_corners=False``): the map's corners are at ±1 and cell ``(row i,
-column j)`` has its centre at ``((2j + 1) / w - 1, (2i + 1) / h - 1)``.
+column j)`` has its center at ``((2j + 1) / w - 1, (2i + 1) / h - 1)``.
 """
 
 import torch
@@ -23,12 +23,12 @@ def gaussian_heatmaps(
     """Draw one isotropic Gaussian of peak value 1 for each point.
 
     Args:
-        points: Positions in normalised coordinates (map corners at ±1); they may lie outside the map.
+        points: Positions in normalized coordinates (map corners at ±1); they may lie outside the map.
         size: Height and width of the maps, in cells.
-        sigma: Standard deviation in normalised units: 0.05 is 1.6 cells of a 64-cell map.
+        sigma: Standard deviation in normalized units: 0.05 is 1.6 cells of a 64-cell map.
 
     Returns:
-        ``exp(-|p - u|² / (2 sigma²))`` at the cell centres ``p``. A point that is not finite gives a zero map.
+        ``exp(-|p - u|² / (2 sigma²))`` at the cell centers ``p``. A point that is not finite gives a zero map.
 
     Raises:
         ValueError: If ``sigma`` is not positive.
@@ -42,17 +42,17 @@ def gaussian_heatmaps(
         tensor([0.0111, 0.3247, 1.0000, 0.3247])
     """
     if not sigma > 0:
-        raise ValueError(f"gaussian_heatmaps needs a positive sigma; got {sigma}. Give it in normalised units.")
+        raise ValueError(f"gaussian_heatmaps needs a positive sigma; got {sigma}. Give it in normalized units.")
     height, width = size
     finite = points.isfinite().all(-1, keepdim=True)
     # A finite stand-in keeps the gradient finite; far outside the map the Gaussian is exactly zero.
     points = torch.where(finite, points, points.new_tensor(1e3 * (1 + sigma)))
-    along_x = torch.exp(-((_centres(width, points) - points[..., :1]) / sigma).square() / 2)
-    along_y = torch.exp(-((_centres(height, points) - points[..., 1:]) / sigma).square() / 2)
+    along_x = torch.exp(-((_centers(width, points) - points[..., :1]) / sigma).square() / 2)
+    along_y = torch.exp(-((_centers(height, points) - points[..., 1:]) / sigma).square() / 2)
     return along_y[..., :, None] * along_x[..., None, :]
 
 
-def _centres(count: int, like: Tensor) -> Tensor:
+def _centers(count: int, like: Tensor) -> Tensor:
     return (2 * torch.arange(count, dtype=like.dtype, device=like.device) + 1) / count - 1
 
 
@@ -68,9 +68,9 @@ def heatmap_peaks(
         heatmaps: Maps whose peak is positive, such as those of `gaussian_heatmaps`; not logits.
 
     Returns:
-        Positions in normalised coordinates, differentiable with respect to the maps, and the value of the highest
-        cell as confidence. A map with no positive value gives the centre of its (first) highest cell; ties give
-        the first. A plateau or a lone cell gives the cell's centre.
+        Positions in normalized coordinates, differentiable with respect to the maps, and the value of the highest
+        cell as confidence. A map with no positive value gives the center of its (first) highest cell; ties give
+        the first. A plateau or a lone cell gives the cell's center.
 
     Source:
         Zhang et al., Distribution-Aware Coordinate Representation for Human Pose Estimation, CVPR 2020, whose
@@ -87,7 +87,7 @@ def heatmap_peaks(
     flat = heatmaps.flatten(-2)
     confidence, index = flat.max(-1)
     row, column = index // width, index % width
-    # At the border the window moves inwards: the parabola need not be centred.
+    # At the border the window moves inwards: the parabola need not be centered.
     top, left = (row - 1).clamp(0, max(height - 3, 0)), (column - 1).clamp(0, max(width - 3, 0))
     steps = torch.arange(3, device=index.device)
     rows = (top[..., None] + steps).clamp_max(height - 1)
@@ -107,7 +107,7 @@ def heatmap_mean(heatmaps: Float[Tensor, "*batch N h w"]) -> Float[Tensor, "*bat
         heatmaps: Distributions over the cells: not negative, each of sum 1.
 
     Returns:
-        Positions in normalised coordinates, differentiable with respect to the maps.
+        Positions in normalized coordinates, differentiable with respect to the maps.
 
     Example:
         >>> heatmap_mean(torch.tensor([[[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]]))
@@ -119,10 +119,10 @@ def heatmap_mean(heatmaps: Float[Tensor, "*batch N h w"]) -> Float[Tensor, "*bat
 
 
 def _vertex(values: Tensor, start: Tensor, peak: Tensor, count: int) -> Tensor:
-    """Position, in cells, of the peak of a Gaussian given at three cells from ``start`` on."""
-    centre = peak + 0.5
+    """Compute the position, in cells, of the peak of a Gaussian given at three cells from ``start`` on."""
+    center = peak + 0.5
     if count < 3:
-        return centre.to(values)
+        return center.to(values)
     before, middle, after = values.log().unbind(-1)
     curvature = 2 * middle - before - after
     curved = curvature > 100 * torch.finfo(values.dtype).eps
@@ -130,5 +130,5 @@ def _vertex(values: Tensor, start: Tensor, peak: Tensor, count: int) -> Tensor:
     # Half a cell from the highest cell is as far as its peak can be, but that the border hides its other side.
     inner = (peak > 0) & (peak < count - 1)
     reach = torch.where(inner, 0.5, 1.0).to(values)
-    vertex = torch.where(curved, (start + 1.5 + shift), centre)
-    return vertex.clamp(centre - reach, centre + reach).clamp(0, count)
+    vertex = torch.where(curved, (start + 1.5 + shift), center)
+    return vertex.clamp(center - reach, center + reach).clamp(0, count)

@@ -22,7 +22,7 @@ class OpenCVCamera(NamedTuple):
     """Pinhole camera of OpenCV: ``u ~ matrix @ (rotation @ X + translation)``, pixels counted from the corner."""
 
     matrix: Float[Tensor, "*batch 3 3"]
-    """Intrinsics ``K``, in pixels. OpenCV puts 0 at the centre of the first pixel where it deals with pictures:
+    """Intrinsics ``K``, in pixels. OpenCV puts 0 at the center of the first pixel where it deals with pictures:
     subtract 0.5 from the last column for that."""
     rotation: Float[Tensor, "*batch 3 3"]
     """``R``; `cv2.Rodrigues` makes a vector of it."""
@@ -38,9 +38,9 @@ class PyTorch3DCamera(NamedTuple):
     T: Float[Tensor, "batch 3"]
     """Translation that puts the object's origin before the camera, in object units."""
     focal_length: Float[Tensor, "batch 2"]
-    """Normalised units (the shorter side of the picture is 2) for each object unit."""
+    """Normalized units (the shorter side of the picture is 2) for each object unit."""
     principal_point: Float[Tensor, "batch 2"]
-    """Normalised position of the object's origin."""
+    """Normalized position of the object's origin."""
 
 
 class BlenderCamera(NamedTuple):
@@ -57,13 +57,13 @@ class BlenderCamera(NamedTuple):
 
 
 def to_opencv(camera: Camera, size: tuple[int, int], *, focal: float | None = None) -> OpenCVCamera:
-    """Give OpenCV's pinhole camera that agrees with a weak-perspective one in the plane of the object's origin.
+    """Compute OpenCV's pinhole camera that agrees with a weak-perspective one in the plane of the object's origin.
 
     Args:
         camera: Cameras of positive scale, in pixels.
-        size: Height and width of the picture, in pixels; the principal point is its centre.
+        size: Height and width of the picture, in pixels; the principal point is its center.
         focal: Focal length in pixels; 1000 times the longer side when not given. What is ``d`` pixels off the
-            centre and ``z`` pixels behind the plane of the origin is shown ``d z / focal`` pixels off its place: a
+            center and ``z`` pixels behind the plane of the origin is shown ``d z / focal`` pixels off its place: a
             quarter of a pixel at the edge of a picture of 1000 pixels which the object fills.
 
     Returns:
@@ -91,7 +91,7 @@ def to_opencv(camera: Camera, size: tuple[int, int], *, focal: float | None = No
 
 
 def to_pytorch3d(camera: Camera, size: tuple[int, int], *, distance: float = 10.0) -> PyTorch3DCamera:
-    """Give PyTorch3D's orthographic camera.
+    """Return PyTorch3D's orthographic camera.
 
     Args:
         camera: Cameras in pixels, without leading dimensions or with one.
@@ -121,7 +121,7 @@ def to_pytorch3d(camera: Camera, size: tuple[int, int], *, distance: float = 10.
 
 
 def to_blender(camera: Camera, size: tuple[int, int], *, distance: float = 10.0) -> BlenderCamera:
-    """Give Blender's orthographic camera, for a mesh in kpose's object frame as Blender imports it.
+    """Return Blender's orthographic camera, for a mesh in kpose's object frame as Blender imports it.
 
     Args:
         camera: Cameras in pixels.

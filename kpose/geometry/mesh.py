@@ -1,4 +1,4 @@
-"""Triangle meshes: normals, edges, Laplacians and mirror symmetry.
+"""Triangle meshes: normals, edges, volume and mirror symmetry.
 
 Faces are rows of vertex indices, counter-clockwise seen from outside. Everything takes any leading dimensions of
 the vertices; the faces are shared by the batch.
@@ -12,9 +12,7 @@ __all__ = [
     "edges",
     "face_normals",
     "is_closed",
-    "laplacian",
     "mirror_pairs",
-    "surface_distances",
     "vertex_normals",
     "volume",
 ]
@@ -23,7 +21,7 @@ __all__ = [
 def face_normals(
     vertices: Float[Tensor, "*batch V 3"], faces: Int[Tensor, "F 3"], *, unit: bool = True
 ) -> Float[Tensor, "*batch F 3"]:
-    """Give the outward normals of the faces.
+    """Compute the outward normals of the faces.
 
     Args:
         vertices: Positions.
@@ -44,7 +42,7 @@ def face_normals(
 
 
 def vertex_normals(vertices: Float[Tensor, "*batch V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*batch V 3"]:
-    """Give the outward unit normals at the vertices: face normals averaged with the faces' areas.
+    """Compute the outward unit normals at the vertices: face normals averaged with the faces' areas.
 
     Args:
         vertices: Positions.
@@ -110,40 +108,8 @@ def edges(faces: Int[Tensor, "F 3"]) -> Int[Tensor, "E 2"]:
     return unique
 
 
-def surface_distances(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], sources: Int[Tensor, "N"]
-) -> Float[Tensor, "N V"]:
-    """Measure how far vertices are from each other along the edges of a mesh.
-
-    Args:
-        vertices: Positions.
-        faces: Vertex indices.
-        sources: Vertices to measure from.
-
-    Returns:
-        Length of the shortest path of edges from each source to every vertex; infinite where there is none.
-
-    Example:
-        >>> vertices = torch.tensor([[0.0, 0, 0], [3, 0, 0], [3, 4, 0], [9, 0, 0]])
-        >>> surface_distances(vertices, torch.tensor([[0, 1, 2], [2, 1, 3]]), torch.tensor([0]))
-        tensor([[0., 3., 5., 9.]])
-    """
-    pairs = edges(faces)
-    start, end = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
-    length = (vertices[start] - vertices[end]).norm(dim=-1)
-    distance = vertices.new_full((len(sources), len(vertices)), torch.inf)
-    distance.scatter_(1, sources[:, None], 0.0)
-    # Paths grow by one edge a round (Bellman-Ford), until no round shortens any.
-    while True:
-        reached = distance[:, start] + length
-        shorter = distance.scatter_reduce(1, end.expand_as(reached), reached, "amin")
-        if torch.equal(shorter, distance):
-            return distance
-        distance = shorter
-
-
 def is_closed(faces: Int[Tensor, "F 3"]) -> bool:
-    """Tell whether a mesh has no border and one orientation.
+    """Check whether a mesh has no border and one orientation.
 
     Args:
         faces: Vertex indices.
@@ -162,43 +128,6 @@ def is_closed(faces: Int[Tensor, "F 3"]) -> bool:
     ahead = torch.cat((faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]))
     there = torch.unique(ahead, dim=0)
     return len(there) == len(ahead) and torch.equal(there, torch.unique(ahead.flip(-1), dim=0))
-
-
-def laplacian(
-    faces: Int[Tensor, "F 3"], num_vertices: int, *, normalized: bool, dtype: torch.dtype | None = None
-) -> Float[Tensor, "V V"]:
-    """Build the graph Laplacian of a mesh as a sparse matrix.
-
-    Args:
-        faces: Vertex indices.
-        num_vertices: Number of vertices.
-        normalized: Divide each row by the vertex's degree: ``I - D⁻¹ A``, so that ``L @ vertices`` is each vertex
-            minus the mean of its neighbours. Otherwise ``D - A``, which is symmetric.
-        dtype: Floating-point type, torch's default if not given.
-
-    Returns:
-        Sparse COO matrix, coalesced, on the faces' device. The row of a vertex without neighbours is zero.
-
-    Source:
-        Un-normalised: Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020, released code.
-
-    Example:
-        >>> laplacian(torch.tensor([[0, 1, 2]]), 3, normalized=True).to_dense()[0]
-        tensor([ 1.0000, -0.5000, -0.5000])
-    """
-    pairs = edges(faces)
-    rows, columns = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
-    dtype = torch.get_default_dtype() if dtype is None else dtype
-    degree = torch.bincount(rows, minlength=num_vertices).to(dtype)
-    diagonal = torch.arange(num_vertices, device=faces.device)
-    if normalized:
-        off, on = -1 / degree[rows], (degree > 0).to(dtype)
-    else:
-        off, on = degree.new_full((len(rows),), -1.0), degree
-    index = torch.stack((torch.cat((rows, diagonal)), torch.cat((columns, diagonal))))
-    values = torch.cat((off, on))
-    size = (num_vertices, num_vertices)
-    return torch.sparse_coo_tensor(index, values, size, check_invariants=False).coalesce()
 
 
 def mirror_pairs(vertices: Float[Tensor, "V 3"], tolerance: float = 1e-5) -> Int[Tensor, "V"]:
@@ -222,7 +151,7 @@ def mirror_pairs(vertices: Float[Tensor, "V 3"], tolerance: float = 1e-5) -> Int
     if not len(vertices):
         return torch.zeros(0, dtype=torch.long, device=vertices.device)
     mirrored = vertices * vertices.new_tensor([-1.0, 1.0, 1.0])
-    # Matrix products would lose half of the digits that tell near neighbours apart.
+    # Matrix products would lose half of the digits that tell near neighbors apart.
     distance = torch.cdist(mirrored, vertices, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distance.min(-1)
     reach = tolerance * float((vertices.amax(0) - vertices.amin(0)).max())
@@ -232,7 +161,7 @@ def mirror_pairs(vertices: Float[Tensor, "V 3"], tolerance: float = 1e-5) -> Int
         raise ValueError(
             f"mirror_pairs needs vertices symmetric about x = 0 to {reach:.2g}; got {int(lonely.sum())} of "
             f"{len(vertices)} without a partner, the first is vertex {first} at {vertices[first].tolist()}. "
-            "Centre the mesh in x, symmetrize it, or raise the tolerance."
+            "Center the mesh in x, symmetrize it, or raise the tolerance."
         )
     partner: Tensor = nearest.indices
     if not torch.equal(partner[partner], torch.arange(len(partner), device=partner.device)):

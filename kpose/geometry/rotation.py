@@ -263,7 +263,7 @@ def matrix_to_viewpoint(
 
 
 def mirror_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Give the rotation seen in the mirrored image of an object that is symmetric about ``x = 0``.
+    """Return the rotation seen in the mirrored image of an object that is symmetric about ``x = 0``.
 
     Args:
         rotation: Rotation matrices.
@@ -299,7 +299,7 @@ def random_rotation(
         Rotation matrices.
 
     Source:
-        Normalised Gaussian quaternions are uniform on the sphere (Marsaglia 1972).
+        Normalized Gaussian quaternions are uniform on the sphere (Marsaglia 1972).
 
     Example:
         >>> random_rotation((2,), generator=torch.Generator().manual_seed(0)).shape

@@ -74,12 +74,12 @@ def farthest_point_sampling(
 
 
 def _fits(room: int, singles: int, pairs: int) -> bool:
-    """Tell whether some of the singles and some of the pairs fill the room exactly."""
+    """Check whether some of the singles and some of the pairs fill the room exactly."""
     return room >= 0 and singles >= 0 and pairs >= 0 and max(room % 2, room - 2 * pairs) <= singles
 
 
 def mirror_permutation(indices: Int[Tensor, "N"], mirror: Int[Tensor, "V"]) -> Int[Tensor, "N"]:
-    """Give the order of a symmetric set of points after mirroring.
+    """Return the order of a symmetric set of points after mirroring.
 
     Args:
         indices: Indices of the points, closed under mirroring, all different.

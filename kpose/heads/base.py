@@ -39,7 +39,7 @@ class PoseHead(Recorded, nn.Module, ABC, Generic[PredictionT]):
                 not given. Heads that need no shape ignore it.
 
         Returns:
-            A camera in normalised coordinates of the crop, and whatever else the head knows.
+            A camera in normalized coordinates of the crop, and whatever else the head knows.
         """
 
     @abstractmethod

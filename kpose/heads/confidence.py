@@ -37,7 +37,7 @@ class PeakConfidence(nn.Module):
         Args:
             features: What the heatmaps were read off.
             heatmaps: Maps of the keypoints.
-            peaks: Places of the peaks, in normalised coordinates.
+            peaks: Places of the peaks, in normalized coordinates.
             heights: Their heights.
 
         Returns:

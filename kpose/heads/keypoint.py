@@ -25,7 +25,7 @@ class KeypointPrediction(PosePrediction):
     heatmaps: Float[Tensor, "batch N h w"]
     """One map for each keypoint, highest at its place."""
     keypoints: Float[Tensor, "batch N 2"]
-    """Peaks of the heatmaps, in normalised coordinates."""
+    """Peaks of the heatmaps, in normalized coordinates."""
     heights: Float[Tensor, "batch N"]
     """Height of the peaks, in [0, 1]."""
     confidence: Float[Tensor, "batch N"]
@@ -60,7 +60,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         template: Mean shape of the category.
         num_keypoints: Number of points; 16 gave better cameras than 32 and more (docs/ablations.md).
         width: Channels of the network.
-        sigma: Standard deviation of the Gaussians, in normalised units. On maps of fewer than 40
+        sigma: Standard deviation of the Gaussians, in normalized units. On maps of fewer than 40
             cells a side the paper's 0.05 is narrower than a cell and training stays near empty maps for long.
         occluded_weight: Weight of a keypoint on the far side of the object, beside 1 for one in sight. The paper
             has 0, which leaves their maps to chance.

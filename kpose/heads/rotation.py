@@ -152,7 +152,7 @@ class QuaternionHead(RotationHead):
     representation_start = (1.0, 0.0, 0.0, 0.0)
 
     def to_rotation(self, raw: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-        """Normalise and convert."""
+        """Normalize and convert."""
         return quaternion_to_matrix(raw)
 
     def rotation_loss(
@@ -174,7 +174,7 @@ class GramSchmidtHead(RotationHead):
     representation_start = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
     def to_rotation(self, raw: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
-        """Orthonormalise."""
+        """Orthonormalize."""
         return gram_schmidt(raw)
 
 

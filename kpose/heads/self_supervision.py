@@ -6,46 +6,30 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry import gaussian_heatmaps, project, surface_distances
+from kpose.geometry import edges, gaussian_heatmaps, project
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh, Template
 
-__all__ = ["ProxyTargets", "SelfSupervision", "color_map", "label_faces"]
+__all__ = ["ProxyTargets", "SelfSupervision"]
 
 
 class ProxyTargets(NamedTuple):
-    """What the self-supervision block asks of a keypoint network."""
+    """Targets of a keypoint network."""
 
     keypoints: Float[Tensor, "batch N 2"]
-    """Projections of the keypoints, in normalised coordinates."""
+    """Projections of the keypoints, in normalized coordinates."""
     heatmaps: Float[Tensor, "batch N h w"]
     """``S_h``, a Gaussian around each of them."""
     weights: Bool[Tensor, "batch N"]
     """``S_w``, whether a keypoint is seen at its projection."""
 
 
-def color_map(count: int) -> Float[Tensor, "count 3"]:
-    """Choose colours on the coarsest regular RGB grid that has enough of them.
+def _color_map(count: int) -> Float[Tensor, "count 3"]:
+    """Choose colors on the coarsest regular RGB grid that has enough of them beside black, the background.
 
-    Args:
-        count: Number of colours.
-
-    Returns:
-        Colours in [0, 1], none of them black, which is left to the background. Any two, and any one and black, are
-        at least ``1 / (k - 1)`` apart, where ``k`` is the smallest number with ``k³ > count``: half for 26 colours,
-        a third for 63, a quarter for 124.
-
-    Raises:
-        ValueError: If ``count`` is not positive.
-
-    Example:
-        >>> color_map(3)
-        tensor([[0., 0., 1.],
-                [0., 1., 0.],
-                [0., 1., 1.]])
+    Any two, and any one and black, are at least ``1 / (k - 1)`` apart, where ``k`` is the smallest number with
+    ``k³ > count``: half for 26 colors, a third for 63, a quarter for 124.
     """
-    if count < 1:
-        raise ValueError(f"color_map needs a positive count; got {count}. Ask for one colour at least.")
     side = 2
     while side**3 <= count:
         side += 1
@@ -53,56 +37,60 @@ def color_map(count: int) -> Float[Tensor, "count 3"]:
     return torch.cartesian_prod(steps, steps, steps)[1 : count + 1]
 
 
-def label_faces(
+def _label_faces(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], indices: Int[Tensor, "N"]
 ) -> Int[Tensor, "F"]:
-    """Give every face of a shape to its nearest keypoint: the parts of the label texture.
+    """Assign every face of a shape to its nearest keypoint, the first of equals: the parts of the label texture.
 
     Near is measured along the edges of the mesh, so that a part does not reach through a thin wing or tail to the
-    other side.
-
-    Args:
-        vertices: Mean shape.
-        faces: Vertex indices.
-        indices: Vertices that are keypoints.
-
-    Returns:
-        For each face the position in ``indices`` of the keypoint whose mean distance to its corners is least, the
-        first of equals. Faces that no keypoint reaches go to the first.
-
-    Example:
-        >>> line = torch.tensor([[0.0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0], [2, 0, 0]])
-        >>> label_faces(line, torch.tensor([[0, 2, 1], [1, 2, 3], [2, 4, 3]]), torch.tensor([0, 4]))
-        tensor([0, 0, 1])
+    other side. Faces that no keypoint reaches go to the first.
     """
-    distances = surface_distances(vertices, faces, indices)
+    distances = _surface_distances(vertices, faces, indices)
     return distances[:, faces].mean(-1).argmin(0)
+
+
+def _surface_distances(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], sources: Int[Tensor, "N"]
+) -> Float[Tensor, "N V"]:
+    """Measure the shortest paths along edges from sources to all vertices; infinite where there is none."""
+    pairs = edges(faces)
+    start, end = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
+    length = (vertices[start] - vertices[end]).norm(dim=-1)
+    distance = vertices.new_full((len(sources), len(vertices)), torch.inf)
+    distance.scatter_(1, sources[:, None], 0.0)
+    # Paths grow by one edge a round (Bellman-Ford), until no round shortens any.
+    while True:
+        reached = distance[:, start] + length
+        shorter = distance.scatter_reduce(1, end.expand_as(reached), reached, "amin")
+        if torch.equal(shorter, distance):
+            return distance
+        distance = shorter
 
 
 class SelfSupervision(nn.Module):
     """Make proxy heatmaps ``S_h`` and weights ``S_w`` of keypoints from a shape and the camera that sees it.
 
     The keypoints are projected by the camera. A Gaussian around each is its heatmap. For the weights the shape is
-    rendered hard, without blending, light or anti-aliasing, in a label texture whose faces have the colour of their
-    nearest keypoint; a keypoint counts if the colour at its projection is its own. Beside that stands its
-    visibility by the z-buffer, which needs no colours.
+    rendered hard, without blending, light or anti-aliasing, in a label texture whose faces have the color of their
+    nearest keypoint; a keypoint counts if the color at its projection is its own. Beside that stands its
+    visibility by the z-buffer, which needs no colors.
 
     Args:
         template: Mean shape of the category, on which the label texture is painted.
         indices: Vertices of the template that are keypoints.
-        sigma: Standard deviation of the Gaussians, in normalised units. On coarse maps it is half a cell at least,
+        sigma: Standard deviation of the Gaussians, in normalized units. On coarse maps it is half a cell at least,
             since a narrower Gaussian would fall between the cells.
         resolution: Side of the rendered label texture, in pixels.
 
     Attributes:
         indices: The keypoints.
         faces: The template's faces.
-        labels: For each face, its keypoint (see `label_faces`).
-        colors: Colour of each keypoint (see `color_map`).
-        epsilon: Largest distance of a sampled colour from a keypoint's own, half of the least distance of two.
+        labels: For each face, its keypoint by distance along the surface.
+        colors: Color of each keypoint on a regular grid.
+        epsilon: Largest distance of a sampled color from a keypoint's own, half of the least distance of two.
 
     Source:
-        Equations 4 and 5 of the keypoint paper kpose implements.
+        Gharaee et al. 2022, Equations 4 and 5.
 
     Example:
         >>> from kpose.templates import bird
@@ -125,11 +113,11 @@ class SelfSupervision(nn.Module):
         self.sigma = sigma
         self.resolution = resolution
         self.renderer = HardRenderer()
-        colors = color_map(len(indices))
-        self.epsilon = colors[0].norm().item() / 2  # the first colour is the least distance from black
+        colors = _color_map(len(indices))
+        self.epsilon = colors[0].norm().item() / 2  # the first color is the least distance from black
         self.register_buffer("indices", indices)
         self.register_buffer("faces", template.faces.clone(), persistent=False)
-        self.register_buffer("labels", label_faces(template.vertices, template.faces, indices))
+        self.register_buffer("labels", _label_faces(template.vertices, template.faces, indices))
         self.register_buffer("colors", colors, persistent=False)
 
     def forward(self, vertices: Float[Tensor, "batch V 3"], camera: Camera, size: tuple[int, int]) -> ProxyTargets:
@@ -137,7 +125,7 @@ class SelfSupervision(nn.Module):
 
         Args:
             vertices: Shapes, in the template's vertex order.
-            camera: The best camera of each image, in normalised coordinates of the crop.
+            camera: The best camera of each image, in normalized coordinates of the crop.
             size: Height and width of the maps.
 
         Returns:
@@ -186,25 +174,25 @@ class SelfSupervision(nn.Module):
     def label_texture(
         self, vertices: Float[Tensor, "batch V 3"], camera: Camera, size: int | tuple[int, int] | None = None
     ) -> Float[Tensor, "batch 3 H W"]:
-        """Render the label texture ``T_l``: the colours of `label_map` on black."""
+        """Render the label texture ``T_l``: the colors of `label_map` on black."""
         colors = torch.cat((torch.zeros_like(self.colors[:1]), self.colors))
         return colors[self.label_map(vertices, camera, size) + 1].movedim(-1, 1)
 
     def correspondences(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N N"]:
-        """Compare the colours sampled at the projections with those of the keypoints (Equation 5).
+        """Compare the colors sampled at the projections with those of the keypoints (Equation 5).
 
         Args:
             vertices: Shapes.
             camera: Cameras.
 
         Returns:
-            For each projected keypoint (row) the keypoint whose colour it shows, if any: a row has at most one
+            For each projected keypoint (row) the keypoint whose color it shows, if any: a row has at most one
             entry, and none where the projection is outside the image or on the background.
         """
         texture = self.label_texture(vertices, camera)
         keypoints = self.project(vertices, camera)
         inside = (keypoints.abs() < 1).all(-1)
-        # Nearest sampling: the pixel that a projection lies in, with no blending of colours at borders.
+        # Nearest sampling: the pixel that a projection lies in, with no blending of colors at borders.
         cell = ((keypoints.clamp(-1, 1) + 1) / 2 * self.resolution).long()
         column, row = cell.clamp_max(self.resolution - 1).unbind(-1)
         image = torch.arange(len(keypoints), device=keypoints.device)[:, None]
@@ -213,10 +201,10 @@ class SelfSupervision(nn.Module):
         return near & inside[..., None]
 
     def weights(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
-        """Give ``S_w``: whether each keypoint's projection shows its own colour."""
+        """Compute ``S_w``: whether each keypoint's projection shows its own color."""
         seen: Tensor = self.correspondences(vertices, camera).diagonal(dim1=-2, dim2=-1)
         return seen
 
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
-        """Tell by the z-buffer which keypoints are inside the image and not behind the object."""
+        """Compute by the z-buffer which keypoints are inside the image and not behind the object."""
         return vertex_visibility(Mesh(vertices, self.faces), camera)[:, self.indices]

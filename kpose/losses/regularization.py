@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry import laplacian
+from kpose.geometry import edges
 
 __all__ = ["GraphLaplacianLoss", "deformation_loss"]
 
@@ -59,7 +59,7 @@ class GraphLaplacianLoss(nn.Module):
         super().__init__()
         self.squared = squared
         self.num_vertices = num_vertices
-        operator = laplacian(faces, num_vertices, normalized=normalized, dtype=torch.float32)
+        operator = _laplacian(faces, num_vertices, normalized=normalized, dtype=torch.float32)
         # Sparse buffers cannot be broadcast between processes nor mapped by every backend; their parts can.
         self.register_buffer("indices", operator.indices(), persistent=False)
         self.register_buffer("values", operator.values(), persistent=False)
@@ -79,3 +79,26 @@ class GraphLaplacianLoss(nn.Module):
 def _mean_length(rows: Tensor, *, squared: bool) -> Tensor:
     length: Tensor = rows.square().sum(-1) if squared else torch.linalg.vector_norm(rows, dim=-1)
     return length.mean(-1)
+
+
+def _laplacian(
+    faces: Int[Tensor, "F 3"], num_vertices: int, *, normalized: bool, dtype: torch.dtype | None = None
+) -> Float[Tensor, "V V"]:
+    """Build the graph Laplacian of a mesh as a sparse matrix: ``D - A``, or ``I - D⁻¹ A`` if normalized.
+
+    The latter takes vertices to what each is off the mean of its neighbors; a vertex without any has a zero row.
+    Source: unnormalized as in Goel et al., ECCV 2020 (released code).
+    """
+    pairs = edges(faces)
+    rows, columns = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    degree = torch.bincount(rows, minlength=num_vertices).to(dtype)
+    diagonal = torch.arange(num_vertices, device=faces.device)
+    if normalized:
+        off, on = -1 / degree[rows], (degree > 0).to(dtype)
+    else:
+        off, on = degree.new_full((len(rows),), -1.0), degree
+    index = torch.stack((torch.cat((rows, diagonal)), torch.cat((columns, diagonal))))
+    values = torch.cat((off, on))
+    size = (num_vertices, num_vertices)
+    return torch.sparse_coo_tensor(index, values, size, check_invariants=False).coalesce()

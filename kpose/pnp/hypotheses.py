@@ -104,7 +104,7 @@ def _unit(vector: Tensor, fallback: Tensor) -> Tensor:
 def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H 4"]) -> Int[Tensor, "P 4 H"]:
     """Draw points without replacement, with probability proportional to weight.
 
-    Every problem sees the same uniform numbers ``draws``: an answer does not depend on its neighbours in the batch.
+    Every problem sees the same uniform numbers ``draws``: an answer does not depend on its neighbors in the batch.
     """
     edges = weights.cumsum(-1)
     left = edges[:, -1:]

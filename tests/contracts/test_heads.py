@@ -84,7 +84,7 @@ def test_bins_turn_out_of_the_best_viewpoint():
 
 
 class RawQuaternionHead(QuaternionHead):
-    """Forgets to normalise."""
+    """Forgets to normalize."""
 
     def to_rotation(self, raw):
         return super().to_rotation(raw) * raw.square().sum(-1)[..., None, None]

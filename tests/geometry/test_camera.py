@@ -163,11 +163,11 @@ def test_focal_length_must_be_positive(focal: float):
         weak_to_perspective(cameras(), focal)
 
 
-def test_convention_pixel_centres_and_corners():
+def test_convention_pixel_centers_and_corners():
     size = (4, 8)
     corners = torch.tensor([[0.0, 0.0], [8.0, 4.0]])
     torch.testing.assert_close(pixels_to_normalized(corners, size), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
-    # The centre of pixel (row 1, column 5), as torch samples it with align_corners=False.
+    # The center of pixel (row 1, column 5), as torch samples it with align_corners=False.
     image = torch.zeros(1, 1, *size)
     image[0, 0, 1, 5] = 1
     grid = pixels_to_normalized(torch.tensor([[[[5.5, 1.5]]]]), size)

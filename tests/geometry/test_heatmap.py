@@ -9,16 +9,16 @@ def uniform_points(count: int, extent: float = 1.0, dtype: torch.dtype = torch.f
     return extent * (2 * torch.rand(count, 2, generator=generator, dtype=dtype) - 1)
 
 
-def test_gaussian_is_equation_4_at_cell_centres():
+def test_gaussian_is_equation_4_at_cell_centers():
     points = uniform_points(5, dtype=torch.float64)
     maps = gaussian_heatmaps(points, (6, 9), sigma=0.3)
     for i, j in [(0, 0), (5, 8), (2, 7)]:
-        centre = torch.tensor([(2 * j + 1) / 9 - 1, (2 * i + 1) / 6 - 1], dtype=torch.float64)
-        expected = torch.exp(-(points - centre).square().sum(-1) / (2 * 0.3**2))
+        center = torch.tensor([(2 * j + 1) / 9 - 1, (2 * i + 1) / 6 - 1], dtype=torch.float64)
+        expected = torch.exp(-(points - center).square().sum(-1) / (2 * 0.3**2))
         torch.testing.assert_close(maps[:, i, j], expected)
 
 
-def test_convention_heatmap_peak_is_one_on_the_cell_centre():
+def test_convention_heatmap_peak_is_one_on_the_cell_center():
     maps = gaussian_heatmaps(torch.tensor([[0.25, -0.75]]), (4, 4))
     assert maps[0, 0, 2] == 1
 
@@ -117,7 +117,7 @@ def test_mean_of_a_gaussian_inside_the_map_is_its_point():
     assert torch.allclose(heatmap_mean(maps / maps.sum((-2, -1), keepdim=True)), points, atol=1e-3)
 
 
-def test_mean_of_one_cell_is_its_centre():
+def test_mean_of_one_cell_is_its_center():
     maps = torch.zeros(2, 3, 4, 8)
     maps[0, 1, 2, 5] = 1
     assert torch.allclose(heatmap_mean(maps)[0, 1], torch.tensor([11 / 8 - 1, 5 / 4 - 1]))

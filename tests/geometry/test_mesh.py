@@ -1,16 +1,12 @@
 import pytest
 import torch
 import trimesh
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
 
 from kpose.geometry import (
     edges,
     face_normals,
     is_closed,
-    laplacian,
     mirror_pairs,
-    surface_distances,
     vertex_normals,
     volume,
 )
@@ -24,8 +20,8 @@ def sphere(subdivisions=2, dtype=torch.float64):
 def test_normals_of_a_sphere_point_outwards():
     vertices, faces = sphere()
     assert torch.allclose(vertex_normals(vertices, faces), vertices, atol=5e-2)
-    centres = vertices[faces].mean(1)
-    assert ((face_normals(vertices, faces) * centres).sum(-1) > 0.9).all()
+    centers = vertices[faces].mean(1)
+    assert ((face_normals(vertices, faces) * centers).sum(-1) > 0.9).all()
 
 
 def test_normals_agree_with_trimesh():
@@ -72,27 +68,6 @@ def test_is_closed():
     assert not is_closed(faces[:0])
 
 
-@pytest.mark.parametrize("normalized", [False, True])
-def test_laplacian(normalized):
-    vertices, faces = sphere(1)
-    matrix = laplacian(faces, len(vertices), normalized=normalized, dtype=vertices.dtype)
-    dense = matrix.to_dense()
-    assert torch.allclose(dense.sum(-1), torch.zeros(len(vertices), dtype=vertices.dtype), atol=1e-12)
-    pairs = edges(faces)
-    neighbours = [[int(b if a == v else a) for a, b in pairs if v in (a, b)] for v in range(len(vertices))]
-    mean = torch.stack([vertices[index].mean(0) for index in neighbours])
-    degree = torch.tensor([[1.0] if normalized else [float(len(index))] for index in neighbours]).double()
-    assert torch.allclose(matrix @ vertices, degree * (vertices - mean), atol=1e-12)
-    assert torch.equal(dense, dense.T) or normalized
-
-
-def test_laplacian_of_a_lonely_vertex_is_zero():
-    for normalized in (False, True):
-        dense = laplacian(torch.tensor([[0, 1, 2]]), 4, normalized=normalized).to_dense()
-        assert dense.isfinite().all()
-        assert (dense[3] == 0).all()
-
-
 def test_mirror_pairs_of_an_icosphere():
     vertices, _ = sphere(3, torch.float32)
     mirror = mirror_pairs(vertices)
@@ -108,20 +83,3 @@ def test_mirror_pairs_errors():
     with pytest.raises(ValueError, match="one partner"):
         mirror_pairs(torch.cat((vertices, vertices)))
     assert mirror_pairs(vertices[:0]).shape == (0,)
-
-
-def test_surface_distances_are_those_of_scipy():
-    vertices, faces = sphere()
-    pairs = edges(faces)
-    length = (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=-1)
-    graph = coo_matrix((length, (pairs[:, 0], pairs[:, 1])), (len(vertices), len(vertices)))
-    expected = torch.from_numpy(dijkstra(graph, directed=False, indices=[0, 7, 90]))
-    distances = surface_distances(vertices, faces, torch.tensor([0, 7, 90]))
-    assert torch.allclose(distances, expected)
-
-
-def test_surface_distances_between_separate_pieces_are_infinite():
-    vertices = torch.rand(6, 3)
-    distances = surface_distances(vertices, torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([4]))
-    assert distances.isinf().tolist() == [[True, True, True, False, False, False]]
-    assert distances[0, 4] == 0

@@ -2,10 +2,13 @@ import itertools
 
 import pytest
 import torch
+import trimesh
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
 
-from kpose.geometry import farthest_point_sampling, gaussian_heatmaps, project
+from kpose.geometry import edges, farthest_point_sampling, gaussian_heatmaps, project
 from kpose.heads import SelfSupervision
-from kpose.heads.self_supervision import color_map, label_faces
+from kpose.heads.self_supervision import _color_map, _label_faces, _surface_distances
 from kpose.structures import Camera, Template
 from kpose.templates import bird
 from kpose.testing import example_batch
@@ -33,7 +36,7 @@ def block_of(shape, indices, **settings):
 
 @pytest.mark.parametrize("count", [1, 7, 8, 26, 27, 63, 64, 124])
 def test_colors_are_more_than_epsilon_apart_from_each_other_and_from_black(count):
-    colors = color_map(count)
+    colors = _color_map(count)
     block = block_of(bird(), list(range(count)))
     everything = torch.cat((torch.zeros(1, 3), colors))
     distance = torch.pdist(everything)
@@ -44,15 +47,10 @@ def test_colors_are_more_than_epsilon_apart_from_each_other_and_from_black(count
 
 
 def test_steps_of_the_color_grid():
-    # Half for 26 colours, a third for 63: with black that is a full grid.
-    assert color_map(26)[0].tolist() == [0, 0, 0.5]
-    assert color_map(27)[0, 2].item() == pytest.approx(1 / 3)
-    assert len({tuple(c.tolist()) for c in color_map(26)}) == 26
-
-
-def test_no_colors_are_refused():
-    with pytest.raises(ValueError, match="color_map needs a positive count; got 0"):
-        color_map(0)
+    # Half for 26 colors, a third for 63: with black that is a full grid.
+    assert _color_map(26)[0].tolist() == [0, 0, 0.5]
+    assert _color_map(27)[0, 2].item() == pytest.approx(1 / 3)
+    assert len({tuple(c.tolist()) for c in _color_map(26)}) == 26
 
 
 def test_faces_go_to_the_nearest_keypoint_along_the_surface():
@@ -62,7 +60,7 @@ def test_faces_go_to_the_nearest_keypoint_along_the_surface():
         [x, y, 0.1] for x in (2.0, 1.0) for y in (0.0, 1.0)
     ]
     faces = [f for i in range(0, 10, 2) for f in ([i, i + 1, i + 2], [i + 1, i + 3, i + 2])]
-    labels = label_faces(torch.tensor(points), torch.tensor(faces), torch.tensor([2, 8]))
+    labels = _label_faces(torch.tensor(points), torch.tensor(faces), torch.tensor([2, 8]))
     # Straight through the air, the fourth face would be nearer to the second keypoint and the last to the first.
     assert labels.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
 
@@ -71,7 +69,7 @@ def test_label_texture_of_a_square_cut_by_its_diagonal():
     block = block_of(two_sheets(), [0, 3, 4], resolution=8)
     vertices = two_sheets().vertices[None]
     labels = block.label_map(vertices, FRONT)[0]
-    inner = torch.arange(1, 7)  # pixels with their centre within ±0.8
+    inner = torch.arange(1, 7)  # pixels with their center within ±0.8
     expected = torch.full((8, 8), -1)
     for row, column in itertools.product(inner.tolist(), repeat=2):
         if row + column != 7:  # the diagonal itself belongs to one of the two
@@ -94,7 +92,7 @@ def test_correspondences_of_two_sheets():
     block.labels[:2] = torch.tensor([0, 1])
     seen = block.correspondences(shrunk[None], camera)[0]
     assert seen.dtype == torch.bool
-    assert seen[2].tolist() == [True, False, False, False]  # shows the colour of keypoint 0, hidden behind it
+    assert seen[2].tolist() == [True, False, False, False]  # shows the color of keypoint 0, hidden behind it
     assert not block.weights(shrunk[None], camera)[0, 2]
     assert (seen.sum(-1) <= 1).all()
 
@@ -142,7 +140,7 @@ def test_label_texture_and_z_buffer_agree_away_from_silhouettes_and_part_borders
     block, vertices, camera = birds(64, num_keypoints)
     weights, visible = block.weights(vertices, camera), block.visibility(vertices, camera)
     labels = block.label_map(vertices, camera)
-    # Away from them is where the pixel of the projection and its neighbours all show one part.
+    # Away from them is where the pixel of the projection and its neighbors all show one part.
     side = 2 * distance + 1
     padded = torch.nn.functional.pad(labels.float()[:, None], (distance,) * 4, mode="replicate")
     around = padded.unfold(2, side, 1).unfold(3, side, 1).flatten(-2)[:, 0]
@@ -179,3 +177,21 @@ def test_the_parts_travel_with_the_checkpoint():
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.labels, second.labels)
     assert torch.equal(first.indices, second.indices)
+
+
+def test_surface_distances_are_those_of_scipy():
+    mesh = trimesh.creation.icosphere(subdivisions=2)
+    vertices, faces = torch.tensor(mesh.vertices), torch.tensor(mesh.faces)
+    pairs = edges(faces)
+    length = (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=-1)
+    graph = coo_matrix((length, (pairs[:, 0], pairs[:, 1])), (len(vertices), len(vertices)))
+    expected = torch.from_numpy(dijkstra(graph, directed=False, indices=[0, 7, 90]))
+    distances = _surface_distances(vertices, faces, torch.tensor([0, 7, 90]))
+    assert torch.allclose(distances, expected)
+
+
+def test_surface_distances_between_separate_pieces_are_infinite():
+    vertices = torch.rand(6, 3)
+    distances = _surface_distances(vertices, torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([4]))
+    assert distances.isinf().tolist() == [[True, True, True, False, False, False]]
+    assert distances[0, 4] == 0

@@ -2,15 +2,18 @@ import math
 
 import pytest
 import torch
+import trimesh
 from torch.autograd import gradcheck
 
+from kpose.geometry import edges
 from kpose.losses import GraphLaplacianLoss, deformation_loss
+from kpose.losses.regularization import _laplacian
 from kpose.templates import bird
 
 FACES = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3], [3, 2, 4]])
 
 
-def neighbours(faces, count):
+def neighbors(faces, count):
     found = [set() for _ in range(count)]
     for a, b, c in faces.tolist():
         for i, j in ((a, b), (b, c), (c, a)):
@@ -23,7 +26,7 @@ def by_loops(vertices, faces, *, paper):
     """Written from the paper's formula, vertex by vertex."""
     total = 0.0
     positions = vertices.tolist()
-    for own, others in zip(positions, neighbours(faces, len(positions)), strict=True):
+    for own, others in zip(positions, neighbors(faces, len(positions)), strict=True):
         around = [positions[j] for j in others]
         mean = [sum(p[k] for p in around) / len(around) for k in range(3)]
         difference = [own[k] - mean[k] for k in range(3)]
@@ -87,3 +90,25 @@ def test_operator_follows_the_dtype():
     operator = GraphLaplacianLoss(FACES, 5)
     assert operator(torch.randn(5, 3)).dtype == torch.float32
     assert operator(torch.randn(5, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_laplacian(normalized):
+    mesh = trimesh.creation.icosphere(subdivisions=1)
+    vertices, faces = torch.tensor(mesh.vertices), torch.tensor(mesh.faces)
+    matrix = _laplacian(faces, len(vertices), normalized=normalized, dtype=vertices.dtype)
+    dense = matrix.to_dense()
+    assert torch.allclose(dense.sum(-1), torch.zeros(len(vertices), dtype=vertices.dtype), atol=1e-12)
+    pairs = edges(faces)
+    neighbors = [[int(b if a == v else a) for a, b in pairs if v in (a, b)] for v in range(len(vertices))]
+    mean = torch.stack([vertices[index].mean(0) for index in neighbors])
+    degree = torch.tensor([[1.0] if normalized else [float(len(index))] for index in neighbors]).double()
+    assert torch.allclose(matrix @ vertices, degree * (vertices - mean), atol=1e-12)
+    assert torch.equal(dense, dense.T) or normalized
+
+
+def test_laplacian_of_a_lonely_vertex_is_zero():
+    for normalized in (False, True):
+        dense = _laplacian(torch.tensor([[0, 1, 2]]), 4, normalized=normalized).to_dense()
+        assert dense.isfinite().all()
+        assert (dense[3] == 0).all()

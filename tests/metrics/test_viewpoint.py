@@ -36,10 +36,10 @@ def test_linear_equals_scipy(n: int, m: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 60])
-@pytest.mark.parametrize("centre", [0.0, 170.0])
-def test_circular_equals_brute_force(n: int, centre: float) -> None:
+@pytest.mark.parametrize("center", [0.0, 170.0])
+def test_circular_equals_brute_force(n: int, center: float) -> None:
     random = np.random.default_rng(n)
-    first, second = random.normal(centre, 60, n), random.normal(centre + 40, 90, n)
+    first, second = random.normal(center, 60, n), random.normal(center + 40, 90, n)
     found = _wasserstein_circular(torch.tensor(first), torch.tensor(second), period=360.0)
     assert found.item() == pytest.approx(brute_force_circular(first, second))
 

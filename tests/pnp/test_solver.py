@@ -148,7 +148,7 @@ def test_weight_two_is_two_points():
     assert_same_camera(one.camera, other.camera)
 
 
-def test_an_answer_does_not_depend_on_its_neighbours_in_the_batch():
+def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch():
     image, points, _ = scene(noise=0.05, outliers=4, dtype=torch.float32)
     together = solve_pnp(image, points).camera
     alone = solve_pnp(image[7], points[7]).camera
@@ -349,7 +349,7 @@ def test_entries_that_are_not_finite_count_as_absent():
     assert all(field.grad is not None and field.grad.isfinite().all() for field in inputs)
 
 
-def test_a_degenerate_problem_does_not_touch_its_neighbours():
+def test_a_degenerate_problem_does_not_touch_its_neighbors():
     image, points, camera = scene((2,), 12)
     image[0] = math.nan
     solution = solve_pnp(image, points)
