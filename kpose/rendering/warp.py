@@ -4,7 +4,6 @@ Plain torch lists the pairs of a face and a pixel, and keeps them for the gradie
 backwards, and keep the mask alone. Warp is an extra that is looked for only when a `WarpRenderer` is made.
 """
 
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -130,14 +129,12 @@ def _is_usable() -> bool:
 
 @cache
 def _kernels() -> ModuleType:
-    """Import and start Warp, quietly unless somebody else has imported it before."""
-    is_ours = "warp" not in sys.modules
+    """Import and start Warp."""
+    kernels = import_module("kpose.rendering.warp_kernels")
     import warp as wp
 
-    if is_ours:
-        wp.config.log_level = wp.LOG_ERROR
     wp.init()
-    return import_module("kpose.rendering.warp_kernels")
+    return kernels
 
 
 _loading = Lock()

@@ -11,14 +11,19 @@ by ``float()``, and the extra is imported at the top.
 """
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, no_type_check
-
-import warp as wp
 
 from kpose.rendering.rasterize import MAX_COORDINATE, MIN_AREA
 from kpose.rendering.warp_lanes import COVER_FACE, FACE_GRADIENT
 
+_IS_OURS = "warp" not in sys.modules
+
+import warp as wp  # noqa: E402
+
+if _IS_OURS:  # quiet, unless somebody else has imported it before
+    wp.config.log_level = wp.LOG_ERROR
 wp.set_module_options({"enable_backward": False})
 
 _MAX_EXPONENT = 20.0
