@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "real_path", "safe_name",
+    "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "safe_name",
     "write_file", "write_text",
 ]  # fmt: skip
 
-LONGEST_NAME = 100
+MAX_NAME = 60  # characters; of four bytes each, and with an ending, they fit every file system
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
-# Of Windows, whatever the ending.
-DEVICES = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written
@@ -70,22 +68,6 @@ def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
         [1, 2]
     """
     return parse_json(Path(path).read_bytes())
-
-
-def real_path(path: str | Path) -> Path:
-    """Follow links to where a file is, so that two names of one file can be told.
-
-    Args:
-        path: File, which need not be there.
-
-    Returns:
-        Absolute path; of links in a circle, which `pathlib.Path.resolve` refuses before Python 3.13, one of them.
-
-    Example:
-        >>> real_path("a/../b") == Path.cwd() / "b"
-        True
-    """
-    return Path(os.path.realpath(path))
 
 
 def model_source(name: str | os.PathLike[str]) -> str:
@@ -174,28 +156,20 @@ def write_text(path: str | Path, text: str) -> None:
     write_file(path, lambda fresh: fresh.write_text(text, encoding="utf-8"))
 
 
-def safe_name(name: str, default: str = "photo") -> str:
-    """Turn a name into one that every file system takes, without a leading dot or dash.
+def safe_name(name: str) -> str:
+    """Return a name that every file system takes, without a leading dot or dash.
 
     Args:
         name: Name without folders and ending.
-        default: Used where nothing of the name is left.
 
     Returns:
-        At most 100 characters and 200 bytes; others than letters, digits, dot, dash and underscore, and dots at the
-        end, are replaced, and names of Windows' devices are lengthened.
+        At most 60 characters; others than letters, digits, dot, dash and underscore are replaced.
 
     Example:
-        >>> safe_name("a wren?"), safe_name("con"), safe_name("...")
-        ('a_wren_', 'con_', 'photo')
+        >>> safe_name("a wren?"), safe_name("...")
+        ('a_wren_', 'unnamed')
     """
-    stem = re.sub(r"[^\w.-]", "_", name)[:LONGEST_NAME].lstrip(".-") or default
-    if device := DEVICES.match(stem):
-        stem = f"{device[0]}_{stem[device.end() :]}"[:LONGEST_NAME]
-    while len(stem.encode()) > 2 * LONGEST_NAME:
-        stem = stem[:-1]
-    kept = stem.rstrip(".")
-    return kept + "_" * (len(stem) - len(kept))
+    return re.sub(r"[^\w.-]", "_", name)[:MAX_NAME].lstrip(".-") or "unnamed"
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

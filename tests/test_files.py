@@ -31,29 +31,14 @@ def test_the_file_is_not_there_before_it_is_whole(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "safe"),
-    [("robin", "robin"), (".hidden", "hidden"), ("a b?*", "a_b__"), ("-n", "n"), ("", "photo"), ("é", "é")],
-)
+    [
+        ("robin", "robin"), (".hidden", "hidden"), ("a b?*", "a_b__"), ("-n", "n"), ("", "unnamed"),
+        ("..", "unnamed"), ("é", "é"),
+    ],
+)  # fmt: skip
 def test_safe_name(name, safe):
     assert safe_name(name) == safe
     assert safe_name(safe) == safe
-
-
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [
-        ("CON", "CON_"), ("nul", "nul_"), ("-aux", "aux_"), ("Com1", "Com1_"), ("lpt9.robin", "lpt9_.robin"),
-        ("COM²", "COM²_"), ("con.txt", "con_.txt"), ("con. ", "con_._"), ("robin.", "robin_"), ("a. .", "a.__"),
-        ("prn." + "x" * 99, "prn_." + "x" * 95), ("x" * 99 + "..", "x" * 99 + "_"),
-    ],
-)  # fmt: skip
-def test_names_that_windows_keeps_for_itself(name, safe):
-    assert safe_name(name) == safe
-    assert safe_name(safe) == safe
-
-
-@pytest.mark.parametrize("name", ["contact", "console", "com10", "null", "robin.con", "com", "a..b", "robin_"])
-def test_ordinary_names_stay(name):
-    assert safe_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["resnet-50", "facebook/sam2.1-hiera-tiny", "_owner/name", "1/2"])
@@ -74,5 +59,5 @@ def test_what_can_be_no_name_on_the_hub_is_a_folder(name, tmp_path, monkeypatch)
 
 
 def test_a_safe_name_is_short():
-    assert len(safe_name("日" * 300).encode()) <= 200
-    assert len(safe_name("x" * 300)) == 100
+    assert len(safe_name("日" * 300).encode()) <= 240
+    assert safe_name("x" * 300) == "x" * 60

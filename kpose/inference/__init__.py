@@ -1,9 +1,14 @@
 """From photos to poses, with a trained checkpoint."""
 
+from typing import TYPE_CHECKING, Any
+
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.predictor import Predictor, load
 from kpose.inference.sheet import prediction_sheet
+
+if TYPE_CHECKING:
+    from kpose.inference.export import save_mesh, to_trimesh
 
 __all__ = [
     "Picture",
@@ -14,4 +19,15 @@ __all__ = [
     "load_photo",
     "photo_square",
     "prediction_sheet",
+    "save_mesh",
+    "to_trimesh",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import what needs trimesh when it is asked for: predicting does without."""
+    if name in ("save_mesh", "to_trimesh"):
+        from kpose.inference import export
+
+        return getattr(export, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

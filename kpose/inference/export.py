@@ -72,7 +72,7 @@ def save_mesh(mesh: Mesh, path: str | Path, *, overwrite: bool = False) -> list[
         raise ValueError(
             f"save_mesh needs a file that ends in one of {', '.join(WRITERS)}; got {path.name!r}. Rename it."
         )
-    contents = WRITERS[path.suffix.lower()](mesh, safe_name(path.stem, "mesh"))
+    contents = WRITERS[path.suffix.lower()](mesh, safe_name(path.stem))
     files = {path.with_name(name): content for name, content in contents.items() if name}
     files[path] = contents[""]
     existing = [file for file in files if file.exists()]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -55,7 +56,8 @@ def prediction_sheet(
         torch.Size([3, 94, 380])
     """
     names = [str(number + 1) for number in range(len(predictions))] if names is None else names
-    return lay_out([sheet_row(one, size) for one in predictions], names)
+    rows = [sheet_row(replace(one), size) for one in predictions]  # copies, as a prediction keeps its photo
+    return lay_out(rows, names)
 
 
 def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:

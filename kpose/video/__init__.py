@@ -1,10 +1,10 @@
 """From videos to predictions of every object in every frame."""
 
 from kpose.video.association import AssociationTracker
-from kpose.video.disk import DiskTracker
-from kpose.video.frames import Frame, open_frames
+from kpose.video.disk import DiskTracker, read_mask_folder
+from kpose.video.frames import Frame, count_frames, open_frames
 from kpose.video.lwl import LWLTracker
-from kpose.video.predictor import FramePredictions, VideoPredictor
+from kpose.video.predictor import FramePredictions, ObjectPrediction, VideoPredictor
 from kpose.video.sam2 import Sam2Tracker
 from kpose.video.smoothing import TemporalSmoothing
 from kpose.video.tracker import Track, Tracker
@@ -15,10 +15,13 @@ __all__ = [
     "Frame",
     "FramePredictions",
     "LWLTracker",
+    "ObjectPrediction",
     "Sam2Tracker",
     "TemporalSmoothing",
     "Track",
     "Tracker",
     "VideoPredictor",
+    "count_frames",
     "open_frames",
+    "read_mask_folder",
 ]

@@ -11,7 +11,6 @@ from PIL import Image
 
 from kpose.backbones import TinyBackbone
 from kpose.heads import KeypointHead, QuaternionHead
-from kpose.inference.command import main
 from kpose.tasks import PoseEstimator
 
 HEADS = {"keypoint": partial(KeypointHead, num_keypoints=16, width=16), "quaternion": QuaternionHead}
@@ -21,11 +20,6 @@ def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
     """Make a photo of noise, of a width and height."""
     random = np.random.default_rng(seed)
     return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-
-
-def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
-    """Call ``kpose predict``."""
-    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
 
 
 def build_task(head: str) -> PoseEstimator:

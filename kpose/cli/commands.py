@@ -1,4 +1,4 @@
-"""The command line: ``kpose fit``, ``validate``, ``test`` (Lightning's), and commands of our own."""
+"""The commands, and the one that the arguments name."""
 
 import importlib
 import signal
@@ -11,18 +11,19 @@ import kpose
 
 __all__ = ["main"]
 
-# Commands that are not Lightning's, with their modules; each has `main(args) -> exit code`.
-OWN = {
-    "app": "kpose.inference.app_command",
+# Modules with a function `main(args) -> exit code`.
+COMMANDS = {
+    "fit": "kpose.training",
+    "validate": "kpose.training",
+    "test": "kpose.training",
     "pipeline": "kpose.pipeline.command",
-    "predict": "kpose.inference.command",
-    "template": "kpose.inference.template_command",
-    "video": "kpose.video.command",
+    "predict": "kpose.cli.predict",
+    "video": "kpose.cli.video",
+    "app": "kpose.cli.app",
+    "template": "kpose.cli.template",
 }
-
-WRITERS = ("predict", "template", "video")  # the others leave signals to Lightning or Gradio
 LIGHTNINGS = ("fit", "validate", "test")
-EXPLAINED = ("-h", "--help", "--version")
+WRITERS = ("predict", "template", "video")  # the others leave signals to Lightning or Gradio
 USAGE = """usage: kpose COMMAND ..., with one of the commands
 
   fit         train a pose head: backbone, head, data and trainer from configuration files
@@ -34,7 +35,7 @@ USAGE = """usage: kpose COMMAND ..., with one of the commands
   app         a page in the browser to drop photos on
   template    make the mean shape of another category
 
-kpose COMMAND --help tells the rest; kpose --version the version.
+kpose COMMAND --help lists its options; kpose --version prints the version.
 """
 
 
@@ -45,7 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command and arguments, those of the process when None.
 
     Raises:
-        SystemExit: If the arguments are wrong, or a command of our own failed.
+        SystemExit: If the arguments are wrong, or the command failed.
 
     Example:
         Train a head on a data set, both named by layered configuration files::
@@ -56,17 +57,15 @@ def main(args: Sequence[str] | None = None) -> None:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     arguments = list(sys.argv[1:] if args is None else args)
-    code: int
     command = arguments[0] if arguments else None
-    if command in OWN:
-        if args is None and command in WRITERS:
-            signal.signal(signal.SIGTERM, _end)
-        code = importlib.import_module(OWN[command]).main(arguments[1:])
-    elif command is None or command in EXPLAINED or not (command in LIGHTNINGS or command.startswith("-")):
+    # Lightning's command line reads options before the command, too.
+    name = LIGHTNINGS[0] if command and command.startswith("--config") else command
+    if name not in COMMANDS:
         code = _explain(command)
     else:
-        # It warns about arguments given in Python beside those of the process, so the latter are left to it.
-        code = importlib.import_module("kpose.training").main(None if args is None else arguments)
+        if args is None and name in WRITERS:
+            signal.signal(signal.SIGTERM, _end)
+        code = importlib.import_module(COMMANDS[name]).main(arguments if name in LIGHTNINGS else arguments[1:])
     if code:
         sys.exit(code)
 
@@ -77,8 +76,8 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 def _explain(command: str | None) -> int:
-    """Print the commands, or the version; what takes seconds to import is left alone."""
-    if command in EXPLAINED:
+    """Print the commands, or the version."""
+    if command in ("-h", "--help", "--version"):
         sys.stdout.write(f"kpose {kpose.__version__}\n" if command == "--version" else USAGE)
         return 0
     sys.stderr.write(USAGE if command is None else f"kpose: There is no command {command!r}.\n{USAGE}")

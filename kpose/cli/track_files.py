@@ -10,7 +10,7 @@ from typing import Any
 import kpose
 from kpose.files import fresh_file
 from kpose.geometry import matrix_to_quaternion
-from kpose.video.predictor import FramePredictions, ObjectPrediction
+from kpose.video import FramePredictions, ObjectPrediction
 
 __all__ = ["COLUMNS", "TrackFiles", "object_record"]
 
@@ -53,7 +53,7 @@ class TrackFiles:
         """Write the objects of a frame.
 
         Args:
-            found: What `VideoPredictor` gives.
+            found: What `VideoPredictor` yields.
         """
         objects = [object_record(thing) for thing in found.objects]
         frame, time = found.frame.number, round(found.frame.time_s, 6)
@@ -77,7 +77,7 @@ class TrackFiles:
 
 
 def object_record(thing: ObjectPrediction) -> dict[str, Any]:
-    """Describe one object of one frame in plain values.
+    """Return one object of one frame in plain values.
 
     Args:
         thing: Object.

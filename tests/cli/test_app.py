@@ -9,19 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inference.browser import Browser, needs_chromium
+from cli.browser import needs_chromium, open_browser, pixels
+from cli.conftest import call
 from numpy.typing import NDArray
 from PIL import Image
+from playwright.sync_api import Page
 
+from kpose.cli.app import build_app
 from kpose.inference import Predictor
-from kpose.inference.app_command import build_app, main
 
 
 def test_without_gradio_one_line_says_how_to_get_it(
     checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["--checkpoint", str(checkpoints["quaternion"])]) == 1
+    assert call("app", "--checkpoint", checkpoints["quaternion"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install 'kpose[app]'" in said
@@ -68,29 +70,27 @@ def test_a_browser_shows_the_mesh_of_a_dropped_photo(
     app = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         address = next(line.split()[1] for line in app.stderr or [] if line.startswith("Open "))
-        with Browser(tmp_path / "profile") as browser:
-            browser.open(address)
-            browser.wait_for("document.querySelector('input[type=file]')")
-            browser.upload(tmp_path / "robin.png")
-            browser.wait_for("document.querySelector('canvas')")
+        with open_browser() as (browser, errors, asked_for):
+            browser.goto(address)
+            browser.locator("input[type=file]").first.set_input_files(tmp_path / "robin.png")
+            browser.locator("canvas").wait_for()
             pictures = map(_covered, [browser] * 200)  # until the whole of a mesh is seen from its side
             assert any(map(_is_long, pictures))
-            said, asked_for = browser.said, browser.asked_for
     finally:
         app.kill()
         app.communicate()
-    assert not [line for line in said if "exceptionDetails" in line]
+    assert errors == []
     assert all(line.startswith((address, "data:", "blob:")) for line in asked_for)
 
 
-def _covered(browser: Browser) -> NDArray[np.bool_]:
-    """Tell which pixels of the viewer, below its label, show something."""
-    picture = browser.look("canvas")[40:-5, 5:-5]
+def _covered(browser: Page) -> NDArray[np.bool_]:
+    """Return which pixels of the viewer, below its label, show something."""
+    picture = pixels(browser.locator("canvas"))[40:-5, 5:-5]
     return np.abs(picture - picture[0, picture.shape[1] // 2]).sum(-1) > 60
 
 
 def _is_long(covered: NDArray[np.bool_]) -> bool:
-    """Tell whether a picture shows the whole of a bird from its side."""
+    """Return whether a picture shows the whole of a bird from its side."""
     if covered.sum() <= 1000 or covered[:, [0, -1]].any():
         return False
     rows, columns = covered.any(1).nonzero()[0], covered.any(0).nonzero()[0]

@@ -6,15 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trimesh
-from inference.conftest import call, picture
+from cli.conftest import call as call_command
+from cli.conftest import picture
+from cli.conftest import predict as call
 from PIL import Image
 
 import kpose
 from kpose.geometry import quaternion_to_matrix
-from kpose.inference import Predictor
-from kpose.inference.record import prediction_record
-from kpose.inference.results import output_names
+from kpose.inference import Predictor, prediction_sheet
+from kpose.visualization import from_pillow
+
+
+def find(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
+    """Call ``kpose predict``, which looks for the objects."""
+    return call_command("predict", *arguments, "--checkpoint", checkpoint, "--out", out)
 
 
 @pytest.fixture
@@ -76,25 +81,25 @@ def test_the_whole_frame_is_named(
     assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "robin.json").read_text())["box"] is None
     Image.new("RGB", (96, 72), "green").save(tmp_path / "nothing.png")
-    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "nothing.png") == 0
+    assert find(checkpoints["keypoint"], tmp_path / "out", tmp_path / "nothing.png") == 0
     assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
 
 
-def test_what_stands_out_is_taken_for_the_object(
+def test_the_salient_object_is_taken(
     checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = Image.new("RGB", (120, 90), (20, 60, 30))
     scene.paste((230, 60, 40), (40, 30, 80, 60))
     scene.save(tmp_path / "robin.png")
-    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png") == 0
-    assert "In 1 of the photos what stands out was taken for the object" in capsys.readouterr().err
+    assert find(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png") == 0
+    assert "In 1 of the photos the salient object was taken" in capsys.readouterr().err
     found = json.loads((tmp_path / "out" / "robin.json").read_text())
     assert found["located_by"] == "SaliencySegmenter"
     assert found["box"] == pytest.approx([40, 30, 80, 60], abs=4)
     assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--whole-frame") == 0
     assert json.loads((tmp_path / "out" / "robin.json").read_text())["located_by"] == "frame"
     capsys.readouterr()
-    assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--segmenter", tmp_path) == 1
+    assert find(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--segmenter", tmp_path) == 1
     [line] = capsys.readouterr().err.strip().splitlines()
     assert str(tmp_path) in line
 
@@ -169,29 +174,6 @@ def test_every_kind_of_file_in_one_call(
     assert size == {"height": 96, "width": 72}
 
 
-def test_results_are_not_replaced_unless_asked(
-    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "robin.json").write_text("mine")
-    assert call(checkpoints["keypoint"], out, photo) == 1
-    assert (out / "robin.json").read_text() == "mine"
-    assert not (out / "robin_overlay.png").exists()
-    assert "--overwrite" in capsys.readouterr().err
-    assert call(checkpoints["keypoint"], out, photo, "--overwrite") == 0
-    assert json.loads((out / "robin.json").read_text())["kpose"]
-
-
-def test_an_input_is_never_replaced(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
-    other = tmp_path / "robin_overlay.png"
-    picture(seed=1).save(other)
-    before = other.read_bytes()
-    assert call(checkpoints["keypoint"], tmp_path, photo, other, "--overwrite") == 1
-    assert other.read_bytes() == before
-    assert (tmp_path / "robin_overlay_overlay.png").exists()
-
-
 def test_a_folder_of_photos(
     checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,30 +191,6 @@ def test_a_folder_of_photos(
     assert "has none" in capsys.readouterr().err
 
 
-def test_a_photo_keeps_its_name_when_others_come(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    photos, out = tmp_path / "photos", tmp_path / "out"
-    photos.mkdir()
-    picture(seed=0).save(photos / "robin.jpg")
-    assert call(checkpoints["quaternion"], out, photos) == 0
-    first = stamps(out)
-    picture(seed=1).save(photos / "robin.jpeg")  # comes before the other
-    assert call(checkpoints["quaternion"], out, photos) == 0
-    assert first.items() <= stamps(out).items()
-    assert json.loads((out / "robin-2.json").read_text())["photo"] == str(photos / "robin.jpeg")
-
-
-def test_a_result_that_was_emptied_is_reported(
-    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert call(checkpoints["quaternion"], out, photo) == 0
-    (out / "robin.glb").write_bytes(b"")
-    assert call(checkpoints["quaternion"], out, photo) == 1
-    assert "robin.glb exists" in capsys.readouterr().err
-    assert call(checkpoints["quaternion"], out, photo, "--overwrite") == 0
-    assert (out / "robin.glb").stat().st_size > 0
-
-
 def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.stem.startswith("robin")}
 
@@ -247,159 +205,50 @@ def test_what_is_done_is_not_done_again(
         patch.setattr(Predictor, "from_checkpoint", lambda *_, **__: pytest.fail("the checkpoint was loaded"))
         assert call(checkpoints["keypoint"], out, photo) == 0
     assert stamps(out) == first
-    for change in ("option", "checkpoint", "photo", "missing", "overwrite"):
-        if change == "photo":
-            picture(seed=5).save(photo)
-        if change == "missing":
-            (out / "robin.glb").unlink()
-        arguments = ["--box", "10", "5", "60", "60", *(["--overwrite"] if change == "overwrite" else [])]
-        checkpoint = checkpoints["keypoint" if change == "option" else "quaternion"]
-        assert call(checkpoint, out, photo, *arguments) == 0
+    for checkpoint, arguments in (("keypoint", ["--box", "10", "5", "60", "60"]), ("quaternion", ["--overwrite"])):
+        assert call(checkpoints[checkpoint], out, photo, *arguments) == 0
         again = stamps(out)
         assert again.keys() == first.keys()
-        assert all(again[name] != first[name] for name in first), change
+        assert all(again[name] != first[name] for name in first)
         first = again
 
 
-def test_what_others_made_of_a_result_is_kept(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for name in ("robin.glb", "robin_overlay.png", "robin.json", "viewer/robin.js", "index.html"):
-        assert call(checkpoints["quaternion"], out, photo, "--overwrite") == 0
-        if name == "robin_overlay.png":
-            picture().save(out / name)
-        elif name == "robin.glb":
-            trimesh.creation.box().export(out / name)
-        else:
-            (out / name).write_text('{"kpose": "mine"}')
-        mine = (out / name).read_bytes()
-        assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60") == 1
-        assert (out / name).read_bytes() == mine
-
-
-@pytest.mark.parametrize("name", ["robin.glb", "robin_overlay.png", "robin.json", "viewer/robin.js"])
-def test_a_change_of_a_result_is_kept(
-    name: str, checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert call(checkpoints["quaternion"], out, photo) == 0
-    content = (out / name).read_bytes()
-    if name == "robin.json":
-        changed = json.dumps({**json.loads(content), "species": "robin"}).encode()
-    else:
-        changed = content + b" "
-    (out / name).write_bytes(changed)
-    assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60") == 1
-    assert f"{name} exists" in capsys.readouterr().err
-    assert (out / name).read_bytes() == changed
-    assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60", "--overwrite") == 0
-    assert (out / name).read_bytes() != changed
-
-
-def test_the_result_of_another_photo_is_kept(
+def test_files_of_others_are_not_replaced_unless_asked(
     checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = tmp_path / "other" / "robin.png"
-    other.parent.mkdir()
-    picture(seed=3).save(other)
     out = tmp_path / "out"
-    assert call(checkpoints["quaternion"], out, photo) == 0
-    before = stamps(out)
-    assert call(checkpoints["quaternion"], out, other) == 1
-    assert stamps(out) == before
-    assert f"is the result of {photo}" in capsys.readouterr().err
+    out.mkdir()
+    for name in ("robin.json", "index.html"):
+        (out / name).write_text("mine")
+        assert call(checkpoints["quaternion"], out, photo) == 1
+        assert f"{name} exists" in capsys.readouterr().err
+        assert (out / name).read_text() == "mine"
+        assert not (out / "robin_overlay.png").exists()
+    assert call(checkpoints["quaternion"], out, photo, "--overwrite", "--turntable") == 0
+    assert (out / "robin_turntable.gif").exists()
+    assert json.loads((out / "robin.json").read_text())["kpose"]
 
 
-def test_an_interrupted_run_is_taken_up(
+def test_an_input_is_never_replaced(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "robin_overlay.png"
+    picture(seed=1).save(other)
+    before = other.read_bytes()
+    assert call(checkpoints["quaternion"], tmp_path, photo, other, "--overwrite") == 1
+    assert other.read_bytes() == before
+    assert (tmp_path / "robin_overlay_overlay.png").exists()
+
+
+def test_an_interruption_leaves_a_page_and_is_taken_up(
     checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kpose.inference.results.write_text", interrupt)
-        assert call(checkpoints["quaternion"], out, photo) == 130
-    assert (out / "index.html").exists()
-    assert sorted(stamps(out)) == ["robin.glb", "robin_overlay.png"]
-    assert call(checkpoints["quaternion"], out, photo) == 0
-    assert sorted(stamps(out)) == ["robin.glb", "robin.json", "robin_overlay.png"]
-
-
-def test_a_turntable_comes_and_goes_with_the_option(
-    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, turning = tmp_path / "out", tmp_path / "out" / "robin_turntable.gif"
-    assert call(checkpoints["quaternion"], out, photo) == 0
-    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 0
-    with Image.open(turning) as animation:
-        assert animation.n_frames == 36
-    first = stamps(out)
-    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 0
-    assert call(checkpoints["quaternion"], out, photo) == 0  # nothing is missing
-    assert stamps(out) == first
-    assert call(checkpoints["quaternion"], out, photo, "--box", "10", "5", "60", "60") == 0
-    assert not turning.exists()  # it showed another result
-    picture().save(turning)
-    mine = turning.read_bytes()
-    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 1
-    assert call(checkpoints["quaternion"], out, photo) == 0
-    assert turning.read_bytes() == mine
-    turning.unlink()
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("kpose.inference.results.write_text", interrupt)
-        assert call(checkpoints["quaternion"], out, photo, "--turntable") == 130
-    assert call(checkpoints["quaternion"], out, photo, "--turntable") == 0
-    assert {"robin_turntable.gif", "robin.json"} <= stamps(out).keys()
-
-
-def test_json_holds_the_camera_for_other_libraries(
-    checkpoints: dict[str, Path], photo: Path, tmp_path: Path
-) -> None:
-    assert call(checkpoints["quaternion"], tmp_path, photo) == 0
-    camera = json.loads((tmp_path / "robin.json").read_text())["camera"]
-    point = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
-    own, opencv, blender = (camera[name] for name in ("pixels", "opencv", "blender"))
-    turned = torch.tensor(own["rotation"]).double() @ point
-    expected = own["scale"] * turned[:2] + torch.tensor(own["translation"])
-    seen = torch.tensor(opencv["matrix"]).double() @ (
-        torch.tensor(opencv["rotation"]).double() @ point + torch.tensor(opencv["translation"])
-    )
-    torch.testing.assert_close(seen[:2] / seen[2], expected, atol=0.05, rtol=0)
-    assert blender["ortho_scale"] == pytest.approx(96 / own["scale"])
-    assert torch.tensor(camera["pytorch3d"]["R"]).shape == (3, 3)
-
-
-def test_photos_of_the_same_name_do_not_collide(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    photos = [tmp_path / "a" / "x.png", tmp_path / "b" / "X.png", tmp_path / "b" / "x.jpg"]
-    for number, path in enumerate(photos):
-        path.parent.mkdir(exist_ok=True)
-        picture(seed=number).save(path)
-    assert call(checkpoints["keypoint"], tmp_path / "out", *photos) == 0
-    found = [json.loads(path.read_text())["photo"] for path in (tmp_path / "out").glob("*.json")]
-    assert sorted(found) == sorted(map(str, photos))
-
-
-def test_output_names_are_safe() -> None:
-    photos = [
-        "x.jpg",
-        "x-2.jpg",
-        "x.png",
-        ".hidden.jpg",
-        "a b?*.jpg",
-        "é.jpg",
-        "日" * 200 + ".jpg",
-        "..jpg",
-        "-n.jpg",
-    ]
-    names = output_names([Path("folder", name) for name in photos])
-    assert len({name.casefold() for name in names}) == len(names)
-    assert all(len(name.encode()) < 240 and "/" not in name and name[0] not in ".-" for name in names)
-    assert names[:5] == ["x", "x-2", "x-3", "hidden", "a_b__"]
+        patch.setattr("kpose.cli.results.PhotoResult.write", interrupt)
+        assert call(checkpoints["quaternion"], tmp_path / "out", photo) == 130
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html"}
+    assert call(checkpoints["quaternion"], tmp_path / "out", photo) == 0
 
 
 def test_nothing_temporary_is_left(
@@ -410,24 +259,7 @@ def test_nothing_temporary_is_left(
 
     monkeypatch.setattr(Path, "write_text", full)
     assert call(checkpoints["keypoint"], tmp_path / "out", photo) == 1
-    written = {path.name for path in (tmp_path / "out").rglob("*")}
-    assert written == {"robin_overlay.png", "robin.glb", "viewer"}
-
-
-def test_a_pose_that_is_not_finite_is_refused(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
-    contents = torch.load(checkpoints["quaternion"], weights_only=True)
-    weights = {
-        name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
-        for name, value in contents["state_dict"].items()
-    }
-    torch.save({**contents, "state_dict": weights}, tmp_path / "nan.ckpt")
-    assert call(tmp_path / "nan.ckpt", tmp_path / "out", photo) == 1
-    assert not list((tmp_path / "out").glob("robin*"))
-
-
-def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
-    [prediction] = Predictor.from_checkpoint(checkpoints["keypoint"])(photo)
-    assert json.loads(json.dumps(prediction_record(prediction), allow_nan=False))["valid"] in (True, False)
+    assert not list((tmp_path / "out").rglob("*"))
 
 
 @pytest.mark.parametrize(
@@ -445,15 +277,46 @@ def test_records_are_json(checkpoints: dict[str, Path], photo: Path) -> None:
         ["{photo}", "--device", "gpu"],
         ["{photo}", "--device", "meta:x"],
         ["{photo}", "--image-size", "0"],
+        ["{photo}", "--sheet", "0"],
+        ["{photo}", "--sheet", "65"],
+        ["{photo}", "--sheet", "two"],
     ],
 )
-def test_wrong_arguments_are_refused(
-    arguments: list[str], checkpoints: dict[str, Path], photo: Path, tmp_path: Path
+def test_wrong_arguments_are_one_line(
+    arguments: list[str],
+    checkpoints: dict[str, Path],
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        call(checkpoints["keypoint"], tmp_path / "out", *(text.format(photo=photo) for text in arguments))
-    assert caught.value.code == 2
+    given = [text.format(photo=photo) for text in arguments]
+    assert find(checkpoints["keypoint"], tmp_path / "out", *given) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("kpose predict: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_cannot_be_used_is_one_line(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(photo, photo, photo) == 2
+    assert "--out needs a folder" in capsys.readouterr().err
+    for checkpoint in (photo, tmp_path / "missing.ckpt", tmp_path):
+        assert call(checkpoint, tmp_path / "out", photo) == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("kpose predict: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pose_that_is_not_finite_is_refused(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+    contents = torch.load(checkpoints["quaternion"], weights_only=True)
+    weights = {
+        name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
+        for name, value in contents["state_dict"].items()
+    }
+    torch.save({**contents, "state_dict": weights}, tmp_path / "nan.ckpt")
+    assert call(tmp_path / "nan.ckpt", tmp_path / "out", photo) == 1
+    assert not list((tmp_path / "out").glob("robin*"))
 
 
 @pytest.mark.parametrize("box", [["60", "5", "10", "60"], ["500", "500", "600", "600"], ["0", "0", "nan", "9"]])
@@ -466,19 +329,6 @@ def test_a_bad_box_is_one_line(
     assert "A box needs" in lines[0]
 
 
-def test_a_checkpoint_that_cannot_be_used_is_one_line(
-    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        call(photo, photo, photo)
-    assert "a folder is needed" in capsys.readouterr().err
-    assert call(photo, tmp_path / "out", photo) == 1
-    assert call(tmp_path / "missing.ckpt", tmp_path / "out", photo) == 1
-    assert call(tmp_path, tmp_path / "out", photo) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 3
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_saved_folder_is_a_checkpoint(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "saved", tmp_path / "out"
     Predictor.from_checkpoint(checkpoints["quaternion"]).save_pretrained(folder)
@@ -489,3 +339,92 @@ def test_a_saved_folder_is_a_checkpoint(checkpoints: dict[str, Path], photo: Pat
     assert call(checkpoints["quaternion"], tmp_path / "other", photo) == 0
     cameras = [json.loads((place / "robin.json").read_text())["camera"] for place in (out, tmp_path / "other")]
     assert cameras[0] == cameras[1]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Make a folder of photos of different sizes, the second of which cannot be used."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, size in enumerate([(96, 72), (40, 120), (300, 8)]):
+        picture(size, number).save(folder / f"{number}.png")
+    (folder / "0b.png").write_text("no picture")
+    return folder
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as sheet:
+        return sheet.size
+
+
+def test_the_sheet_shows_the_first_photos_that_can_be_used(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call(checkpoints["keypoint"], out, photos, "--sheet", "2") == 1
+    assert "0b.png" in capsys.readouterr().err
+    width, height = size_of(out / "sheet.png")
+    assert (width, height) == (6 * 172, 2 * 190)
+    assert call(checkpoints["keypoint"], out, photos, "--sheet") == 1  # eight, of which there are three
+    assert size_of(out / "sheet.png") == (6 * 172, 3 * 190)
+    assert "sheet.png" in capsys.readouterr().err
+    assert not list(out.glob("*.tmp"))
+
+
+def test_results_that_are_done_are_left_alone(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (photos / "0b.png").unlink()
+    assert call(checkpoints["quaternion"], out, photos, "--sheet", "2") == 0
+    first = (out / "sheet.png").read_bytes()
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.suffix in (".glb", ".json")}
+    (out / "sheet.png").unlink()
+    assert call(checkpoints["quaternion"], out, photos, "--sheet", "2") == 0
+    assert "3 of 3 photos, 3 of them before" in capsys.readouterr().err
+    assert (out / "sheet.png").read_bytes() == first
+    assert before == {name: (out / name).stat().st_mtime_ns for name in before}
+
+
+def test_only_a_sheet_of_kpose_is_replaced(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    picture().save(out / "sheet.png")
+    mine = (out / "sheet.png").read_bytes()
+    assert call(checkpoints["quaternion"], out, photos / "0.png", "--sheet") == 1
+    assert "sheet.png exists" in capsys.readouterr().err
+    assert (out / "sheet.png").read_bytes() == mine
+    assert not (out / "0.json").exists()
+    assert call(checkpoints["quaternion"], out, photos / "0.png", out / "sheet.png", "--sheet", "--overwrite") == 1
+    assert "would replace an input" in capsys.readouterr().err
+    assert (out / "sheet.png").read_bytes() == mine
+    assert call(checkpoints["quaternion"], out, photos / "0.png", "--sheet", "--overwrite") == 0
+    # Among photos, what kpose has drawn is none.
+    assert call(checkpoints["quaternion"], out, out, "--sheet") == 1
+    assert "has none" in capsys.readouterr().err
+    assert json.loads((out / "0.json").read_text())["photo"] == str(photos / "0.png")
+
+
+def test_nothing_is_left_of_a_sheet_that_cannot_be_written(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kpose.cli.predict.write_marked_picture", full)
+    assert call(checkpoints["quaternion"], tmp_path / "out", photos / "0.png", "--sheet") == 1
+    assert not (tmp_path / "out" / "sheet.png").exists()
+    assert (tmp_path / "out" / "0.json").exists()
+
+
+def test_colors_of_the_file_are_those_of_the_sheet(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    assert call(checkpoints["quaternion"], tmp_path, photos / "0.png", "--whole-frame", "--sheet") == 0
+    found = Predictor.from_checkpoint(checkpoints["quaternion"], segmenter=None)(photos / "0.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        written = from_pillow(sheet)
+    torch.testing.assert_close(written, prediction_sheet(found, ["0"]), atol=0.011, rtol=0)
+    assert written[:, 0, 0].eq(1).all()

@@ -13,13 +13,14 @@ import torch
 from fakes import write_fake_cub
 
 import kpose
-from kpose.cli import LIGHTNINGS, OWN, main
+from kpose.cli import main
+from kpose.cli.commands import COMMANDS, LIGHTNINGS
 from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird, save_template
 from kpose.training import CommandLine
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "examples" / "configs"
 HEADS = {
     "quaternion": QuaternionHead,
@@ -208,7 +209,7 @@ def test_the_commands_are_listed(capsys):
     main(["--help"])
     usage = capsys.readouterr().out
     assert set(LIGHTNINGS) == set(CommandLine.subcommands())
-    assert all(f"\n  {command} " in usage for command in (*OWN, *LIGHTNINGS))
+    assert all(f"\n  {command} " in usage for command in COMMANDS)
     main(["--version"])
     assert capsys.readouterr().out == f"kpose {kpose.__version__}\n"
     for wrong in ([], ["predct"]):

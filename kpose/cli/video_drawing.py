@@ -9,8 +9,7 @@ from torch import Tensor
 
 from kpose.geometry import crop_camera, project
 from kpose.structures import Crop
-from kpose.video.frames import Frame
-from kpose.video.predictor import ObjectPrediction
+from kpose.video import Frame, ObjectPrediction
 from kpose.visualization import from_pillow, overlay_mesh, to_pillow
 
 __all__ = ["draw_objects", "object_color", "side_by_side"]
@@ -19,7 +18,7 @@ GOLDEN = 0.618034
 
 
 def object_color(identity: int) -> tuple[float, float, float]:
-    """Choose a colour for an object: orange for the first, as different as can be for the next ones.
+    """Return the color of an object: orange for the first, as different as can be for the next ones.
 
     Args:
         identity: Number of the object.
@@ -36,7 +35,7 @@ def object_color(identity: int) -> tuple[float, float, float]:
 
 
 def draw_objects(frame: Frame, objects: Iterable[ObjectPrediction], *, largest: int = 800) -> Image.Image:
-    """Draw the meshes of the objects on a frame, each in its colour.
+    """Draw the meshes of the objects on a frame, each in its color.
 
     Args:
         frame: The frame.
@@ -69,7 +68,7 @@ def side_by_side(frame: Frame, drawn: Image.Image) -> Image.Image:
 
     Args:
         frame: The frame.
-        drawn: What `draw_objects` gives.
+        drawn: What `draw_objects` returns.
 
     Returns:
         Picture of twice the width, with even sides, as video files want them.
@@ -88,7 +87,7 @@ def _fit(image: Image.Image, largest: int) -> Image.Image:
 
 
 def _window(points: Tensor, image: Tensor) -> tuple[int, int, int, int] | None:
-    """Give the part of a picture that a mesh covers: drawing elsewhere would cost as much and show nothing."""
+    """Return the part of a picture that a mesh covers: drawing elsewhere would cost as much and show nothing."""
     height, width = image.shape[-2:]
     low, high = points.amin(0).floor() - 2, points.amax(0).ceil() + 2
     left, top = (int(number) for number in low.clamp(min=0).clamp(max=torch.tensor([width, height])))

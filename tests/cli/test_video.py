@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from cli.conftest import call as call_command
 from PIL import Image
 from video.conftest import SIZE, bird_box, draw_bird
 
 from kpose.cli import main as kpose
 from kpose.inference import Predictor
 from kpose.video import AssociationTracker, VideoPredictor
-from kpose.video.command import main
 from kpose.video.frames import read_video
 
 Arrange = Callable[[Callable[[], object]], None]
@@ -24,7 +24,7 @@ BOX = ["--box", *map(str, bird_box(0))]
 
 
 def call(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
-    return main([*map(str, arguments), "--checkpoint", str(checkpoint), "--out", str(out)])
+    return call_command("video", *arguments, "--checkpoint", checkpoint, "--out", out)
 
 
 def test_a_video_gives_overlay_and_tracks(
@@ -120,7 +120,7 @@ def test_a_mask_of_the_first_frame_and_a_limit(checkpoint: Path, tmp_path: Path)
     assert [frame["time_s"] for frame in frames] == [0.0, 0.1, 0.2]
 
 
-def test_without_a_box_what_stands_out_is_followed(checkpoint: Path, tmp_path: Path) -> None:
+def test_without_a_box_what_salient_is_followed(checkpoint: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames")
     assert call(checkpoint, tmp_path / "out", folder, "--no-overlay", "--frames", "4") == 0
     frames = json.loads((tmp_path / "out" / "frames_cameras.json").read_text())["frames"]
@@ -206,9 +206,9 @@ def test_an_interrupted_video_says_so(
     at_the_fourth_frame(interrupt)
     folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
     assert call(checkpoint, out, folder, "--no-overlay") == 130
-    interrupted, stands_out, last = capsys.readouterr().err.strip().splitlines()[-3:]
+    interrupted, salient, last = capsys.readouterr().err.strip().splitlines()[-3:]
     assert "Interrupted" in interrupted
-    assert "by what stands out" in stands_out
+    assert "as salient objects" in salient
     assert last.startswith("3 frames at")
     assert len(json.loads((out / "frames_cameras.json").read_text())["frames"]) == 3
 
@@ -259,9 +259,8 @@ def test_a_video_that_shows_nothing_says_so(
     ],
 )
 def test_wrong_arguments(arguments: list[str], checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as info:
-        call(checkpoint, tmp_path / "out", tmp_path, *arguments)
-    assert info.value.code == 2
+    assert call(checkpoint, tmp_path / "out", tmp_path, *arguments) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_adapters_say_what_is_missing(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,4 +277,4 @@ def test_what_was_looked_for_is_said(checkpoint: Path, tmp_path: Path, capsys: p
     for number in range(2):
         draw_bird(number).save(folder / f"{number}.png")
     assert call(checkpoint, tmp_path / "out", folder, "--no-overlay") == 0
-    assert "Objects were looked for by what stands out; where they are not, give a --box" in capsys.readouterr().err
+    assert "Objects were looked for as salient objects; where they are not, give a --box" in capsys.readouterr().err

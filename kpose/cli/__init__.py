@@ -1,0 +1,5 @@
+"""The command line: ``kpose COMMAND ...``."""
+
+from kpose.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,187 @@
+"""What commands share: the predictor, what finds the object in a photo, and what follows it in a video.
+
+Options are checked when they are read; torch and the models are imported when something is loaded.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kpose.cli.parser import ArgumentError
+
+if TYPE_CHECKING:
+    from kpose.inference import Predictor
+    from kpose.inference.segmentation import Segmenter
+    from kpose.video import Tracker
+
+__all__ = ["Box", "Networks", "Targets"]
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class Networks:
+    """Options of what predicts, and of what finds the object.
+
+    Args:
+        checkpoint: what `kpose fit` or `kpose pipeline` has written, or the folder of Predictor.save_pretrained
+        device: where the networks run, such as cuda (default: cpu)
+        image_size: side of the crops, if the checkpoint does not know it
+        trust: module of your own that the checkpoint takes classes from; importing it runs its code
+        segmenter: find the object by a segmentation model of transformers, a folder or a name on the Hugging Face
+            Hub, instead of the one that is found on this machine, or the salient object
+        label: what the model of --segmenter calls the object (default: bird)
+
+    Raises:
+        ValueError: If there is a label without a segmenter, or a size that is not positive.
+    """
+
+    checkpoint: Path
+    device: str = "cpu"
+    image_size: int | None = None
+    trust: list[str] = field(default_factory=list)
+    segmenter: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"--image-size must be positive; got {self.image_size}")
+        if self.label is not None and self.segmenter is None:
+            raise ValueError("--label is what the model of --segmenter calls the object; give both")
+
+    @property
+    def checkpoint_files(self) -> list[Path]:
+        """Files that the checkpoint consists of; none if there is none."""
+        path = self.checkpoint
+        return sorted(entry for entry in (path.iterdir() if path.is_dir() else [path]) if entry.is_file())
+
+    @property
+    def segmenter_name(self) -> str | None:
+        """Model that finds the object: the one that was named, or the one on this machine; None without any."""
+        from kpose.inference.segmentation import AutomaticSegmenter
+
+        return self.segmenter or AutomaticSegmenter().model_name
+
+    def load_predictor(self, *, find: bool) -> "Predictor":
+        """Load the checkpoint.
+
+        Args:
+            find: Whether to find the object in photos without box and mask; else the whole frame is taken.
+
+        Returns:
+            Predictor.
+
+        Raises:
+            ArgumentError: If this machine has no such device.
+            OSError: If there is no such file, or no such model to find the object.
+            ValueError: If it cannot be used; see `Predictor.from_checkpoint`.
+        """
+        import torch
+
+        from kpose.inference import Predictor
+
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+            line = f"--device needs a device of this machine, such as cpu or cuda:0; got {self.device}"
+            raise ArgumentError(None, line) from error
+        load = Predictor.from_pretrained if self.checkpoint.is_dir() else Predictor.from_checkpoint
+        return load(
+            self.checkpoint,
+            device=self.device,
+            image_size=self.image_size,
+            segmenter=self.load_segmenter() if find else None,
+            trusted_modules=self.trust,
+        )
+
+    def load_segmenter(self) -> "Segmenter":
+        """Load what finds the object: the model that was named, or the best that this machine has.
+
+        Returns:
+            Segmenter.
+
+        Raises:
+            OSError: If there is no such model.
+            ValueError: If it is no segmentation model, or does not know the label.
+        """
+        from kpose.inference.segmentation import AutomaticSegmenter, TransformersSegmenter
+
+        if self.segmenter is None:
+            return AutomaticSegmenter(device=self.device)
+        return TransformersSegmenter(self.segmenter, label=self.label or "bird", device=self.device)
+
+
+@dataclass
+class Targets:
+    """Options of what is followed in a video, and how.
+
+    Args:
+        box: box around an object in the first frame, in pixels; may be given several times, and numbers the objects
+            from 1
+        mask: mask of the first frame, with identities
+        masks: folder with masks of every frame, PNG files in order
+        sam2: follow by SAM 2: a folder, or a name on the Hugging Face Hub
+        lwl: follow by LWL of an installed pytracking, with these parameters
+
+    Raises:
+        ValueError: If options exclude each other.
+    """
+
+    box: list[Box] = field(default_factory=list)
+    mask: Path | None = None
+    masks: Path | None = None
+    sam2: str | None = None
+    lwl: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if sum((bool(self.box), self.mask is not None, self.masks is not None)) > 1:
+            raise ValueError("--box, --mask and --masks exclude each other; give one of them")
+        if self.sam2 is not None and self.lwl is not None:
+            raise ValueError("--sam2 and --lwl exclude each other; give one of them")
+        if (self.sam2 is not None or self.lwl is not None) and not (self.box or self.mask):
+            raise ValueError("--sam2 and --lwl need a --box or --mask in the first frame")
+
+    @property
+    def given(self) -> bool:
+        """Whether the objects are given, and need not be found."""
+        return bool(self.box) or self.mask is not None or self.masks is not None
+
+    def load_tracker(self, networks: Networks) -> "Tracker[Any]":
+        """Load what follows the objects.
+
+        Args:
+            networks: What finds objects that are not given, and where the tracker runs.
+
+        Returns:
+            Tracker.
+
+        Raises:
+            ImportError: If a library of the tracker is not installed.
+            OSError: If a file or a model cannot be read.
+            ValueError: If a file or a model cannot be used.
+        """
+        from kpose.video import AssociationTracker, DiskTracker, LWLTracker, Sam2Tracker, read_mask_folder
+
+        if self.masks is not None:
+            return DiskTracker(read_mask_folder(self.masks))
+        targets: dict[int, Any] = {number + 1: tuple(box) for number, box in enumerate(self.box)}
+        if self.mask is not None:
+            targets = _objects(self.mask)
+        if self.sam2 is not None:
+            return Sam2Tracker.from_pretrained(self.sam2, targets, device=networks.device)
+        if self.lwl is not None:
+            return LWLTracker(targets, parameters=self.lwl or None, device=networks.device)
+        segmenter = None if targets and networks.segmenter is None else networks.load_segmenter()
+        return AssociationTracker(targets, segmenter=segmenter)
+
+
+def _objects(mask: Path) -> dict[int, Any]:
+    """Return the pixels of each object, by its identity."""
+    import torch
+
+    from kpose.data import read_identities
+
+    identities = torch.from_numpy(read_identities(mask))
+    return {int(number): identities == number for number in identities.unique() if number}  # type: ignore[no-untyped-call]

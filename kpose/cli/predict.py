@@ -1,0 +1,234 @@
+"""``kpose predict``: photos in, and for each a mesh, a picture and a JSON file out, with a page to see them all."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from kpose.cli.networks import Box, Networks
+from kpose.cli.parser import FAULTS, INTERRUPTED, ArgumentError, run
+from kpose.cli.results import (
+    PhotoResult,
+    check_folder,
+    check_replaced,
+    is_marked,
+    photo_results,
+    read_record,
+    write_marked_picture,
+)
+from kpose.files import file_digest
+from kpose.messages import one_line
+
+if TYPE_CHECKING:
+    from kpose.inference import Prediction, Predictor
+
+__all__ = ["main"]
+
+# What is taken from a folder; files that are named may be of any kind that Pillow reads.
+PHOTO_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SHEET = "sheet.png"
+SHEET_ROWS = 8
+MAX_ROWS = 64  # more are for the page
+COLOR_STEPS = 63  # of a sheet's file, which is half as large as with 255 and looks the same
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        args: Arguments after ``kpose predict``.
+
+    Returns:
+        0 if every photo was predicted, 1 if one was not or the checkpoint cannot be used, 2 if the arguments are
+        wrong, 130 if interrupted.
+    """
+    return run(
+        predict,
+        args,
+        photos={"positional": "+", "action": "store", "type": Path, "metavar": "PHOTO"},
+        box={"metavar": ("X0", "Y0", "X1", "Y1")},
+        sheet={"nargs": "?", "const": SHEET_ROWS, "metavar": "N"},
+    )
+
+
+@dataclass
+class Place:
+    """Options of where the object is in a photo.
+
+    Args:
+        box: box around the object in pixels, of a single photo
+        mask: mask of the object, instead of a box
+        whole_frame: take the whole frame for the object, and look for nothing
+
+    Raises:
+        ValueError: If options exclude each other.
+    """
+
+    box: Box | None = None
+    mask: Path | None = None
+    whole_frame: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if (self.box is not None) + (self.mask is not None) + self.whole_frame > 1:
+            raise ValueError("--box, --mask and --whole-frame exclude each other; give one of them")
+
+    @property
+    def of_one_photo(self) -> bool:
+        """Whether it is the place in one photo only."""
+        return self.box is not None or self.mask is not None
+
+
+def predict(
+    photos: list[Path],
+    out: Path,
+    networks: Networks,
+    place: Place,
+    sheet: int | None = None,
+    turntable: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Predict camera and mesh of the object in each photo.
+
+    Writes NAME.glb, NAME_overlay.png and NAME.json for NAME.jpg, and index.html, a page with all of them that needs
+    no network. What is there already, made from the same photo by the same checkpoint, is not made again. Pixels
+    are those of the upright photo, the first one's corner being 0, 0.
+
+    Args:
+        photos: photo file of any usual kind, or folder of photos
+        out: folder for the results
+        networks: what predicts, and what finds the object
+        place: where the object is
+        sheet: draw the first N photos on one picture, sheet.png: photo, keypoints, overlay, mesh from three sides
+            (default: 8)
+        turntable: write NAME_turntable.gif as well, in which the mesh turns once
+        overwrite: make all results again, and replace files of others
+    """
+    given = place.of_one_photo or place.whole_frame
+    if place.of_one_photo and (len(photos) > 1 or photos[0].is_dir()):
+        raise ArgumentError(None, "--box and --mask are those of a single photo; call once for each photo")
+    if place.whole_frame and networks.segmenter is not None:
+        raise ArgumentError(None, "--whole-frame excludes --segmenter; leave it out")
+    if sheet is not None and not 1 <= sheet <= MAX_ROWS:
+        raise ArgumentError(None, f"--sheet needs a number of photos from 1 to {MAX_ROWS}; got {sheet}")
+    check_folder(out)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the photo's own line has what matters of it
+    work = _Work(place, sheet or 0, overwrite)
+    files = [file for path in photos for file in _photos(path, work.failures)]
+    if not files:
+        return 1
+    options = {
+        "checkpoint": [file_digest(path) for path in networks.checkpoint_files],
+        "image_size": networks.image_size,
+        "box": place.box,
+        "mask": file_digest(place.mask) if place.mask is not None and place.mask.is_file() else "",
+        "whole_frame": place.whole_frame,
+        "segmenter": (None if given else networks.segmenter_name, networks.label),
+    }
+    results = photo_results(files, out, options, turning=turntable)
+    work.inputs = [*files, *networks.checkpoint_files, *([place.mask] if place.mask else [])]
+    for path in (out / "index.html", *([out / SHEET] if sheet else [])):
+        check_replaced(path, work.inputs, allowed=overwrite or is_marked(path))
+    pending = {result for result in results if overwrite or not result.is_done()}
+    predictor = None
+    if pending or sheet:
+        predictor = networks.load_predictor(find=not given)
+    out.mkdir(parents=True, exist_ok=True)
+    return _finish(work, results, pending, predictor)
+
+
+def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
+    """List the photos of a folder, without what earlier calls have put there; a file is its own list."""
+    if not path.is_dir():
+        return [path]
+    own = {name for record in path.glob("*.json") for name in read_record(record).get("files", ())}
+    found = sorted(
+        entry
+        for entry in path.iterdir()
+        if entry.suffix.lower() in PHOTO_SUFFIXES and entry.name not in own and not entry.name.startswith(".")
+        and not (entry.name == SHEET and is_marked(entry))
+    )  # fmt: skip
+    if not found:
+        failures[path] = f"A folder needs photos; {path} has none. Name another, or the files themselves."
+        _report(failures[path])
+    return found
+
+
+@dataclass
+class _Work:
+    """What a call does with each photo, and what has come of it."""
+
+    place: Place
+    rows: int
+    overwrite: bool
+    inputs: Sequence[Path] = ()
+    failures: dict[Path, str] = field(default_factory=dict)
+    sheet: "dict[str, Prediction]" = field(default_factory=dict)
+    located_by: list[str] = field(default_factory=list)
+
+    def do(self, predictor: "Predictor", result: PhotoResult, *, pending: bool) -> None:
+        """Predict one photo and write what is pending of it, or note why that cannot be."""
+        from kpose.inference import load_photo
+
+        try:
+            if pending:
+                result.check(self.inputs, overwrite=self.overwrite)
+            [prediction] = predictor(load_photo(result.photo), box=self.place.box, mask=self.place.mask)
+            if pending:
+                result.write(prediction)
+        except FAULTS as error:
+            line = one_line(error)
+            self.failures[result.photo] = line
+            _report(line if str(result.photo) in line else f"{result.photo}: {line}")
+            return
+        self.located_by.append(prediction.located_by)
+        if len(self.sheet) < self.rows:
+            self.sheet[result.name] = replace(prediction)  # without the pictures that it keeps
+
+
+def _finish(
+    work: _Work, results: Sequence[PhotoResult], pending: set[PhotoResult], predictor: "Predictor | None"
+) -> int:
+    """Predict what is pending and what the sheet shows; write page and sheet."""
+    from kpose.cli.page import write_page
+
+    out, code = results[0].folder, 0
+    try:
+        for result in tqdm(results, desc="predict", unit="photo", disable=None):
+            if predictor is not None and (result in pending or len(work.sheet) < work.rows):
+                work.do(predictor, result, pending=result in pending)
+    except KeyboardInterrupt:
+        _report("Interrupted; the same call goes on from here.")
+        code = INTERRUPTED
+    found, whole = (work.located_by.count(name) for name in ("SaliencySegmenter", "frame"))
+    if found:
+        _report(f"In {found} of the photos the salient object was taken; where it is another, give its --box.")
+    if whole:
+        _report(f"Of {whole} of the photos the whole frame was taken.")
+    page = write_page(out, work.failures)
+    drawn = ""
+    if work.sheet and not code:
+        _write_sheet(out / SHEET, work.sheet)
+        drawn = f" and {out / SHEET}"
+    before = len(results) - len(pending)
+    kept = f", {before} of them before" if before else ""
+    done = sum(result.is_done() for result in results)
+    _report(f"Predicted {done} of {len(results)} photos{kept}; see {page}{drawn}.")
+    return code or int(bool(work.failures))
+
+
+def _write_sheet(path: Path, predictions: "dict[str, Prediction]") -> None:
+    from kpose.inference import prediction_sheet
+    from kpose.visualization import to_pillow
+
+    sheet = prediction_sheet([*predictions.values()], [*predictions])
+    write_marked_picture(path, to_pillow((COLOR_STEPS * sheet).round() / COLOR_STEPS))
+
+
+def _report(line: str) -> None:
+    """Write a line to standard error, above the progress bar."""
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,84 @@
+"""A prediction in plain values, for JSON files."""
+
+import json
+import re
+from typing import Any
+
+from torch import Tensor
+
+import kpose
+from kpose.geometry import matrix_to_quaternion, to_blender, to_opencv, to_pytorch3d
+from kpose.inference import Prediction
+from kpose.structures import Camera
+
+__all__ = ["json_text", "prediction_record"]
+
+
+def prediction_record(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction in plain values, as ``kpose predict`` writes it.
+
+    Args:
+        prediction: What a photo gave.
+
+    Returns:
+        What `json.dumps` takes: version, size of the photo, the box that was used and where it comes from, the
+        square that was cut out, whether the camera is valid and what it comes from, the camera of the photo and of
+        the crop, that of the photo for other libraries, its covariance, and keypoints with confidence and inliers;
+        None for what the head does not predict.
+
+    Raises:
+        ValueError: If the camera or a keypoint is not finite.
+    """
+    numbers = [*prediction.camera, *prediction.crop_camera]
+    numbers += [part for part in (prediction.keypoints, prediction.confidence) if part is not None]
+    if not all(bool(tensor.isfinite().all()) for tensor in numbers):
+        raise ValueError("The predicted pose is not finite. Check the checkpoint: its training may have failed.")
+    camera, size = prediction.camera, prediction.size
+    pytorch3d = {name: value[0] for name, value in to_pytorch3d(camera, size)._asdict().items()}
+    return {
+        "kpose": kpose.__version__,
+        "size": {"height": size[0], "width": size[1]},
+        "box": None if prediction.box is None else list(prediction.box),
+        "located_by": prediction.located_by,
+        "square": list(prediction.square),
+        "valid": prediction.valid,
+        "pose_from": prediction.pose_from,
+        "camera": {
+            "pixels": _camera_record(camera),
+            "crop": _camera_record(prediction.crop_camera),
+            "opencv": _plain(to_opencv(camera, size)._asdict()),
+            "pytorch3d": _plain(pytorch3d),
+            "blender": _plain(to_blender(camera, size)._asdict()),
+        },
+        **_plain(
+            {name: getattr(prediction, name) for name in ("covariance", "keypoints", "confidence", "inliers")}
+        ),
+    }
+
+
+def json_text(record: dict[str, Any]) -> str:
+    """Return a record as JSON in which the numbers of a point, or of a row of a matrix, share a line.
+
+    Args:
+        record: Plain values.
+
+    Returns:
+        Text that ends in a line break.
+
+    Raises:
+        ValueError: If a number is not finite.
+
+    Example:
+        >>> json_text({"point": [1.0, 2.0]}).splitlines()[1]
+        '  "point": [1.0, 2.0]'
+    """
+    text = json.dumps(record, indent=2, allow_nan=False)
+    return re.sub(r"\[\n([^][{}\"]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def _camera_record(camera: Camera) -> dict[str, Any]:
+    return _plain({**camera._asdict(), "quaternion": matrix_to_quaternion(camera.rotation)})
+
+
+def _plain(tensors: dict[str, Tensor | None]) -> dict[str, Any]:
+    return {name: None if tensor is None else tensor.tolist() for name, tensor in tensors.items()}

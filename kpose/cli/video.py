@@ -1,0 +1,212 @@
+"""``kpose video``: a video in, the same with the meshes of its birds beside it and their camera tracks out."""
+
+import itertools
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from tqdm.auto import tqdm
+
+from kpose.cli.networks import Networks, Targets
+from kpose.cli.parser import INTERRUPTED, ArgumentError, run
+from kpose.cli.results import check_folder, check_replaced
+from kpose.files import fresh_file, safe_name
+from kpose.messages import one_line
+
+if TYPE_CHECKING:
+    from kpose.video import Frame, FramePredictions, VideoPredictor
+
+__all__ = ["main"]
+
+MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?\.(glb|mtl|obj|ply|png)")
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        args: Arguments after ``kpose video``.
+
+    Returns:
+        0 if the whole video was read, or a camera until it was interrupted; 1 if a part of a video could not be
+        read or nothing can be done, 2 if the arguments are wrong, and 130 if a video was interrupted.
+    """
+    return run(
+        video,
+        args,
+        video={"positional": None, "metavar": "VIDEO"},
+        box={"metavar": ("X0", "Y0", "X1", "Y1")},
+        lwl={"nargs": "?", "const": "", "metavar": "NAME"},
+    )
+
+
+def video(
+    video: str,
+    out: Path,
+    networks: Networks,
+    targets: Targets,
+    smooth: float | None = None,
+    meshes: Literal["glb", "obj", "ply"] | None = None,
+    no_overlay: bool = False,
+    largest: int = 800,
+    overwrite: bool = False,
+    frames: int | None = None,
+    frame_rate: float = 25.0,
+) -> int:
+    """Reconstruct the birds of a video, frame by frame.
+
+    Writes NAME_overlay.mp4 (the video beside itself with the meshes), NAME_cameras.csv and NAME_cameras.json for
+    NAME.mp4. What could be read of a damaged video is written. What is followed, unless it is given, is what is
+    found, and it is followed by colors and motion.
+
+    Args:
+        video: video file, folder of frames, or camera[:NAME] for a camera
+        out: folder for the results
+        networks: what predicts, and what finds the objects
+        targets: what is followed
+        smooth: smooth cameras and shapes over so many seconds
+        meshes: write every mesh to NAME_meshes/, in this format
+        no_overlay: write no video, only the tracks
+        largest: most pixels on a side of the overlay (default: 800)
+        overwrite: replace results that exist
+        frames: stop after so many frames
+        frame_rate: frames a second of a folder (default: 25)
+    """
+    if networks.segmenter is not None and (targets.masks is not None or targets.sam2 or targets.lwl is not None):
+        line = "--segmenter excludes --masks, --sam2 and --lwl, which look for nothing; leave it out"
+        raise ArgumentError(None, line)
+    if largest < 2 or frame_rate <= 0 or (frames is not None and frames < 1):
+        raise ArgumentError(None, "--largest, --frame-rate and --frames must be positive")
+    check_folder(out)
+    outputs = _outputs(out, video)
+    inputs = [Path(video), *networks.checkpoint_files, *([targets.mask] if targets.mask else [])]
+    for path in outputs:
+        check_replaced(path, inputs, allowed=overwrite)
+
+    from kpose.video import TemporalSmoothing, VideoPredictor, count_frames, open_frames
+
+    faults: list[str] = []
+    source = _until_fault(open_frames(video, frame_rate=frame_rate), faults, frames)
+    predictor = VideoPredictor(
+        networks.load_predictor(find=False),
+        targets.load_tracker(networks),
+        smoothing=None if smooth is None else TemporalSmoothing(smooth),
+    )
+    writer = _Writer(outputs, video, meshes, None if no_overlay else largest)
+    started = time.perf_counter()
+    total = min(filter(None, (frames, count_frames(video))), default=None)
+    interrupted = _write(predictor, source, writer, total) and not video.startswith("camera")
+    rate = writer.frames / max(time.perf_counter() - started, 1e-9)
+    for line in (*faults, *(["Interrupted; the results end there."] if interrupted else [])):
+        _report(line)
+    if writer.frames:
+        _summarize(writer, networks, targets)
+        _report(
+            f"{writer.frames} frames at {rate:.1f} a second, {writer.predictions} predictions; the results are "
+            f"in {out}."
+        )
+    return INTERRUPTED if interrupted else int(bool(faults) or not writer.frames)
+
+
+class _Outputs(NamedTuple):
+    """Names of what is written."""
+
+    video: Path
+    table: Path
+    record: Path
+    meshes: Path
+
+
+def _outputs(out: Path, video: str) -> _Outputs:
+    name = safe_name(Path(video.replace(":", "_")).stem)
+    endings = ("overlay.mp4", "cameras.csv", "cameras.json", "meshes")
+    return _Outputs(*(out / f"{name}_{ending}" for ending in endings))
+
+
+class _Writer:
+    """What is written frame by frame; nothing is left of a video without a frame, or of a failure."""
+
+    def __init__(self, outputs: _Outputs, video: str, meshes: str | None, largest: int | None) -> None:
+        self.frames = 0
+        self.predictions = 0
+        self._outputs, self._video, self._meshes, self._largest = outputs, video, meshes, largest
+        self._stack = ExitStack()
+        self._kept: set[Path] = set()
+        self._tracks: Any = None
+        self._overlay: Any = None
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - kind, error and trace
+        self._stack.__exit__(*error)
+        if error[0] is None and self._meshes is not None and self._outputs.meshes.is_dir():
+            # An earlier run, which this one replaces, has written others for frames and objects that are no more.
+            for path in self._outputs.meshes.iterdir():
+                if MESH_FILE.fullmatch(path.name) and path not in self._kept:
+                    path.unlink()
+
+    def add(self, found: "FramePredictions") -> None:
+        from kpose.cli.track_files import TrackFiles
+
+        if self._tracks is None:
+            files = TrackFiles(self._outputs.table, self._outputs.record, self._video)
+            self._tracks = self._stack.enter_context(files)
+        self._tracks.add(found)
+        if self._largest is not None:
+            self._draw(found, self._largest)
+        for thing in found.objects:
+            if thing.prediction is not None:
+                self.predictions += 1
+                if self._meshes is not None:
+                    path = self._outputs.meshes / f"{found.frame.number:06}_{thing.identity}.{self._meshes}"
+                    self._kept.update(thing.prediction.save(path, overwrite=True))
+        self.frames += 1
+
+    def _draw(self, found: "FramePredictions", largest: int) -> None:
+        from kpose.cli.video_drawing import draw_objects, side_by_side
+        from kpose.visualization import VideoWriter
+
+        picture = side_by_side(found.frame, draw_objects(found.frame, found.objects, largest=largest))
+        if self._overlay is None:
+            fresh = self._stack.enter_context(fresh_file(self._outputs.video))
+            self._overlay = self._stack.enter_context(VideoWriter(fresh, picture.size))
+        self._overlay.add(picture, found.frame.time_s)
+
+
+def _write(predictor: "VideoPredictor", frames: "Iterator[Frame]", writer: _Writer, total: int | None) -> bool:
+    """Reconstruct and write frame by frame; return whether that was interrupted."""
+    with writer:
+        try:
+            for found in tqdm(predictor(frames), desc="video", unit="frame", total=total, disable=None):
+                writer.add(found)
+        except KeyboardInterrupt:  # how a camera is stopped
+            return True
+    return False
+
+
+def _until_fault(frames: "Iterator[Frame]", faults: list[str], count: int | None) -> "Iterator[Frame]":
+    """Return the frames that can be read, and note why there are no more."""
+    try:
+        yield from itertools.islice(frames, count)
+    except (OSError, ValueError, ImportError) as error:
+        faults.append(one_line(error))
+
+
+def _summarize(writer: _Writer, networks: Networks, targets: Targets) -> None:
+    """Report how objects were found that were not given."""
+    if not writer.predictions:
+        _report("No object was found; give its --box or --mask.")
+    elif not targets.given and networks.segmenter is None:
+        model = networks.segmenter_name
+        by = "as salient objects" if model is None else f"by {model}, and as salient objects where it found none"
+        _report(f"Objects were looked for {by}; where they are not, give a --box for each.")
+
+
+def _report(line: str) -> None:
+    """Write a line to standard error, above the progress bar."""
+    tqdm.write(line, file=sys.stderr)

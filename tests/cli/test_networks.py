@@ -1,0 +1,72 @@
+"""What predicts, finds and follows, as the commands share it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kpose.cli.networks import Networks, Targets
+from kpose.cli.parser import ArgumentError
+from kpose.inference.segmentation import AutomaticSegmenter
+from kpose.video import AssociationTracker
+
+
+@pytest.fixture
+def own(checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the checkpoint of a head from a module of one's own."""
+    code = "from kpose.heads import QuaternionHead\nclass OwnHead(QuaternionHead):\n    pass\n"
+    (tmp_path / "heads_of_options.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    contents = torch.load(checkpoints["quaternion"], weights_only=True)
+    contents["recipe"]["head"] = {"factory": "heads_of_options.OwnHead"}
+    torch.save(contents, tmp_path / "own.ckpt")
+    return tmp_path / "own.ckpt"
+
+
+def test_classes_of_ones_own_are_loaded_where_they_are_trusted(own: Path) -> None:
+    with pytest.raises(ValueError, match="--trust"):
+        Networks(own).load_predictor(find=False)
+    predictor = Networks(own, trust=["heads_of_options"], image_size=48).load_predictor(find=False)
+    assert type(predictor.network.head).__name__ == "OwnHead"
+    assert predictor.image_size == 48
+    assert predictor.segmenter is None
+
+
+def test_the_best_of_this_machine_looks_unless_a_model_is_named(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    networks = Networks(checkpoints["keypoint"])
+    assert isinstance(networks.load_predictor(find=True).segmenter, AutomaticSegmenter)
+    assert networks.segmenter_name is None
+    assert Networks(tmp_path, segmenter="a/b").segmenter_name == "a/b"
+    with pytest.raises((OSError, ValueError)):
+        Networks(checkpoints["keypoint"], segmenter=str(tmp_path)).load_segmenter()
+
+
+def test_wrong_options_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give both"):
+        Networks(tmp_path, label="duck")
+    with pytest.raises(ValueError, match="must be positive"):
+        Networks(tmp_path, image_size=0)
+    with pytest.raises(ArgumentError, match="a device of this machine"):
+        Networks(checkpoints["keypoint"], device="gpu").load_predictor(find=False)
+
+
+def test_the_files_of_a_checkpoint_are_those_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    for name in ("b", "a"):
+        (tmp_path / name).touch()
+    assert Networks(tmp_path).checkpoint_files == [tmp_path / "a", tmp_path / "b"]
+    assert Networks(tmp_path / "a").checkpoint_files == [tmp_path / "a"]
+    assert Networks(tmp_path / "c").checkpoint_files == []
+
+
+def test_boxes_are_followed_from_the_first_frame_on(tmp_path: Path) -> None:
+    boxes = [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
+    assert isinstance(Targets(box=boxes).load_tracker(Networks(tmp_path)), AssociationTracker)
+    assert Targets(box=boxes).given
+    assert not Targets().given
+    with pytest.raises(ValueError, match="exclude each other"):
+        Targets(box=boxes, masks=tmp_path)
+    with pytest.raises(ValueError, match="need a --box"):
+        Targets(lwl="")
