@@ -1,7 +1,5 @@
 """The self-supervision block: heatmaps and weights of keypoints from a shape and its camera, without annotation."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -10,18 +8,7 @@ from kpose.geometry import edges, gaussian_heatmaps, project
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh, Template
 
-__all__ = ["ProxyTargets", "SelfSupervision"]
-
-
-class ProxyTargets(NamedTuple):
-    """Targets of a keypoint network."""
-
-    keypoints: Float[Tensor, "batch N 2"]
-    """Projections of the keypoints, in normalized coordinates."""
-    heatmaps: Float[Tensor, "batch N h w"]
-    """``S_h``, a Gaussian around each of them."""
-    weights: Bool[Tensor, "batch N"]
-    """``S_w``, whether a keypoint is seen at its projection."""
+__all__ = ["SelfSupervision"]
 
 
 def _color_map(count: int) -> Float[Tensor, "count 3"]:
@@ -96,8 +83,8 @@ class SelfSupervision(nn.Module):
         >>> from kpose.templates import bird
         >>> block = SelfSupervision(bird(), torch.tensor([0, 100, 200]))
         >>> above = Camera(torch.tensor([0.8]), torch.zeros(1, 2), torch.diag(torch.tensor([1.0, -1, -1]))[None])
-        >>> targets = block(bird().vertices[None], above, (16, 16))
-        >>> targets.heatmaps.shape, targets.weights.shape
+        >>> keypoints = block.project(bird().vertices[None], above)
+        >>> block.heatmaps(keypoints, (16, 16)).shape, block.weights(bird().vertices[None], above).shape
         (torch.Size([1, 3, 16, 16]), torch.Size([1, 3]))
     """
 
@@ -119,21 +106,6 @@ class SelfSupervision(nn.Module):
         self.register_buffer("faces", template.faces.clone(), persistent=False)
         self.register_buffer("labels", _label_faces(template.vertices, template.faces, indices))
         self.register_buffer("colors", colors, persistent=False)
-
-    def forward(self, vertices: Float[Tensor, "batch V 3"], camera: Camera, size: tuple[int, int]) -> ProxyTargets:
-        """Make the targets of keypoint maps.
-
-        Args:
-            vertices: Shapes, in the template's vertex order.
-            camera: The best camera of each image, in normalized coordinates of the crop.
-            size: Height and width of the maps.
-
-        Returns:
-            Projections, ``S_h`` and ``S_w``, without gradient.
-        """
-        with torch.no_grad():
-            keypoints = self.project(vertices, camera)
-            return ProxyTargets(keypoints, self.heatmaps(keypoints, size), self.weights(vertices, camera))
 
     def project(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Float[Tensor, "batch N 2"]:
         """Project the keypoints of each shape."""

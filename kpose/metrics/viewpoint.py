@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.geometry import matrix_to_viewpoint
-from kpose.metrics._camera_pairs import CameraPairs
+from kpose.metrics.camera_pairs import CameraPairs
 
 __all__ = ["ViewpointWasserstein"]
 

@@ -1,7 +1,7 @@
 """Contracts that parts of kpose, and users' own parts, have to keep."""
 
 from kpose.testing.backbones import check_backbone
-from kpose.testing.data import check_data_module
+from kpose.testing.data_modules import check_data_module
 from kpose.testing.heads import check_pose_head, example_batch
 from kpose.testing.renderers import check_renderer
 from kpose.testing.segmenters import check_segmenter

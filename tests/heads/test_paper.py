@@ -1,9 +1,14 @@
+from functools import partial
+
 import pytest
 import torch
 from kornia.losses import binary_focal_loss_with_logits
 
-from kpose.heads import KeypointHead, LabelBorder, MaskBorder, PaperKeypointHead, SelfSupervision
+from kpose.backbones import TinyBackbone
+from kpose.heads import KeypointHead, KeypointSolver, LabelBorder, MaskBorder, PaperKeypointHead, SelfSupervision
 from kpose.heads.paper import _BorderNetwork
+from kpose.losses import HeatmapLoss, PositionLoss
+from kpose.network import PoseNetwork
 from kpose.structures import Camera, Features, FeatureSpec
 from kpose.templates import bird
 from kpose.testing import example_batch
@@ -160,3 +165,31 @@ def test_a_border_is_learned_after_every_stage():
         binary_focal_loss_with_logits(logits, target, reduction="mean").backward()
         optimizer.step()
     assert ((logits > 0) == target.bool()).float().mean() > 0.95
+
+
+def rebuilt(**settings):
+    """Build a head, describe it in plain values and build it from these."""
+    head = partial(PaperKeypointHead, num_keypoints=8, width=8, **settings)
+    network = PoseNetwork(TinyBackbone(width=8), head)
+    return PoseNetwork.from_recipe(network.recipe(), network.state_dict()).head
+
+
+def test_defaults_come_back_from_the_recipe():
+    head = rebuilt()
+    assert type(head.loss) is HeatmapLoss
+    assert type(head.border) is MaskBorder
+
+
+def test_every_part_is_recorded():
+    head = rebuilt(
+        loss=PositionLoss(divergence_weight=0.2), border=LabelBorder(pixels=2), solver=KeypointSolver(trusted=0.25)
+    )
+    assert isinstance(head.loss, PositionLoss)
+    assert head.loss.divergence_weight == 0.2
+    assert isinstance(head.border, LabelBorder)
+    assert head.border.pixels == 2
+    assert head.solver.trusted == 0.25
+
+
+def test_parts_can_be_left_out():
+    assert rebuilt(confidence_weight=0.0).confidence is None

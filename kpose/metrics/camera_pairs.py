@@ -1,3 +1,5 @@
+"""The state that metrics of rotations share."""
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -5,6 +7,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from kpose.structures import Camera
+
+__all__: list[str] = []
 
 
 class CameraPairs(Metric):
