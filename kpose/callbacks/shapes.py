@@ -21,7 +21,7 @@ from kpose.visualization import from_pillow, image_grid, mesh_views, to_pillow
 
 __all__ = ["LogShapes", "picture_azimuths", "picture_shape"]
 
-GREY = 0.85
+GRAY = 0.85
 BAR = (235, 125, 40)
 
 
@@ -92,9 +92,9 @@ def picture_shape(comparison: Comparison, faces: Tensor, row: int) -> Float[Tens
     """
     image = comparison.image[row].float()
     best = int(comparison.score[row].argmin())
-    # The blur of the outline is left out: where it is outside, colours are black.
+    # The blur of the outline is left out: where it is outside, colors are black.
     color = comparison.pictures[row, best] / comparison.silhouettes[row, best].clamp_min(0.5)
-    rendering = torch.where(comparison.covered[row, best], color.clamp(0, 1), GREY)
+    rendering = torch.where(comparison.covered[row, best], color.clamp(0, 1), GRAY)
     views = mesh_views(Mesh(comparison.shape.vertices[row], faces), image.shape[-2])
     mask = comparison.mask[row].to(image).expand(3, -1, -1)
     return torch.cat((image, mask, rendering.to(image), *views.to(image)), -1)

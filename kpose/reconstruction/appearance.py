@@ -1,8 +1,8 @@
-"""What a category looks like, vertex by vertex, told from unlabelled images, and what that says about their poses.
+"""The appearance of a category, vertex by vertex, learned from unlabeled images, and the poses it makes likely.
 
 A silhouette cannot tell front from back. But under the right rotations the same vertex shows the same thing in all
-images, a beak or a tail, and under wrong ones it does not. Expectation and maximisation alternate: the mean feature
-of every vertex under the rotations that are believed, and the belief in rotations that agree with the means.
+images, a beak or a tail, and under wrong ones it does not. Expectation and maximization alternate: the mean feature
+of every vertex under the probable rotations, and the probability of rotations that match the means.
 """
 
 from typing import NamedTuple
@@ -17,19 +17,19 @@ from kpose.reconstruction.template_views import TemplateViews
 
 __all__ = ["PosePosterior", "expected_distance", "expected_miss", "pose_posterior", "principal_components"]
 
-BELIEVED = 96  # rotations of each image that have a part in the means
-FIRST_SHARPNESS = 20.0  # of the belief by silhouettes alone, as in U-CMR
-CONCENTRATION = 12.5  # of the neighbourhood of a rotation, which falls to 1 / e at 23°
+NUM_PROBABLE = 96  # rotations of each image that have a part in the means
+FIRST_SHARPNESS = 20.0  # of the probability by silhouettes alone, as in U-CMR
+CONCENTRATION = 12.5  # of the neighborhood of a rotation, which falls to 1 / e at 23°
 BALANCING_STEPS = 3
 CHUNK = 8  # images at a time
 
 
 class PosePosterior(NamedTuple):
-    """Belief in the rotations of each image."""
+    """What the appearance of the category says about the rotation of each image."""
 
-    belief: Float[Tensor, "N R"]
+    probability: Float[Tensor, "N R"]
     """Probability of each rotation."""
-    agreement: Float[Tensor, "N R"]
+    similarity: Float[Tensor, "N R"]
     """Mean cosine between the features of the seen vertices and the category's, less what all images share."""
     means: Float[Tensor, "V D"]
     """Mean feature of each vertex, equal for mirror partners."""
@@ -90,7 +90,7 @@ def pose_posterior(
     discriminants: int = 32,
     shrinkage: float = 0.1,
 ) -> PosePosterior:
-    """Believe in the rotations under which images agree about the appearance of the category.
+    """Estimate the rotations under which all images show the same appearance of the category.
 
     Features are compared in the directions in which vertices differ most, measured by how much the features of one
     vertex differ from image to image (Fisher's discriminants).
@@ -101,21 +101,22 @@ def pose_posterior(
             Without this term the category may settle back to front, which explains appearance as well.
         views: The template under each rotation.
         mirror: Mirror partner of each vertex; partners share their mean feature.
-        rounds: Rounds of expectation and maximisation.
-        temperature: Difference of agreement that changes the odds of a rotation by a factor e, in standard
-            deviations of the agreement among the rotations of an image (on average over the images): backbones and
+        rounds: Rounds of expectation and maximization.
+        temperature: Difference of similarity that changes the odds of a rotation by a factor e, in standard
+            deviations of the similarity among the rotations of an image (on average over the images): backbones and
             maps differ in how much their features vary at all.
         silhouette_weight: Logarithm of the odds between an image's best and worst silhouette.
-        hubness: Share of what all images have in common that is taken off a rotation's agreement and overlap, in
-            [0, 1]: a rotation that suits every image says little about any, and draws the means to itself.
-        balance: Power of the density of all images' beliefs that each belief is divided by: 0 leaves beliefs as
+        hubness: Hubness correction, the share of what all images have in common that is taken off a rotation's
+            similarity and overlap, in [0, 1]: a rotation that suits every image says little about any, and draws
+            the means to itself.
+        balance: Power of the density of all images' probabilities that each one is divided by: 0 leaves them as
             they are, 1 spreads them over all rotations alike.
         discriminants: Directions in which features are compared, at most their number of channels.
         shrinkage: Share of the mean variance within vertices that is added to each, so that directions in which
             nothing varies do not count for everything.
 
     Returns:
-        The belief.
+        Probabilities of the rotations, with what they come from.
 
     Raises:
         ValueError: If there is no round.
@@ -127,36 +128,36 @@ def pose_posterior(
     Example:
         >>> views = TemplateViews(torch.eye(3).expand(2, 3, 3), torch.ones(2, 4), torch.randint(4, (2, 6)))
         >>> posterior = pose_posterior(torch.rand(3, 5, 4), torch.rand(3, 2), views, torch.arange(6))
-        >>> posterior.belief.shape
+        >>> posterior.probability.shape
         torch.Size([3, 2])
     """
     if rounds < 1:
         raise ValueError(f"pose_posterior needs a round; got {rounds}. Add one.")
-    neighbours = _nearness(views.rotations, views.rotations)
-    neighbours = neighbours / neighbours.sum(-1, keepdim=True)
-    belief = torch.softmax(FIRST_SHARPNESS * rescale(overlap), -1)
+    neighbors = _nearness(views.rotations, views.rotations)
+    neighbors = neighbors / neighbors.sum(-1, keepdim=True)
+    probability = torch.softmax(FIRST_SHARPNESS * rescale(overlap), -1)
     prior = rescale(overlap - hubness * overlap.mean(0))
     for _ in range(rounds):
-        means, centre, within, between = _statistics(features, belief, views, mirror)
+        means, center, within, between = _statistics(features, probability, views, mirror)
         directions = _discriminants(within, between, discriminants, shrinkage)
-        agreement = _agreement(
-            features, views, centre, directions, normalize((means - centre) @ directions, dim=-1)
+        similarity = _similarity(
+            features, views, center, directions, normalize((means - center) @ directions, dim=-1)
         )
-        agreement = agreement - hubness * agreement.mean(0)
-        spread = agreement.std(-1, correction=0).mean().clamp_min(1e-9)
-        belief = _balanced(agreement / (temperature * spread) + silhouette_weight * prior, neighbours, balance)
-    return PosePosterior(belief, agreement, means)
+        similarity = similarity - hubness * similarity.mean(0)
+        spread = similarity.std(-1, correction=0).mean().clamp_min(1e-9)
+        probability = _balanced(similarity / (temperature * spread) + silhouette_weight * prior, neighbors, balance)
+    return PosePosterior(probability, similarity, means)
 
 
 def expected_distance(
-    candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "N R 3 3"], belief: Float[Tensor, "N R"]
+    candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "N R 3 3"], probability: Float[Tensor, "N R"]
 ) -> Float[Tensor, "N P"]:
-    """Say how far rotations are expected to be from the true one: ``E[sin²(angle / 2)]``.
+    """Compute how far rotations are expected to be from the true one: ``E[sin²(angle / 2)]``.
 
     Args:
         candidates: Rotations to judge.
-        rotations: Rotations of which one is believed to be true.
-        belief: Their probabilities.
+        rotations: Rotations of which one is the true one.
+        probability: Their probabilities.
 
     Returns:
         Distances in [0, 1].
@@ -167,21 +168,21 @@ def expected_distance(
         tensor([[0.2500, 0.7500]])
     """
     # |R - S|² / 8 = (6 - 2 tr(RᵀS)) / 8, and the trace is linear in S.
-    expected = torch.einsum("nr,nrij->nij", belief, rotations)
+    expected = torch.einsum("nr,nrij->nij", probability, rotations)
     return (3 - torch.einsum("npij,nij->np", candidates, expected)) / 4
 
 
 def expected_miss(
-    candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "R 3 3"], belief: Float[Tensor, "N R"]
+    candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "R 3 3"], probability: Float[Tensor, "N R"]
 ) -> Float[Tensor, "N P"]:
-    """Say how likely rotations are not in the neighbourhood of the true one.
+    """Compute how likely rotations are not to be in the neighborhood of the true one.
 
     The least expected *distance* is often halfway between two poses that are both possible, and right for neither.
 
     Args:
         candidates: Rotations to judge.
-        rotations: Rotations of which one is believed to be true.
-        belief: Their probabilities.
+        rotations: Rotations of which one is the true one.
+        probability: Their probabilities.
 
     Returns:
         ``E[1 - exp(κ (cos(angle) - 1))]`` with κ = 12.5, in [0, 1].
@@ -192,47 +193,47 @@ def expected_miss(
         tensor([[0.2500, 0.7500]])
     """
     parts = []
-    for some, share in zip(torch.split(candidates, CHUNK), torch.split(belief, CHUNK), strict=True):
+    for some, share in zip(torch.split(candidates, CHUNK), torch.split(probability, CHUNK), strict=True):
         parts.append(1 - torch.einsum("npr,nr->np", _nearness(some, rotations), share))
     return torch.cat(parts)
 
 
 def _nearness(rotations: Tensor, others: Tensor) -> Tensor:
-    """Give each pair of rotations 1 where they are equal, less the farther they are apart."""
+    """Return for each pair of rotations 1 where they are equal, less the farther they are apart."""
     trace = torch.einsum("...ij,rij->...r", rotations, others)  # 1 + 2 cos(angle)
     return (CONCENTRATION * ((trace - 1) / 2 - 1).clamp_max(0)).exp()
 
 
-def _balanced(logits: Tensor, neighbours: Tensor, balance: float) -> Tensor:
-    """Turn logits into beliefs, less in rotations of a kind that is believed in for many images."""
-    belief = torch.softmax(logits, -1)
+def _balanced(logits: Tensor, neighbors: Tensor, balance: float) -> Tensor:
+    """Turn logits into probabilities, lower for rotations that are probable in many images."""
+    probability = torch.softmax(logits, -1)
     for _ in range(BALANCING_STEPS):
-        density = (belief.mean(0) @ neighbours * len(neighbours)).clamp_min(1e-3)
-        belief = torch.softmax(logits - balance * density.log(), -1)
-    return belief
+        density = (probability.mean(0) @ neighbors * len(neighbors)).clamp_min(1e-3)
+        probability = torch.softmax(logits - balance * density.log(), -1)
+    return probability
 
 
 def _statistics(
-    features: Tensor, belief: Tensor, views: TemplateViews, mirror: Tensor
+    features: Tensor, probability: Tensor, views: TemplateViews, mirror: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Give the vertices' mean features, the mean of all, and the covariances within and between vertices."""
-    weight, rotation = belief.topk(min(BELIEVED, belief.shape[-1]), -1)
+    """Return the vertices' mean features, the mean of all, and the covariances within and between vertices."""
+    weight, rotation = probability.topk(min(NUM_PROBABLE, probability.shape[-1]), -1)
     cells, channels = features.shape[-1], features.shape[1]
-    count = belief.new_zeros(len(mirror))
-    total, square = belief.new_zeros(len(mirror), channels), belief.new_zeros(channels, channels)
+    count = probability.new_zeros(len(mirror))
+    total, square = probability.new_zeros(len(mirror), channels), probability.new_zeros(channels, channels)
     for some, share, which in zip(*(torch.split(x, CHUNK) for x in (features, weight, rotation)), strict=True):
         shown = views.cells[which]
-        part = belief.new_zeros(len(some), cells + 1, len(mirror))
+        part = probability.new_zeros(len(some), cells + 1, len(mirror))
         part = part.scatter_add_(1, shown, share[..., None].expand(shown.shape))[:, :-1]
         count += part.sum((0, 1))
         total += torch.einsum("ncv,ndc->vd", part, some.float())
         square += torch.einsum("nc,ndc,nec->de", part.sum(-1), some.float(), some.float())
     count, total, square = count + count[mirror], total + total[mirror], square * 2
     means = total / count[:, None].clamp_min(1e-6)
-    centre = total.sum(0) / count.sum().clamp_min(1e-6)
-    offset = means - centre
+    center = total.sum(0) / count.sum().clamp_min(1e-6)
+    offset = means - center
     between = torch.einsum("v,vd,ve->de", count, offset, offset) / count.sum().clamp_min(1e-6)
-    return means, centre, square / count.sum().clamp_min(1e-6) - torch.outer(centre, centre) - between, between
+    return means, center, square / count.sum().clamp_min(1e-6) - torch.outer(center, center) - between, between
 
 
 def _discriminants(within: Tensor, between: Tensor, number: int, shrinkage: float) -> Tensor:
@@ -245,13 +246,15 @@ def _discriminants(within: Tensor, between: Tensor, number: int, shrinkage: floa
     return whitening.mT @ directions[:, -number:]
 
 
-def _agreement(features: Tensor, views: TemplateViews, centre: Tensor, directions: Tensor, means: Tensor) -> Tensor:
+def _similarity(
+    features: Tensor, views: TemplateViews, center: Tensor, directions: Tensor, means: Tensor
+) -> Tensor:
     """Average the cosines of what every rotation shows at the vertices to their means."""
     cells = features.shape[-1]
     seen = (views.cells < cells).sum(-1).clamp_min(1)
     parts = []
     for some in torch.split(features, CHUNK):
-        unit = normalize((some.mT.float() - centre) @ directions, dim=-1)
+        unit = normalize((some.mT.float() - center) @ directions, dim=-1)
         cosines = pad(unit @ means.mT, (0, 0, 0, 1))
         parts.append(cosines.gather(1, views.cells.expand(len(some), -1, -1)).sum(-1) / seen)
     return torch.cat(parts)

@@ -66,8 +66,8 @@ def choose_cameras(
 ) -> PosePosterior:
     """Choose the camera of every image by appearance.
 
-    Believes in rotations, over a grid of all, by what they show of the category and by silhouette. The losses of
-    the cameras become the probability that they miss the true one.
+    Rotations over a grid of all are probable by what they show of the category and by silhouette. The scores of the
+    cameras become the probability that they miss the true rotation.
 
     Args:
         table: Searched cameras; what is compared is compared on their device.
@@ -87,7 +87,7 @@ def choose_cameras(
         progress: Whether to show a progress bar.
 
     Returns:
-        The belief in the rotations of the grid (see `rotation_grid`); the losses are in the table.
+        The probabilities of the rotations of the grid (see `rotation_grid`); the scores are in the table.
 
     Raises:
         ValueError: If the cameras have not been searched, or there is no view.
@@ -110,7 +110,7 @@ def choose_cameras(
     )
     rows = torch.arange(table.num_images, device=table.index.device)
     rotation = table.cameras(rows).rotation
-    table.set_score(rows, expected_miss(rotation, seen.rotations, posterior.belief))
+    table.set_score(rows, expected_miss(rotation, seen.rotations, posterior.probability))
     return posterior
 
 
@@ -163,11 +163,11 @@ def _windows(
     """Cut unit features out of maps, mirrored back where the picture was mirrored."""
     mean, basis = components
     parts = []
-    for some, centre, area, mirrored in zip(
+    for some, center, area, mirrored in zip(
         *(torch.split(x, 32) for x in (maps, *placement, flipped)), strict=True
     ):
         unit = normalize(torch.einsum("nchw,cd->ndhw", some.float() - mean[:, None, None], basis), dim=1)
-        window = cut_windows(unit, Placement(centre, area))
+        window = cut_windows(unit, Placement(center, area))
         parts.append(_turned_back(window, mirrored).flatten(2).half())
     return torch.cat(parts)
 
@@ -191,8 +191,8 @@ def _collect(
     index, *columns = (torch.cat(column) for column in zip(*found, strict=True))
     place = torch.empty_like(table.index)
     place[table.rows(index)] = torch.arange(len(index), device=device)
-    maps, cover, window, centre, area, mirrored = (column[place] for column in columns)
-    return maps, cover, window, Placement(centre, area), mirrored
+    maps, cover, window, center, area, mirrored = (column[place] for column in columns)
+    return maps, cover, window, Placement(center, area), mirrored
 
 
 def _turned_back(windows: Tensor, mirrored: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class SearchLevel:
     lr: float = 0.1
     """Learning rate of Adam."""
     sigma: float = 1e-4
-    """Blur of the renderings, in squared normalised units."""
+    """Blur of the renderings, in squared normalized units."""
 
 
 def search_cameras(

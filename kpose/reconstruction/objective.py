@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
     silhouettes: Float[Tensor, "batch P h w"]
     """Rendered silhouettes."""
     pictures: Float[Tensor, "batch P 3 h w"]
-    """Rendered colours on black."""
+    """Rendered colors on black."""
     covered: Bool[Tensor, "batch P h w"]
     """Where the hard silhouettes are."""
     mask_loss: Float[Tensor, "batch P"]
@@ -50,7 +50,7 @@ class Comparison(NamedTuple):
     """Share of each camera in the loss of its image."""
 
     def detach(self) -> "Comparison":
-        """Give the same without gradients."""
+        """Return the same comparison without gradients."""
         return Comparison(
             Shape(*(part.detach() for part in self.shape)),
             self.cameras.detach(),
@@ -80,8 +80,8 @@ class MultiplexObjective(nn.Module):
             the vertices' degrees) rather than as the released code has them.
 
     Source:
-        Seed paper, Eq. 1; Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released code: weights,
-        and scores that are rescaled for each image).
+        Gharaee et al. 2022, Eq. 1; Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released code:
+        weights, and scores that are rescaled for each image).
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class MultiplexObjective(nn.Module):
         )
 
     def camera_loss(self, comparison: Comparison) -> Float[Tensor, "batch P"]:
-        """Give the loss of each camera on its own.
+        """Return the loss of each camera on its own.
 
         Args:
             comparison: What `forward` gave.
@@ -170,7 +170,7 @@ class MultiplexObjective(nn.Module):
         return torch.stack(list(self._explained(comparison).values())).sum(0)
 
     def terms(self, comparison: Comparison) -> dict[str, Float[Tensor, ""]]:
-        """Give the terms of the network's loss, weighted.
+        """Return the terms of the network's loss, weighted.
 
         Args:
             comparison: What `forward` gave.

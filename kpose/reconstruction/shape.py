@@ -48,7 +48,7 @@ class MirrorSymmetry(nn.Module):
         return len(self.free)
 
     def forward(self, free: Float[Tensor, "*batch F 3"]) -> Float[Tensor, "*batch V 3"]:
-        """Give all vertices.
+        """Return all vertices.
 
         Args:
             free: Positions or offsets of the free vertices.
@@ -76,7 +76,7 @@ class MeanShape(nn.Module):
         self.free = nn.Parameter(template.vertices[self.symmetry.free].clone())
 
     def forward(self) -> Float[Tensor, "V 3"]:
-        """Give the vertices."""
+        """Return the vertices."""
         vertices: Tensor = self.symmetry(self.free)
         return vertices
 
@@ -95,8 +95,8 @@ class ShapeHead(Recorded, nn.Module):
         hidden: Units of the fully connected layers.
 
     Source:
-        Goel et al., ECCV 2020 (released code): the same layers with batch normalisation and a strided convolution,
-        which asks for images of 256 pixels. Layer normalisation keeps an image's shape apart from its batch.
+        Goel et al., ECCV 2020 (released code): the same layers with batch normalization and a strided convolution,
+        which asks for images of 256 pixels. Layer normalization keeps an image's shape apart from its batch.
 
     Example:
         >>> from kpose.templates import bird

@@ -1,8 +1,8 @@
 """A template seen from everywhere, and pictures brought to the same place and size, to be compared with it.
 
 What a silhouette looks like up to place and size does not depend on the picture. So the template is drawn once for
-every rotation, and every picture is cut out such that its object has the same centre and area: comparing all
-pictures with all rotations is then a product of matrices, with nothing to render or to optimise for a picture.
+every rotation, and every picture is cut out such that its object has the same center and area: comparing all
+pictures with all rotations is then a product of matrices, with nothing to render or to optimize for a picture.
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 WINDOW_CELLS = 32
-WINDOW_REACH = 1.6  # of the window from the object's centre, in roots of its area: an ellipse of 7:1 just fits
+WINDOW_REACH = 1.6  # of the window from the object's center, in roots of its area: an ellipse of 7:1 just fits
 DRAWN_SIZE = 64
 VISIBILITY_SIZE = 48
 
@@ -36,10 +36,10 @@ VISIBILITY_SIZE = 48
 class Placement(NamedTuple):
     """Where in a picture an object is, and how large."""
 
-    centre: Float[Tensor, "*batch 2"]
-    """Mean position of what it covers, in normalised image coordinates."""
+    center: Float[Tensor, "*batch 2"]
+    """Mean position of what it covers, in normalized image coordinates."""
     area: Float[Tensor, "*batch"]
-    """What it covers, in squared normalised image units: 4 is all of the picture."""
+    """What it covers, in squared normalized image units: 4 is all of the picture."""
 
 
 class TemplateViews(NamedTuple):
@@ -66,13 +66,13 @@ def placement_of_mask(mask: Float[Tensor, "*batch H W"]) -> Placement:
         >>> mask = torch.zeros(4, 4)
         >>> mask[:2, :2] = 1
         >>> placement_of_mask(mask)
-        Placement(centre=tensor([-0.5000, -0.5000]), area=tensor(1.))
+        Placement(center=tensor([-0.5000, -0.5000]), area=tensor(1.))
     """
     cells = mask.shape[-2] * mask.shape[-1]
     covered = mask.sum((-1, -2))[..., None, None]
     share = torch.where(covered > 0, mask / covered.clamp_min(1e-6), 1 / cells)
-    centre = heatmap_mean(share[..., None, :, :])[..., 0, :]
-    return Placement(centre, covered[..., 0, 0].clamp_min(1e-6) * (4 / cells))
+    center = heatmap_mean(share[..., None, :, :])[..., 0, :]
+    return Placement(center, covered[..., 0, 0].clamp_min(1e-6) * (4 / cells))
 
 
 def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[Tensor, "N C side side"]:
@@ -86,7 +86,7 @@ def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[T
         Maps of `WINDOW_CELLS` cells a side, zero outside the picture.
     """
     reach = WINDOW_REACH * placement.area.sqrt()[:, None, None]
-    window = torch.cat((reach * torch.eye(2, device=maps.device), placement.centre[..., None]), -1)
+    window = torch.cat((reach * torch.eye(2, device=maps.device), placement.center[..., None]), -1)
     where = affine_grid(window, [len(maps), 1, WINDOW_CELLS, WINDOW_CELLS], align_corners=False)
     return grid_sample(maps, where, align_corners=False)
 
@@ -110,7 +110,7 @@ def view_template(mesh: Mesh, rotations: Float[Tensor, "R 3 3"]) -> TemplateView
         silhouettes.append(cut_windows(mask[:, None], placement).flatten(1))
         seen = vertex_visibility(mesh, camera, size=VISIBILITY_SIZE)
         points = project(mesh.vertices.expand(len(some), -1, -1), camera)
-        cells.append(_cells((points - placement.centre[:, None]) / placement.area.sqrt()[:, None, None], seen))
+        cells.append(_cells((points - placement.center[:, None]) / placement.area.sqrt()[:, None, None], seen))
     return TemplateViews(rotations, torch.cat(silhouettes), torch.cat(cells))
 
 

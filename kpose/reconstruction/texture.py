@@ -20,7 +20,7 @@ class TextureHead(Recorded, nn.Module):
     """Decode a texture image from the coarsest feature map by residual blocks and bilinear upsampling.
 
     The image is twice as wide as high, since u goes around the object once while v goes half around. Every layer
-    takes the last column for the neighbour of the first, so that nothing shows where the texture closes. A template
+    takes the last column for the neighbor of the first, so that nothing shows where the texture closes. A template
     whose texture coordinates reach around further than once, into a margin that repeats the other side, gets that
     margin.
 
@@ -37,8 +37,8 @@ class TextureHead(Recorded, nn.Module):
             of mirrored vertices do not mirror each other.
 
     Source:
-        Goel et al., ECCV 2020 (released code): SPADE's generator without its conditional normalisation. Group
-        normalisation for batch normalisation keeps an image's texture apart from its batch.
+        Goel et al., ECCV 2020 (released code): SPADE's generator without its conditional normalization. Group
+        normalization for batch normalization keeps an image's texture apart from its batch.
 
     Example:
         >>> from kpose.templates import bird
@@ -112,7 +112,7 @@ class TextureHead(Recorded, nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3×3 convolutions around a shortcut, closed horizontally."""
+    """Two normalized 3×3 convolutions around a shortcut, closed horizontally."""
 
     def __init__(self, source: int, target: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class ResidualBlock(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    # Groups of many channels: in groups of one an image's mean colour would be lost.
+    # Groups of many channels: in groups of one an image's mean color would be lost.
     return nn.GroupNorm(math.gcd(max(1, channels // GROUP), channels), channels)
 
 
@@ -142,12 +142,12 @@ def _wrap(x: Tensor, columns: int) -> Tensor:
 
 
 def _double(x: Tensor) -> Tensor:
-    """Enlarge twofold, the last column being the neighbour of the first."""
+    """Enlarge twofold, the last column being the neighbor of the first."""
     return interpolate(_wrap(x, 1), scale_factor=2, mode="bilinear", align_corners=False)[..., 2:-2]
 
 
 def _corners(template: Template) -> Tensor:
-    """Give vertex, u and v of each row of texture coordinates that is used, in double precision."""
+    """Return vertex, u and v of each row of texture coordinates that is used, in double precision."""
     vertex = template.vertices.new_full((len(template.uv),), -1).long()
     vertex[template.uv_faces.flatten()] = template.faces.flatten()
     rows = torch.cat((vertex[:, None].double(), template.uv.double()), -1)
@@ -155,7 +155,7 @@ def _corners(template: Template) -> Tensor:
 
 
 def _period(template: Template) -> float:
-    """Give the distance in u after which the texture repeats, 1 unless it has margins."""
+    """Return the distance in u after which the texture repeats, 1 unless it has margins."""
     vertex, u, v = _corners(template).unbind(-1)
     same = (vertex[:, None] == vertex) & ((v[:, None] - v).abs() < 1e-6) & (v > 1e-6) & (v < 1 - 1e-6)
     gaps = (u[:, None] - u)[same]
@@ -169,7 +169,7 @@ def _period(template: Template) -> float:
 
 
 def _mirrors(template: Template) -> bool:
-    """Tell whether mirrored vertices have mirrored texture coordinates."""
+    """Return whether mirrored vertices have mirrored texture coordinates."""
     corners = _corners(template)
     mirrored = torch.stack((template.mirror[corners[:, 0].long()].double(), 1 - corners[:, 1], corners[:, 2]), -1)
     digits = corners.new_tensor([1.0, 1e4, 1e4])

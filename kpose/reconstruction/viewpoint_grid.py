@@ -26,7 +26,7 @@ class ViewpointGrid:
     elevations: int = 5
     """Number of elevations, evenly within ±90°, the poles left out: -60°, -30°, 0°, 30° and 60° for 5."""
     scale: float = 0.8
-    """Scale at the start, in normalised units per object unit."""
+    """Scale at the start, in normalized units per object unit."""
     azimuth_range_deg: float = 30.0
     """Largest turn about the image's vertical axis."""
     elevation_range_deg: float = 30.0

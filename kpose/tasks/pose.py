@@ -241,8 +241,8 @@ class PoseEstimator(Task):
         evaluating, head = stage != "train", self.network.head
         missing = sorted(head.supervision - batch.keys())
         # Images that were never labelled can still be scored by their silhouettes.
-        unlabelled = evaluating and self.camera_file is not None
-        if missing and not unlabelled:
+        unlabeled = evaluating and self.camera_file is not None
+        if missing and not unlabeled:
             raise KeyError(
                 f"{type(head).__name__} needs batch entries {sorted(head.supervision)}; this batch has "
                 f"{sorted(batch)}. Take a data module that gives {missing}; cameras of photographs come from their "

@@ -52,7 +52,7 @@ class ShapeAdaptation(PoseEstimator):
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
         head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
             it is. Silhouettes give rotations no gradient: they would turn objects to wherever they fit. Parts of a
-            head that placement does not depend on get none either, which several processes have to be told
+            head that placement does not depend on get none either, which a run of several processes has to allow
             (Lightning's strategy ``ddp_find_unused_parameters_true``).
         rotation_weight: Weight of how far a head that learns goes from the rotations that it gave at the start:
             sin² of half the angle. Rotations come from the same features and points as places and sizes, and go

@@ -1,4 +1,4 @@
-"""Stage 2: learn shape and texture of a category, while the cameras of every image go on being optimised."""
+"""Stage 2: learn shape and texture of a category, while the cameras of every image go on being optimized."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ NEEDED = ("crop", "image", "index", "mask")
 def compared_pictures(
     batch: Batch, size: int | None
 ) -> tuple[Float[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
-    """Give images and masks at the size of their renderings.
+    """Reduce images and masks to the size of their renderings.
 
     Args:
         batch: At least image and mask.
@@ -98,8 +98,8 @@ class ShapeTraining(Task):
             positive.
 
     Source:
-        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020; seed paper, Eq. 1. Defaults are those of the
-        released code; it takes LPIPS for the distance.
+        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020; Gharaee et al. 2022, Eq. 1. Defaults are
+        those of the released code; it takes LPIPS for the distance.
 
     Example:
         >>> from kpose.backbones import TinyBackbone

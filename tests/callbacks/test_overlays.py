@@ -4,7 +4,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from kpose.backbones import TinyBackbone
-from kpose.callbacks import LogOverlays, picture_prediction
+from kpose.callbacks.overlays import LogOverlays, picture_prediction
 from kpose.heads import KeypointHead, QuaternionHead
 from kpose.structures import Mesh
 from kpose.tasks import PoseEstimator

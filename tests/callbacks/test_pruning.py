@@ -39,7 +39,7 @@ def test_the_best_cameras_are_kept_from_the_set_epoch_on(tmp_path, caplog):
     assert logged["after_best_loss"] == pytest.approx(logged["before_best_loss"])
     assert logged["after_loss"] < logged["before_loss"]
     assert 0 < logged["after_spread_deg"] < 180
-    # Four azimuths: two neighbours at 90° and one opposite at 180°, before they turned a little.
+    # Four azimuths: two neighbors at 90° and one opposite at 180°, before they turned a little.
     assert logged["before_spread_deg"] == pytest.approx(120, abs=15)
     assert "pruned 4 cameras an image to 2" in caplog.text
     assert model.table.num_cameras == 2

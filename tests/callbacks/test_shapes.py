@@ -7,7 +7,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from reconstruction.scenes import SIZE, birds
 from reconstruction.training import QUIET, Data, task, trainer
 
-from kpose.callbacks import LogShapes, picture_azimuths, picture_shape
+from kpose.callbacks.shapes import LogShapes, picture_azimuths, picture_shape
 from kpose.geometry import viewpoint_to_matrix
 
 pytestmark = QUIET
@@ -25,7 +25,7 @@ def test_a_row_shows_photo_mask_rendering_and_three_views():
     best = int(comparison.score[1].argmin())
     covered = comparison.covered[1, best]
     assert torch.allclose(parts[0][:, ~covered], torch.tensor(0.85))
-    # A texture that has learned nothing is grey too, but darker; no black rim is left around it.
+    # A texture that has learned nothing is gray too, but darker; no black rim is left around it.
     assert parts[0][:, covered].min() > 0.2
 
 

@@ -16,7 +16,7 @@ small_reconstructor = partial(MeshReconstructor, texture=partial(TextureHead, he
 
 
 def birds(count=4, size=SIZE):
-    """Draw birds coloured by place on the body, seen from around."""
+    """Draw birds colored by place on the body, seen from around."""
     template = bird()
     azimuth = 0.3 + torch.arange(count) * (2 * torch.pi / count)
     rotation = viewpoint_to_matrix(azimuth, torch.full((count,), 0.2), torch.zeros(count))

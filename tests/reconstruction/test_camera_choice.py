@@ -17,7 +17,7 @@ IMAGES = 24
 
 
 class Colors(Backbone):
-    """Features that are nothing but colours, so that those of a mirror image are mirrored."""
+    """Features that are nothing but colors, so that those of a mirror image are mirrored."""
 
     def __init__(self):
         super().__init__(FeatureSpec(channels=(3,), strides=(2,)))
@@ -62,7 +62,7 @@ def test_the_chosen_camera_is_near_the_true_one(batch, table):
     posterior = choose_cameras(table, [DataLoader(Birds(batch), batch_size=3)], Colors(), **SETTINGS)
     assert errors(table, batch).mean() < 30
     grid = rotation_grid(500)
-    torch.testing.assert_close(table.score, expected_miss(table.rotation, grid, posterior.belief))
+    torch.testing.assert_close(table.score, expected_miss(table.rotation, grid, posterior.probability))
 
 
 def test_the_order_of_the_images_does_not_matter(batch, table):
@@ -88,7 +88,7 @@ def test_mirror_images_say_the_same(batch, table):
         assert "camera" not in image
     first = choose_cameras(table, [plain], Colors(), **SETTINGS)
     second = choose_cameras(other, [mirrored], Colors(), **SETTINGS)
-    torch.testing.assert_close(first.agreement, second.agreement, atol=1e-3, rtol=0)
+    torch.testing.assert_close(first.similarity, second.similarity, atol=1e-3, rtol=0)
     torch.testing.assert_close(table.score, other.score, atol=1e-2, rtol=0)
 
 

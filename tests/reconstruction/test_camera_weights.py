@@ -37,9 +37,9 @@ def test_without_a_least_angle_the_best_are_taken_in_order():
     assert kept.tolist() == [[1, 3, 2]]
 
 
-def test_neighbours_of_a_better_camera_come_last_in_their_own_order():
+def test_neighbors_of_a_better_camera_come_last_in_their_own_order():
     rotation = about_z(0, 5, 90, 180, 95)[None]
     order = torch.tensor([[0, 1, 4, 2, 3]])
     kept = distinct_best(rotation, order, 5, math.radians(20))
-    # 0 takes 1 as its neighbour, 4 takes 2; then 3; then what was set aside.
+    # 0 takes 1 as its neighbor, 4 takes 2; then 3; then what was set aside.
     assert kept.tolist() == [[0, 4, 3, 1, 2]]

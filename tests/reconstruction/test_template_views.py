@@ -35,9 +35,9 @@ def test_placements_are_those_of_a_rectangle():
     mask = torch.zeros(2, 20, 40)
     mask[1, 5:15, 30:40] = 1
     empty, seen = (Placement(*(part[row] for part in placement_of_mask(mask))) for row in (0, 1))
-    torch.testing.assert_close(seen.centre, torch.tensor([0.75, 0.0]))
+    torch.testing.assert_close(seen.center, torch.tensor([0.75, 0.0]))
     torch.testing.assert_close(seen.area, torch.tensor(0.5 * 1.0))
-    assert empty.centre.abs().max() < 1e-6
+    assert empty.center.abs().max() < 1e-6
     assert 0 < empty.area < 1e-6
 
 
@@ -70,9 +70,9 @@ def test_cells_show_the_vertices_that_are_seen(mesh, rotations):
     seen = vertex_visibility(mesh, camera, size=48)
     shown = views.cells < WINDOW_CELLS**2
     assert (shown == seen).float().mean() > 0.98
-    centre, area = placement_of_mask(draw(mesh, camera))
+    center, area = placement_of_mask(draw(mesh, camera))
     points = project(mesh.vertices.expand(len(rotations), -1, -1), camera)
-    expected = (points - centre[:, None]) / area.sqrt()[:, None, None]
+    expected = (points - center[:, None]) / area.sqrt()[:, None, None]
     cells = views.cells[shown]
     middle = torch.stack((cells % WINDOW_CELLS, cells // WINDOW_CELLS), -1) + 0.5
     found = (middle / WINDOW_CELLS * 2 - 1) * WINDOW_REACH

@@ -18,7 +18,7 @@ def features(batch, cells=2):
 
 
 def with_margin():
-    """Give a bird that is twisted about its length, so that faces cross the seam and reach into a margin."""
+    """Return a bird that is twisted about its length, so that faces cross the seam and reach into a margin."""
     template = bird()
     x, y, z = template.vertices.unbind(-1)
     angle = 0.2 + y
@@ -49,7 +49,7 @@ def columns_of_turned(made, turn):
     return found
 
 
-def test_colours_and_sizes():
+def test_colors_and_sizes():
     for height in (8, 32, 128):
         texture = TextureHead(SPEC, bird(), height=height, width=4)(features(2))
         assert texture.shape == (2, 3, height, 2 * height)
@@ -62,7 +62,7 @@ def test_other_heights_are_refused(height):
         TextureHead(SPEC, bird(), height=height)
 
 
-def test_doubling_takes_the_last_column_for_the_neighbour_of_the_first():
+def test_doubling_takes_the_last_column_for_the_neighbor_of_the_first():
     x = torch.randn(1, 1, 2, 6)
     assert torch.allclose(_double(x.roll(1, -1)), _double(x).roll(2, -1), atol=1e-6)
     wide = torch.cat((x, x, x), -1)

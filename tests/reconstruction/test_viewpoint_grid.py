@@ -18,7 +18,7 @@ def test_the_grid_is_that_of_ucmr():
             torch.testing.assert_close(rotations[azimuth * 5 + place], viewpoint_to_matrix(*angles))
 
 
-def test_neighbours_of_the_grid_are_thirty_degrees_apart():
+def test_neighbors_of_the_grid_are_thirty_degrees_apart():
     rotations = ViewpointGrid().rotations().double()
     angles = geodesic_distance(
         rotations[:, None].expand(40, 40, 3, 3), rotations.expand(40, 40, 3, 3)

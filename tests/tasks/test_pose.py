@@ -281,16 +281,16 @@ class LabelledByTable(Data):
         batch["crop"] = box_to_crop(torch.tensor([2.0, -1.0, 26.0, 23.0]).expand(4, 4))
         batch["flipped"] = torch.tensor([False, True, False, True])
         batch["camera"] = flip_camera(batch["camera"])
-        return self.unlabelled(batch)
+        return self.unlabeled(batch)
 
-    def unlabelled(self, batch):
+    def unlabeled(self, batch):
         return batch if self.camera else {name: value for name, value in batch.items() if name != "camera"}
 
     def train_dataloader(self):
         return DataLoader([self.moved()], batch_size=None)
 
     def val_dataloader(self):
-        return DataLoader([self.unlabelled(birds())], batch_size=None)
+        return DataLoader([self.unlabeled(birds())], batch_size=None)
 
     test_dataloader = val_dataloader
 

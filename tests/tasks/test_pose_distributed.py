@@ -40,7 +40,7 @@ class Pictures(Data):
 
 
 class StillStatistics(pl.Callback):
-    """Keep batch normalisation as it is: processes see halves of a batch, and share statistics on GPUs only."""
+    """Keep batch normalization as it is: processes see halves of a batch, and share statistics on GPUs only."""
 
     def on_train_epoch_start(self, trainer, pl_module):
         for module in pl_module.modules():

@@ -56,7 +56,7 @@ def overlap(model):
 
 
 class Told(PoseHead):
-    """Give the cameras of the four birds, all of them a quarter too large."""
+    """Return the cameras of the four birds, all of them a quarter too large."""
 
     supervision = frozenset({"camera"})
 
@@ -73,7 +73,7 @@ class Told(PoseHead):
 
 
 class Turned(PoseHead):
-    """Give the cameras of the four birds too large, by a rotation and a size that can be learned."""
+    """Return the cameras of the four birds too large, by a rotation and a size that can be learned."""
 
     supervision = frozenset({"camera"})
 
