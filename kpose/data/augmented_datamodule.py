@@ -30,6 +30,16 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
 
     Raises:
         ValueError: If ``image_size`` or ``batch_size`` is not positive, or ``num_workers`` is negative.
+
+    Example:
+        >>> class Noise(AugmentedDataModule):
+        ...     def dataset(self, split, *, train=False):
+        ...         return [{"image": torch.rand(3, 8, 8)} for _ in range(4)]
+        ...     def new_augmentation(self):
+        ...         return nn.Identity()
+        >>> data = Noise(image_size=8, batch_size=2)
+        >>> next(iter(data.val_dataloader()))["image"].shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def __init__(self, *, image_size: int, batch_size: int, num_workers: int = 0, test_split: str = "test") -> None:
