@@ -13,14 +13,7 @@ __all__ = ["log_image", "picture_loggers"]
 
 
 def picture_loggers(trainer: Trainer) -> list[Logger]:
-    """List a trainer's loggers that take pictures: Weights & Biases and TensorBoard.
-
-    Args:
-        trainer: The trainer.
-
-    Returns:
-        Loggers, none on processes that do not log.
-    """
+    """Return a trainer's loggers that take pictures, Weights & Biases and TensorBoard, in the leading process."""
     if not trainer.is_global_zero:
         return []
     return [
@@ -31,14 +24,7 @@ def picture_loggers(trainer: Trainer) -> list[Logger]:
 
 
 def log_image(logger: Logger, name: str, image: Float[Tensor, "3 H W"], step: int) -> None:
-    """Log a picture.
-
-    Args:
-        logger: One of `picture_loggers`.
-        name: Name of the picture.
-        image: RGB in [0, 1].
-        step: Step that it belongs to.
-    """
+    """Log a picture with values in [0, 1]."""
     if hasattr(logger, "log_image"):
         logger.log_image(key=name, images=[to_pillow(image)], step=step)
     else:

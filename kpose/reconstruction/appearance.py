@@ -47,15 +47,7 @@ def principal_components(
         whiten: Power of the variance by which directions are divided: 0 keeps the variances, 0.5 makes them equal.
 
     Returns:
-        Mean feature, and directions scaled as asked.
-
-    Raises:
-        ValueError: If no cell is covered.
-
-    Example:
-        >>> mean, basis = principal_components(torch.rand(2, 8, 4, 4), torch.ones(2, 4, 4), 3)
-        >>> basis.shape
-        torch.Size([8, 3])
+        Mean feature, and directions scaled as asked; ValueError if no cell is covered.
     """
     covered = foreground >= 0.5
     count = int(covered.sum())
@@ -101,16 +93,11 @@ def pose_posterior(
             Without this term the category may settle back to front, which explains appearance as well.
         views: The template under each rotation.
         mirror: Mirror partner of each vertex; partners share their mean feature.
-        rounds: Rounds of expectation and maximization.
-        temperature: Difference of similarity that changes the odds of a rotation by a factor e, in standard
-            deviations of the similarity among the rotations of an image (on average over the images): backbones and
-            maps differ in how much their features vary at all.
-        silhouette_weight: Logarithm of the odds between an image's best and worst silhouette.
-        hubness: Hubness correction, the share of what all images have in common that is taken off a rotation's
-            similarity and overlap, in [0, 1]: a rotation that suits every image says little about any, and draws
-            the means to itself.
-        balance: Power of the density of all images' probabilities that each one is divided by: 0 leaves them as
-            they are, 1 spreads them over all rotations alike.
+        rounds: As the next four, see `choose_cameras`.
+        temperature: Of the similarity.
+        silhouette_weight: Of the overlap.
+        hubness: Hubness correction.
+        balance: Of all images' probabilities.
         discriminants: Directions in which features are compared, at most their number of channels.
         shrinkage: Share of the mean variance within vertices that is added to each, so that directions in which
             nothing varies do not count for everything.
@@ -118,18 +105,9 @@ def pose_posterior(
     Returns:
         Probabilities of the rotations, with what they come from.
 
-    Raises:
-        ValueError: If there is no round.
-
     Source:
         Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936, for the discriminants; Radovanović et
-        al., Hubs in Space, JMLR 2010, for what draws everything to itself.
-
-    Example:
-        >>> views = TemplateViews(torch.eye(3).expand(2, 3, 3), torch.ones(2, 4), torch.randint(4, (2, 6)))
-        >>> posterior = pose_posterior(torch.rand(3, 5, 4), torch.rand(3, 2), views, torch.arange(6))
-        >>> posterior.probability.shape
-        torch.Size([3, 2])
+        al., Hubs in Space, JMLR 2010, for the correction.
     """
     if rounds < 1:
         raise ValueError(f"pose_posterior needs a round; got {rounds}. Add one.")
@@ -152,15 +130,7 @@ def pose_posterior(
 def expected_distance(
     candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "N R 3 3"], probability: Float[Tensor, "N R"]
 ) -> Float[Tensor, "N P"]:
-    """Compute how far rotations are expected to be from the true one: ``E[sin²(angle / 2)]``.
-
-    Args:
-        candidates: Rotations to judge.
-        rotations: Rotations of which one is the true one.
-        probability: Their probabilities.
-
-    Returns:
-        Distances in [0, 1].
+    """Compute how far rotations are expected to be from the true one: ``E[sin²(angle / 2)]``, in [0, 1].
 
     Example:
         >>> opposite = torch.stack((torch.eye(3), torch.diag(torch.tensor([1.0, -1.0, -1.0]))))
@@ -175,17 +145,9 @@ def expected_distance(
 def expected_miss(
     candidates: Float[Tensor, "N P 3 3"], rotations: Float[Tensor, "R 3 3"], probability: Float[Tensor, "N R"]
 ) -> Float[Tensor, "N P"]:
-    """Compute how likely rotations are not to be in the neighborhood of the true one.
+    """Compute how likely rotations are not near the true one: ``E[1 - exp(κ (cos(angle) - 1))]`` with κ = 12.5.
 
     The least expected *distance* is often halfway between two poses that are both possible, and right for neither.
-
-    Args:
-        candidates: Rotations to judge.
-        rotations: Rotations of which one is the true one.
-        probability: Their probabilities.
-
-    Returns:
-        ``E[1 - exp(κ (cos(angle) - 1))]`` with κ = 12.5, in [0, 1].
 
     Example:
         >>> opposite = torch.stack((torch.eye(3), torch.diag(torch.tensor([1.0, -1.0, -1.0]))))

@@ -79,11 +79,16 @@ def choose_cameras(
         num_rotations: Rotations of the grid.
         feature_map: Place of the feature map among the backbone's; stage 3 of a ResNet carries the parts.
         dimensions: Principal components of the features that are kept.
-        rounds: See `pose_posterior`.
-        temperature: See `pose_posterior`.
-        silhouette_weight: See `pose_posterior`.
-        hubness: See `pose_posterior`.
-        balance: See `pose_posterior`.
+        rounds: Rounds of expectation and maximization, at least one.
+        temperature: Difference of similarity that changes the odds of a rotation by a factor e, in standard
+            deviations of the similarity among the rotations of an image (on average over the images): backbones and
+            maps differ in how much their features vary at all.
+        silhouette_weight: Logarithm of the odds between an image's best and worst silhouette.
+        hubness: Hubness correction, the share of what all images have in common that is taken off a rotation's
+            similarity and overlap, in [0, 1]: a rotation that suits every image says little about any, and draws
+            the mean features to itself.
+        balance: Power of the density of all images' probabilities that each one is divided by: 0 leaves them as
+            they are, 1 spreads them over all rotations alike.
         progress: Whether to show a progress bar.
 
     Returns:

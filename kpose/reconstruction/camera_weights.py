@@ -10,15 +10,9 @@ __all__ = ["camera_weights", "distinct_best", "rescale"]
 
 
 def camera_weights(losses: Float[Tensor, "*batch P"], temperature: float = 0.05) -> Float[Tensor, "*batch P"]:
-    """Weigh the cameras of each image by their losses.
+    """Weigh the cameras of each image by a soft minimum of their losses rescaled to [0, 1], without gradient.
 
-    Args:
-        losses: Loss of every camera.
-        temperature: Temperature of the soft minimum over losses rescaled to [0, 1] for each image; the released
-            code's factor 20 is its inverse.
-
-    Returns:
-        Positive weights that sum to 1 for each image, without gradient. Equal losses give equal weights.
+    The released code's factor 20 is the inverse of the temperature. Equal losses give equal weights.
 
     Source:
         Gharaee et al. 2022, Eq. 1 (p_k), with the rescaling of Goel et al., ECCV 2020 (released code): raw losses

@@ -22,13 +22,7 @@ class RowState(nn.Module):
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Put the rows of all processes one after the other.
-
-    Args:
-        tensors: Tensors with as many rows each; the number may differ between processes.
-
-    Returns:
-        The rows of process 0, then those of process 1, and so on; the tensors themselves without a process group.
+    """Put the rows of all processes one after the other, of process 0 first; their numbers may differ.
 
     Example:
         >>> gather_rows(torch.tensor([1, 2]))

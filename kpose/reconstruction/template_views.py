@@ -54,13 +54,7 @@ class TemplateViews(NamedTuple):
 
 
 def placement_of_mask(mask: Float[Tensor, "*batch H W"]) -> Placement:
-    """Measure where masks are.
-
-    Args:
-        mask: Masks in [0, 1].
-
-    Returns:
-        Centre and area. An empty mask lies in the middle and has almost no area.
+    """Measure where masks are; an empty one lies in the middle and has almost no area.
 
     Example:
         >>> mask = torch.zeros(4, 4)
@@ -76,15 +70,7 @@ def placement_of_mask(mask: Float[Tensor, "*batch H W"]) -> Placement:
 
 
 def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[Tensor, "N C side side"]:
-    """Cut out of maps the square around the object whose side is in proportion to the root of the object's area.
-
-    Args:
-        maps: Masks or features of pictures.
-        placement: Where in them the object is.
-
-    Returns:
-        Maps of `WINDOW_CELLS` cells a side, zero outside the picture.
-    """
+    """Cut out of maps the square around the object whose side is in proportion to the root of the object's area."""
     reach = WINDOW_REACH * placement.area.sqrt()[:, None, None]
     window = torch.cat((reach * torch.eye(2, device=maps.device), placement.center[..., None]), -1)
     where = affine_grid(window, [len(maps), 1, WINDOW_CELLS, WINDOW_CELLS], align_corners=False)
@@ -92,15 +78,7 @@ def cut_windows(maps: Float[Tensor, "N C h w"], placement: Placement) -> Float[T
 
 
 def view_template(mesh: Mesh, rotations: Float[Tensor, "R 3 3"]) -> TemplateViews:
-    """Draw a template under many rotations.
-
-    Args:
-        mesh: The template; coarse ones of one or two hundred vertices serve well.
-        rotations: The rotations.
-
-    Returns:
-        The views.
-    """
+    """Render a template under many rotations; one of one or two hundred vertices serves well."""
     scale = 0.95 / mesh.vertices.norm(dim=-1).amax()  # shows the whole object, however it is turned
     silhouettes, cells = [], []
     for some in torch.split(rotations, 256):
@@ -115,15 +93,7 @@ def view_template(mesh: Mesh, rotations: Float[Tensor, "R 3 3"]) -> TemplateView
 
 
 def silhouette_overlap(windows: Float[Tensor, "N cells"], views: TemplateViews) -> Float[Tensor, "N R"]:
-    """Compare masks with the silhouettes of a template: intersection over union.
-
-    Args:
-        windows: Masks cut out by `cut_windows`, each in a row.
-        views: The template from many sides.
-
-    Returns:
-        Overlaps in [0, 1].
-    """
+    """Compute the intersection over union of masks in windows (see `cut_windows`) with a template's silhouettes."""
     shared = windows @ views.silhouettes.mT
     return shared / (windows.sum(-1)[:, None] + views.silhouettes.sum(-1) - shared).clamp_min(1e-6)
 

@@ -12,17 +12,11 @@ __all__ = ["without_repeats"]
 
 
 def without_repeats(batch: Batch, batch_idx: int, loader: Any) -> Batch | None:  # noqa: ANN401 - of a trainer
-    """Leave out of an evaluated batch the images that another process scores.
+    """Return the images of an evaluated batch that no other process scores, or None if there are none.
 
-    Args:
-        batch: Batch.
-        batch_idx: Its place among those of this process.
-        loader: What gave it. Images are repeated by a loader of whole batches whose distributed sampler does not
-            shuffle, and by no other.
-
-    Returns:
-        The images that are this process's own, or None if the batch has no such image. A process without any image
-        of its own, as there are fewer images than processes, keeps what it has: scores need one from each.
+    Images are repeated by a loader of whole batches whose distributed sampler does not shuffle, and by no other. A
+    process without any image of its own, as there are fewer images than processes, keeps what it has: scores need
+    one from each.
     """
     sampler = getattr(loader, "sampler", None)
     if not isinstance(sampler, DistributedSampler) or loader.batch_size is None or sampler.shuffle:

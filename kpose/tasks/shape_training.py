@@ -30,15 +30,7 @@ NEEDED = ("crop", "image", "index", "mask")
 def compared_pictures(
     batch: Batch, size: int | None
 ) -> tuple[Float[Tensor, "batch 3 h w"], Bool[Tensor, "batch h w"]]:
-    """Reduce images and masks to the size of their renderings.
-
-    Args:
-        batch: At least image and mask.
-        size: Side of the renderings; that of the images when None.
-
-    Returns:
-        Images and masks, reduced to that size.
-    """
+    """Return images and masks at the size of their renderings; as they are when None."""
     image, mask = batch["image"], batch["mask"]
     if size is None or image.shape[-2:] == (size, size):
         return image, mask

@@ -17,18 +17,7 @@ def template_of(template: Template | Path | None) -> Template:
 
 
 def training_images(who: str, data: Any) -> Any:  # noqa: ANN401 - any Lightning data module
-    """Return the training set of a data module, whose cameras are to be learned.
-
-    Args:
-        who: What asks, for the message.
-        data: Data module with ``dataset(split)``.
-
-    Returns:
-        The data set.
-
-    Raises:
-        TypeError: If the data module has no data set.
-    """
+    """Return the training set of a data module, whose cameras are to be learned; TypeError if it has none."""
     if not hasattr(data, "dataset"):
         raise TypeError(
             f"{who} needs a data module with a method `dataset` to know its training images; got "
