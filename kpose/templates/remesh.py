@@ -37,11 +37,7 @@ class HalfMap(NamedTuple):
 
 
 def half_sphere(divisions: int) -> HalfMap:
-    """Divide half of an octahedron and push its corners out to the unit sphere.
-
-    Args:
-        divisions: How often each face is cut into four; the whole sphere has ``4 · 4^divisions + 2`` vertices.
-    """
+    """Half of a sphere, whose whole has ``4 · 4^divisions + 2`` vertices: that of an octahedron, pushed out."""
     import trimesh  # here, as it takes a second that predictions need not wait for
 
     points = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, -1, 0], [0, 0, -1]])
@@ -54,14 +50,9 @@ def half_sphere(divisions: int) -> HalfMap:
 
 
 def split_long_edges(surface: HalfMap, length: float) -> HalfMap:
-    """Halve the edges that are too long, once.
+    """Halve the edges that are too long, once, and some more, so that of each face one edge or all are halved.
 
-    Args:
-        surface: Surface.
-        length: Edges that are longer are halved, and some more, so that of each face one edge or all are.
-
-    Returns:
-        Surface with vertices added at the end; places on the sphere are halved along with the edges.
+    New vertices come last; their places on the sphere halve the edges there.
     """
     vertices, sphere, faces = surface
     ends, count = torch.stack((faces, faces.roll(-1, 1)), -1), len(vertices)
@@ -93,17 +84,10 @@ def split_long_edges(surface: HalfMap, length: float) -> HalfMap:
 
 
 def collapse_short_edges(surface: HalfMap, num_vertices: int) -> HalfMap:
-    """Take vertices away by drawing the shortest edges together, one by one.
+    """Draw the shortest edges together until the whole surface has a number of vertices, or one less.
 
     An edge stays if the surface would touch itself, a face turn by more than 70 degrees, or the map of the sphere
-    fold; so the result may keep more vertices than it was asked for.
-
-    Args:
-        surface: Surface.
-        num_vertices: Number of vertices of the whole surface to come down to, or one less.
-
-    Returns:
-        Surface of some of the vertices.
+    fold; so more vertices than asked for may be left.
     """
     return _Collapse(surface).run(num_vertices)
 

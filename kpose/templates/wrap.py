@@ -43,21 +43,13 @@ class Solid(NamedTuple):
 
 
 def wrap_solid(solid: Solid, num_vertices: int = 642, size: float = 2.0) -> Template:
-    """Wrap a sphere around a solid: its left half, which is mirrored in the end.
+    """Wrap a sphere around a solid in one piece without handles: its left half, which is mirrored in the end.
 
     The sphere starts as the ellipsoid in the solid's bounding box and follows the zero set of a distance that goes
     from the ellipsoid's to the solid's, while its vertices spread along the surface and long edges are halved, so
     that limbs get vertices as they grow. In the end short edges are drawn together until as many vertices are left
-    as asked for. Texture coordinates are those of the sphere: no two points of the surface share texture. Their
-    layout is that of the built-in bird.
-
-    Args:
-        solid: Solid in one piece, without handles and cavities.
-        num_vertices: Number of vertices, from 50 to 20,000; it may be one less.
-        size: Longest side of the template's bounding box, in object units, positive.
-
-    Returns:
-        Template without parts, its bounding box about the origin; float32.
+    as asked for, or one less. Texture coordinates are those of the sphere: no two points of the surface share
+    texture. Their layout is that of the built-in bird.
 
     Raises:
         ValueError: If there are too few or too many vertices, if ``size`` is not positive, or if the surface does
