@@ -32,12 +32,17 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
         ValueError: If ``image_size`` or ``batch_size`` is not positive, or ``num_workers`` is negative.
 
     Example:
-        >>> class Noise(AugmentedDataModule):
+        >>> class Gray(Dataset[Batch]):
+        ...     def __len__(self):
+        ...         return 4
+        ...     def __getitem__(self, index):
+        ...         return {"image": torch.full((3, 8, 8), 0.5)}
+        >>> class GrayDataModule(AugmentedDataModule):
         ...     def dataset(self, split, *, train=False):
-        ...         return [{"image": torch.rand(3, 8, 8)} for _ in range(4)]
+        ...         return Gray()
         ...     def new_augmentation(self):
         ...         return nn.Identity()
-        >>> data = Noise(image_size=8, batch_size=2)
+        >>> data = GrayDataModule(image_size=8, batch_size=2)
         >>> next(iter(data.val_dataloader()))["image"].shape
         torch.Size([2, 3, 8, 8])
     """
