@@ -34,7 +34,7 @@ class PoseHead(Recorded, nn.Module, ABC, Generic[PredictionT]):
         """Predict a pose for every image of the batch.
 
         Args:
-            features: What the backbone gives.
+            features: Feature pyramid of the backbone.
             vertices: Shape of the object in each image, in the template's vertex order; the template itself when
                 not given. Heads that need no shape ignore it.
 
@@ -47,7 +47,7 @@ class PoseHead(Recorded, nn.Module, ABC, Generic[PredictionT]):
         """Score predictions against a batch.
 
         Args:
-            prediction: What `forward` gave for this batch.
+            prediction: Output of `forward` for this batch.
             batch: At least the entries that ``supervision`` names.
 
         Returns:
@@ -58,7 +58,7 @@ class PoseHead(Recorded, nn.Module, ABC, Generic[PredictionT]):
         """Return the camera of a prediction in a differentiable way.
 
         Args:
-            prediction: What `forward` gave.
+            prediction: Output of `forward`.
 
         Returns:
             The same camera as ``prediction.camera``. A head whose `forward` cuts the gradients of its camera gives

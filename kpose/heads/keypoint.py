@@ -56,7 +56,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
     Where the keypoints determine no camera, the prediction says so and has a finite one.
 
     Args:
-        spec: What the backbone gives.
+        spec: Channels and strides of the backbone's feature maps.
         template: Mean shape of the category.
         num_keypoints: Number of points; 16 gave better cameras than 32 and more (docs/ablations.md).
         width: Channels of the network.

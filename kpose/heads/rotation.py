@@ -36,7 +36,7 @@ class RotationHead(PoseHead[RotationPrediction]):
     ``representation_start`` everywhere.
 
     Args:
-        spec: What the backbone gives.
+        spec: Channels and strides of the backbone's feature maps.
         template: Mean shape of the category, which every head is handed; direct heads need none.
         width: Channels of a reduced map, and a quarter of the units of the hidden layers.
         grid: Cells along each side of a pooled map.
@@ -108,7 +108,7 @@ class RotationHead(PoseHead[RotationPrediction]):
         """Measure how far the predicted rotations are from the target; override it for another distance.
 
         Args:
-            prediction: What `forward` gave.
+            prediction: Output of `forward`.
             target: Rotation matrices.
 
         Returns:

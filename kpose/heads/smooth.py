@@ -58,7 +58,7 @@ class SmoothNetwork(nn.Module):
     scaled up bilinearly with ``align_corners=False``, so the maps stay on kpose's one grid.
 
     Args:
-        spec: What the backbone gives.
+        spec: Channels and strides of the backbone's feature maps.
         outputs: Number of output maps.
         width: Channels inside the network.
         deep: Whether every stage has an output, not the finest only (deep supervision).
