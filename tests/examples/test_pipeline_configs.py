@@ -44,7 +44,6 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
     pipeline.template = None
     pipeline.backbone = {"class_path": "TinyBackbone"}
     pipeline.pose = dataclasses.replace(pipeline.pose, cached_views=0)
-    pipeline.heads["keypoint"]["init_args"].pop("template", None)
     monkeypatch.setattr(pipeline, "data_module", Mock())
     pipeline.check()
     assert "keypoint" in pipeline.heads
