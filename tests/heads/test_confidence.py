@@ -1,6 +1,7 @@
 import torch
 
-from kpose.heads import KeypointHead, PeakConfidence
+from kpose.heads import KeypointHead
+from kpose.heads.confidence import PeakConfidence
 from kpose.structures import Features, FeatureSpec
 from kpose.templates import bird
 from kpose.testing import example_batch

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.inference.photo import MOST_PIXELS, cut_square, load_mask, load_photo, mask_box, photo_square
+from kpose.inference.photo import MOST_PIXELS, cut_square, load_mask, load_photo, photo_square
 
 RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (10, 40, 210)
 
@@ -230,7 +230,7 @@ MASK[5:15, 8:30] = 1
 def test_masks_of_all_kinds_give_the_same_box(picture: Image.Image, tmp_path: Path) -> None:
     picture.save(tmp_path / "mask", "TIFF")
     mask = load_mask(tmp_path / "mask", (24, 40))
-    assert mask_box(mask) == (8, 5, 30, 15)
+    assert mask.getbbox() == (8, 5, 30, 15)
     assert np.asarray(mask).tolist() == (MASK * 255).tolist()
 
 
@@ -239,7 +239,7 @@ def test_a_palette_mask_holds_all_its_objects(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])
     palette.paste(2, (0, 0, 3, 3))
     palette.save(tmp_path / "mask", "PNG")
-    assert mask_box(load_mask(tmp_path / "mask", (24, 40))) == (0, 0, 30, 15)
+    assert load_mask(tmp_path / "mask", (24, 40)).getbbox() == (0, 0, 30, 15)
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
