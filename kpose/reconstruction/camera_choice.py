@@ -188,7 +188,7 @@ def _collect(
         maps = features.maps[feature_map].half()  # halves what the whole data set takes in memory
         mask = batch["mask"][:, None].float()
         cover = interpolate(mask, size=maps.shape[-2:], mode="area")[:, 0]
-        mirrored = batch.get("flipped", torch.zeros(len(maps), dtype=torch.bool))
+        mirrored = batch.get("flipped", torch.zeros(len(mask), dtype=torch.bool, device=mask.device))
         placement = placement_of_mask(mask[:, 0])
         window = _turned_back(cut_windows(mask, placement), mirrored).flatten(1)
         parts = (batch["index"], maps, cover, window, *placement, mirrored)

@@ -14,7 +14,7 @@ from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid, search
 from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks.base import Task
-from kpose.tasks.training_cameras import template_of, training_images
+from kpose.tasks.inputs import template_of, training_images
 from kpose.templates import coarsen_template
 
 __all__ = ["CameraSearch"]

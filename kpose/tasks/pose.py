@@ -27,9 +27,8 @@ from kpose.reconstruction import CameraTable
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Camera, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
+from kpose.tasks.inputs import template_of, training_images
 from kpose.tasks.repeats import without_repeats
-from kpose.tasks.training_cameras import training_images
-from kpose.templates import load_template
 
 __all__ = ["PoseEstimator"]
 
@@ -108,8 +107,7 @@ class PoseEstimator(Task):
                 f"PoseEstimator needs a reconstructor for the weights of {shape_checkpoint}; got none. Give the "
                 "one that they were trained with."
             )
-        shape = template if template is None or isinstance(template, Template) else load_template(template)
-        self.network = PoseNetwork(backbone, head, template=shape, reconstructor=reconstructor)
+        self.network = PoseNetwork(backbone, head, template=template_of(template), reconstructor=reconstructor)
         self.shape_checkpoint = shape_checkpoint
         self.feature_dropout = nn.Dropout2d(feature_dropout)
         self.optimizer = optimizer

@@ -20,7 +20,7 @@ from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshR
 from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, Shape, Template
 from kpose.tasks.base import Task
-from kpose.tasks.training_cameras import template_of, training_images
+from kpose.tasks.inputs import template_of, training_images
 
 __all__ = ["ShapeTraining", "compared_pictures"]
 

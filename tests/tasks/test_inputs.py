@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kpose.data import SyntheticBirdsDataModule
-from kpose.tasks.training_cameras import template_of, training_images
+from kpose.tasks.inputs import template_of, training_images
 from kpose.templates import bird, save_template
 
 
