@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from kpose.backbones import Backbone
-from kpose.data import CachedFeaturesDataModule
+from kpose.data import CachedFeaturesDataModule, CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - by name
 from kpose.files import write_text
 from kpose.geometry import procrustes
 from kpose.metrics import angular_error
