@@ -32,7 +32,7 @@ def module_name(path: Path) -> str:
 
 
 def part_of(module: str) -> str:
-    """Give the name under kpose that a module belongs to: 'heads' for 'kpose.heads.base'."""
+    """Return the name under kpose that a module belongs to: 'heads' for 'kpose.heads.base'."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -42,7 +42,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def imports(node: ast.AST, module: str, is_package: bool) -> set[str]:
-    """Name every module that is imported anywhere below a node, absolute."""
+    """Return every module that is imported anywhere below a node, absolute."""
     found = set()
     for child in ast.walk(node):
         if isinstance(child, ast.Import):
@@ -75,7 +75,7 @@ LAYERS = layers()
 
 
 def violations(module: str, imported: set[str]) -> list[str]:
-    """Say which imports of a module point up, or to the right on the module's own line."""
+    """Return the imports of a module that point up, or to the right on the module's own line."""
     part = part_of(module)
     targets = {part_of(name) for name in imported if name.startswith("kpose.")} & LAYERS.keys()
     rank, place = LAYERS[part]
@@ -122,6 +122,17 @@ def test_file_is_short_and_well_named(path):
     )
 
 
+def test_tests_mirror_the_package():
+    """Contracts of `kpose.testing` are run over all implementations in tests/contracts."""
+    modules = [path.relative_to(PACKAGE) for path in FILES if not path.stem.startswith("__")]
+    folders = {Path("testing"): Path("contracts")}
+    expected = [folders.get(path.parent, path.parent) / f"test_{path.name}" for path in modules]
+    in_flux = {"pipeline", "test_folds.py"}
+    expected = [path for path in expected if not in_flux & set(path.parts)]
+    missing = [path.as_posix() for path in expected if not (ROOT / "tests" / path).is_file()]
+    assert not missing, f"tests/ lacks {missing}; the tests of kpose/a/b.py are in tests/a/test_b.py"
+
+
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_nothing_prints(path):
     calls = [
@@ -159,7 +170,7 @@ def test_imports_are_declared(path):
 
 @cache
 def declared() -> set[str]:
-    """Give the import names of kpose's own dependencies."""
+    """Return the import names of kpose's own dependencies."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     block = re.search(r"^dependencies = \[$(.*?)^\]$", text, flags=re.M | re.S)
     assert block is not None
@@ -167,8 +178,9 @@ def declared() -> set[str]:
     return {{"pillow": "PIL", "PyYAML": "yaml"}.get(name, name.replace("-", "_")) for name in names}
 
 
-def run(code: str) -> dict:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run(code: str, *arguments: str) -> dict:
+    command = [sys.executable, "-c", code, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -182,18 +194,21 @@ def test_import_kpose_is_light():
     assert len(loaded) < 150, f"`import kpose` loads {len(loaded)} modules"
 
 
-def test_every_name_of_kpose_is_there_whatever_was_imported_before():
+def test_every_name_of_kpose_is_there_whatever_was_imported_before(tmp_path):
     """In a new process each, in both directions: a name must not depend on what was touched before it."""
     code = (
-        "import sys, json, types, kpose\n"
-        "names = sorted(dir(kpose), reverse={})\n"
-        "found = {{name: type(getattr(kpose, name)).__name__ for name in names}}\n"
-        "assert isinstance(found, dict) and len(found) == len(names)\n"
-        "print(json.dumps(found))"
+        "import os, sys, json\n"
+        "import numpy, torch, pytorch_lightning, kornia  # once for both processes; nothing of kpose\n"
+        "assert 'kpose' not in sys.modules\n"
+        "if reverse := os.fork() == 0: sys.stdout = open(sys.argv[1], 'w')\n"
+        "import kpose\n"
+        "names = sorted(dir(kpose), reverse=reverse)\n"
+        "print(json.dumps({name: type(getattr(kpose, name)).__name__ for name in names}))\n"
+        "if not reverse: assert os.wait()[1] == 0"
     )
-    found = [run(code.format(reverse)) for reverse in (False, True)]
-    assert found[0] == found[1]
-    packages = {name for name, kind in found[0].items() if kind == "module"}
+    found = run(code, str(tmp_path / "reverse.json"))
+    assert json.loads((tmp_path / "reverse.json").read_text()) == found
+    packages = {name for name, kind in found.items() if kind == "module"}
     assert packages == {part_of(module_name(path)) for path in FILES} - {"", "__main__"} - PLUMBING
 
 
@@ -212,22 +227,12 @@ def test_names_of_kpose_are_those_that_a_type_checker_sees():
     assert {*kpose._NAMES, "__version__"} == set(kpose.__all__)
 
 
-def test_what_predicting_needs_does_not_load_lightning():
-    names = sorted(
-        module_name(path)
-        for path in FILES
-        if path.name == "__init__.py" and part_of(module_name(path)) not in LIGHTNING_ALLOWED - {"data"} | {""}
-    )
-    code = "import sys, json, importlib\n"
-    code += f"for name in {names!r}: importlib.import_module(name)\n"
-    code += "print(json.dumps('pytorch_lightning' in sys.modules))"
-    assert run(code) is False, f"one of {names} loads Lightning through what it imports"
-
-
-def test_every_module_imports_without_extras():
+def test_modules_import_without_extras_and_those_of_predicting_without_lightning():
+    packages = [module_name(path) for path in FILES if path.name == "__init__.py"]
+    predicting = [name for name in packages if part_of(name) not in LIGHTNING_ALLOWED - {"data"} | {""}]
+    others = {module_name(path) for path in FILES if path.stem != "__main__"} - {*predicting, *NEEDS_EXTRA}
+    names = predicting + sorted(others)
     # Not without matplotlib and SciPy: torchmetrics imports them wherever they are installed, hidden or not.
-    names = [module_name(path) for path in FILES if path.stem != "__main__"]
-    names = [name for name in names if name not in NEEDS_EXTRA]
     code = (
         "import sys, json, importlib\n"
         f"for name in {sorted((OPTIONAL - {'matplotlib', 'scipy'}) | NEVER)!r}: sys.modules[name] = None\n"
@@ -235,6 +240,9 @@ def test_every_module_imports_without_extras():
         f"for name in {names!r}:\n"
         "    try: importlib.import_module(name)\n"
         "    except ImportError as error: failed[name] = str(error)\n"
-        "print(json.dumps(failed))"
+        f"    if name == {predicting[-1]!r}: lightning = 'pytorch_lightning' in sys.modules\n"
+        "print(json.dumps({'failed': failed, 'lightning': lightning}))"
     )
-    assert run(code) == {}
+    found = run(code)
+    assert found["failed"] == {}
+    assert not found["lightning"], f"one of {predicting} loads Lightning through what it imports"

@@ -2,14 +2,12 @@ import json
 import logging
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from kpose.data import FolderDataModule, FolderDataset, read_folder
-from kpose.data.folder_files import read_mask
 from kpose.geometry import apply_crop
 
 SIZE = (40, 30)  # width, height
@@ -52,29 +50,6 @@ def test_items_are_crops_of_the_mask(root):
         assert abs(rows.min() - 16 * 8 / 24) <= 1
         assert abs(columns.max() + 1 - 16 * 20 / 24) <= 1
         assert batch["image"][:, 8, 8].sub(torch.tensor([200, 40, 10]) / 255).abs().max() < 0.05
-
-
-def test_kinds_of_masks(tmp_path):
-    cover = np.zeros((6, 8), dtype=bool)
-    cover[1:4, 2:7] = True
-    rgba = Image.new("RGBA", (8, 6), (255, 255, 255, 0))
-    rgba.putalpha(Image.fromarray(cover.astype(np.uint8) * 255))
-    palette = Image.fromarray(cover.astype(np.uint8)).convert("P")
-    palette.putpalette([0, 0, 0, 128, 0, 0])
-    kinds = {
-        "bool.png": Image.fromarray(cover),
-        "ones.png": Image.fromarray(cover.astype(np.uint8)),
-        "bytes.png": Image.fromarray(cover.astype(np.uint8) * 255),
-        "lossy.jpg": Image.fromarray(cover.astype(np.uint8) * 255),
-        "color.png": Image.fromarray(cover[..., None].astype(np.uint8) * np.array([0, 0, 255], dtype=np.uint8)),
-        "wide.png": Image.fromarray(cover.astype(np.uint16) * 65535),
-        "alpha.png": rgba,
-        "opaque.png": Image.fromarray(cover.astype(np.uint8) * 255).convert("RGBA"),
-        "palette.png": palette,
-    }
-    for name, picture in kinds.items():
-        picture.save(tmp_path / name, quality=95)
-        assert np.array_equal(np.asarray(read_mask(tmp_path / name)) > 0, cover), name
 
 
 def test_split_by_chance_is_seeded_and_stable(tmp_path):

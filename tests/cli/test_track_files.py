@@ -1,0 +1,55 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from kpose.cli.track_files import COLUMNS, TrackFiles
+from kpose.geometry import quaternion_to_matrix
+from kpose.inference import Prediction
+from kpose.video import Frame, FramePredictions, ObjectPrediction, Track
+
+HIDDEN = ObjectPrediction(Track(2), None, "hidden")
+
+
+def frames(prediction: Prediction) -> list[FramePredictions]:
+    """Return a frame with a bird and a hidden one, and a frame without anything."""
+    seen = ObjectPrediction(Track(1, (4.0, 5.0, 40.0, 44.0)), prediction)
+    picture = Image.new("RGB", (48, 48))
+    found = [(3, 0.12, (seen, HIDDEN)), (4, 0.16, ())]
+    return [FramePredictions(Frame(number, time, picture), objects) for number, time, objects in found]
+
+
+def test_both_files_hold_the_same_cameras(small_prediction: Prediction, tmp_path: Path) -> None:
+    table, record = tmp_path / "cameras.csv", tmp_path / "cameras.json"
+    with TrackFiles(table, record, "bird.mp4") as files:
+        for found in frames(small_prediction):
+            files.add(found)
+    content = json.loads(record.read_text())
+    assert content["video"] == "bird.mp4"
+    assert [(frame["frame"], frame["time_s"], len(frame["objects"])) for frame in content["frames"]] == [
+        (3, 0.12, 2),
+        (4, 0.16, 0),
+    ]
+    seen, hidden = content["frames"][0]["objects"]
+    rotation = quaternion_to_matrix(torch.tensor(seen["camera"]["quaternion"]))
+    torch.testing.assert_close(rotation, small_prediction.camera.rotation)
+    assert hidden == {"object": 2, "problem": "hidden", "valid": None, "box": None, "camera": None}
+    first, second = csv.DictReader(table.read_text().splitlines())
+    assert tuple(first) == COLUMNS
+    assert float(first["scale"]) == seen["camera"]["scale"] == small_prediction.camera.scale.item()
+    assert [float(first[name]) for name in ("left", "top", "right", "bottom")] == seen["box"]
+    assert {name for name, value in second.items() if value} == {"frame", "time_s", "object", "problem"}
+
+
+def test_a_failure_leaves_no_file(small_prediction: Prediction, tmp_path: Path) -> None:
+    def write() -> None:
+        with TrackFiles(tmp_path / "cameras.csv", tmp_path / "cameras.json", "bird.mp4") as files:
+            files.add(frames(small_prediction)[0])
+            raise KeyError("in the middle")
+
+    with pytest.raises(KeyError, match="in the middle"):
+        write()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,23 @@
+import logging
+
+import pytest
+
+from kpose.messages import one_line, warn_once
+
+
+def test_an_error_is_one_line() -> None:
+    assert one_line(ValueError("a\n\tb  c")) == "a b c"
+    assert one_line(MemoryError()) == "MemoryError"
+
+
+def test_a_warning_is_logged_once_by_each_logger(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = logging.getLogger("kpose.test_a"), logging.getLogger("kpose.test_b")
+    for _ in range(2):
+        warn_once(first, "100 % of it is missing")
+        warn_once(second, "100 % of it is missing")
+    warn_once(first, "something else")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("kpose.test_a", "100 % of it is missing"),
+        ("kpose.test_b", "100 % of it is missing"),
+        ("kpose.test_a", "something else"),
+    ]

@@ -1,0 +1,214 @@
+"""Lightning's commands as users call them, on a handful of synthetic birds."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import write_fake_cub
+
+from kpose.cli import main
+from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, QuaternionHead
+from kpose.tasks import PoseEstimator
+from kpose.templates import bird, save_template
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "examples" / "configs"
+HEADS = {
+    "quaternion": QuaternionHead,
+    "gram_schmidt": GramSchmidtHead,
+    "procrustes": ProcrustesHead,
+    "keypoint": KeypointHead,
+}
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    # Lightning 2.6 still registers instantiators the old way.
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("birds")
+
+
+@pytest.fixture
+def arguments(cache, tmp_path, monkeypatch):
+    """Layer the files of the examples, made tiny; run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["kpose"])
+
+    def layered(head, *more):
+        head_file = CONFIGS / "head" / f"{head}.yaml" if head in HEADS else head
+        return [
+            f"--config={CONFIGS / 'base.yaml'}",
+            f"--config={CONFIGS / 'data' / 'synthetic.yaml'}",
+            f"--config={head_file}",
+            "--model.backbone.width=8",
+            f"--data.cache_dir={cache}",
+            "--data.num_train=8",
+            "--data.num_val=4",
+            "--data.num_test=4",
+            "--data.image_size=64",
+            "--data.batch_size=4",
+            "--trainer.accelerator=cpu",
+            "--trainer.log_every_n_steps=1",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.enable_model_summary=false",
+            *more,
+        ]
+
+    return layered
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_runs_from_its_file(head, arguments):
+    main(["fit", *arguments(head, "--trainer.fast_dev_run=true")])
+
+
+def test_checkpoint_of_the_command_line_is_safe_complete_and_scored(arguments, capsys):
+    main(["fit", *arguments("keypoint", "--model.head.num_keypoints=12", "--trainer.max_epochs=1")])
+    (run,) = Path("lightning_logs").glob("version_0")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert "random_state" in torch.load(checkpoint, weights_only=True)
+    model = PoseEstimator.load_from_checkpoint(checkpoint, weights_only=True)
+    assert isinstance(model.network.head, KeypointHead)
+    assert len(model.network.head.keypoint_indices) == 12
+    assert "KeypointHead" in (run / "config.yaml").read_text()
+    assert any(path.name.startswith("events.out") for path in run.iterdir())
+    main(["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
+    assert "test/angle_deg" in capsys.readouterr().out
+
+
+def test_later_file_changes_the_head(arguments):
+    more = (f"--config={CONFIGS / 'head' / 'procrustes.yaml'}", "--trainer.max_epochs=1")
+    main(["fit", *arguments("quaternion", *more)])
+    model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert isinstance(model.network.head, ProcrustesHead)
+
+
+def test_template_from_a_file(arguments, tmp_path):
+    template = bird()
+    save_template(template._replace(vertices=1.1 * template.vertices), tmp_path / "big.safetensors")
+    more = ("--model.template=big.safetensors", "--trainer.max_epochs=1")
+    main(["fit", *arguments("keypoint", *more)])
+    model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert torch.allclose(model.network.head.template_vertices, 1.1 * template.vertices)
+    assert torch.allclose(model.network.vertices, model.network.head.template_vertices)
+
+
+def test_base_file_names_no_head(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments(CONFIGS / "data" / "synthetic.yaml", "--trainer.fast_dev_run=true")])
+    assert "head" in capsys.readouterr().err
+
+
+def test_class_that_is_no_head_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments("quaternion", "--model.head=torch.nn.Linear", "--trainer.fast_dev_run=true")])
+    assert "PoseHead" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--data.batch_size=-1"], "needs a positive image_size and batch_size"),
+        (["--data.num_train=100000000"], "needs sets of at most"),
+        (["--data=CUBDataModule", "--data.root=nowhere"], "CUB data needs nowhere"),
+        (["--trainer.accelerator=cuda"], "CUDA"),
+    ],
+)
+def test_settings_and_files_that_cannot_be_used_are_one_line(more, line, arguments, capsys):
+    if torch.cuda.is_available() and "cuda" in more[-1]:
+        pytest.skip("this machine has CUDA")
+    given = [text for text in arguments("quaternion") if "--data" not in text or not more[0].startswith("--data=")]
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", *given, *more])
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("kpose: ")
+    assert line in last
+
+
+@pytest.fixture
+def photographs(arguments, tmp_path):
+    """Give a folder in CUB's layout, and the arguments that train on it."""
+    root = tmp_path / "cub"
+    write_fake_cub(root)
+    own = [text for text in arguments("quaternion") if "--data" not in text]
+    return root, [
+        *own,
+        "--data=CUBDataModule",
+        f"--data.root={root}",
+        "--data.image_size=64",
+        "--data.batch_size=4",
+    ]
+
+
+def refusal(capsys, *args):
+    with pytest.raises(SystemExit) as caught:
+        main(list(args))
+    assert caught.value.code == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("kpose: ")
+    return last
+
+
+def test_photographs_without_cameras_are_told_where_they_come_from(photographs, capsys):
+    root, given = photographs
+    (root / "sfm" / "cameras.csv").unlink()
+    assert re.search(r"needs batch entries.*camera.*python -m kpose.data.sfm", refusal(capsys, "fit", *given))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_a_photo_that_cannot_be_read_is_named(content, workers, photographs, capsys):
+    root, given = photographs
+    photos = sorted((root / "images").rglob("*.jpg"))
+    for photo in photos:
+        photo.unlink() if content is None else photo.write_bytes(content)
+    line = refusal(capsys, "fit", *given, f"--data.num_workers={workers}")
+    assert any(str(photo) in line for photo in photos)
+    assert "File " not in line
+
+
+def test_a_second_run_without_logger_is_told_what_the_first_has_left(arguments, capsys):
+    given = arguments("quaternion", "--trainer.logger=false", "--trainer.max_epochs=1")
+    main(["fit", *given])
+    assert re.search(r"earlier run.*config\.yaml.*default_root_dir", refusal(capsys, "fit", *given))
+
+
+def test_errors_of_code_keep_their_traceback(arguments, monkeypatch):
+    def fail(*_):
+        raise ValueError("a mistake of the code")
+
+    monkeypatch.setattr(PoseEstimator, "training_step", fail)
+    with pytest.raises(ValueError, match="a mistake of the code"):
+        main(["fit", *arguments("quaternion", "--trainer.fast_dev_run=true")])
+
+
+def test_users_own_head_works_from_the_console_script(arguments, tmp_path):
+    shutil.copytree(ROOT / "examples" / "custom_head", tmp_path, dirs_exist_ok=True)
+    script = Path(sys.executable).with_name("kpose")
+    command = [script, "fit", *arguments("axis_angle.yaml", "--trainer.fast_dev_run=true")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["axis_angle", "rotation_bins"])
+def test_users_own_head_works_from_the_module(name, arguments, tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "examples" / "custom_head", tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.setattr(sys, "argv", ["kpose", "fit", *arguments(f"{name}.yaml", "--trainer.fast_dev_run=true")])
+    runpy.run_module("kpose", run_name="__main__")
+    assert name in sys.modules
+    monkeypatch.delitem(sys.modules, name)
