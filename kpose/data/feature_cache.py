@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from kpose.files import write_file
 from kpose.structures import Batch, Camera, Crop, Features

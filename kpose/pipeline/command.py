@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
-from yaml import YAMLError
 
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose.backbones import Backbone
-from kpose.configuration_files import BOUNDED_YAML, instantiate, load_yaml, parsing
+from kpose.configuration_files import instantiate, parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.messages import one_line
 from kpose.pipeline.run import Pipeline
@@ -67,7 +67,7 @@ def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose 
         ArgumentError: If the arguments are wrong.
         SystemExit: If they ask for help.
     """
-    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False, parser_mode=BOUNDED_YAML)
+    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
     parser.add_argument("--base", type=str, help="In a file: the one beside it that it is layered over.")
     for name, kind in PARTS.items():
@@ -97,8 +97,8 @@ def _with_bases(args: Sequence[str]) -> list[str]:
 def _bases(path: Path, known: tuple[Path, ...] = ()) -> list[Path]:
     """List what a file is layered over, the lowest first; what cannot be read is told by the parser."""
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, YAMLError):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
     name = content.get("base") if isinstance(content, dict) else None
     if not isinstance(name, str) or (base := path.parent / name) in known:

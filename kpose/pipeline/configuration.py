@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from kpose.configuration_files import BOUNDED_YAML, instantiate
+from kpose.configuration_files import instantiate
 from kpose.files import file_digest
 
 __all__ = ["build", "contents"]
@@ -31,7 +31,7 @@ def build(kind: Any, config: Mapping[str, Any], name: str = "object") -> Any:  #
         >>> build(Backbone, {"class_path": "kpose.backbones.TinyBackbone", "init_args": {"width": 8}}).spec.strides
         (4, 8, 16, 32)
     """
-    parser = ArgumentParser(exit_on_error=False, parser_mode=BOUNDED_YAML)
+    parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type=kind)
     place: dict[str, Any] = dict(config)
     for key in reversed(name.split(".")):

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-import yaml
 from fakes import write_fake_cub
 from fuzz.mutations import damage, distort
-from jsonargparse import ArgumentError
 from PIL import Image
 from safetensors.torch import save
 
@@ -27,7 +25,6 @@ from kpose.data.folder_files import FolderEntry
 from kpose.inference import Predictor
 from kpose.inference.photo import load_mask, load_photo
 from kpose.network import CONFIG_FILE
-from kpose.pipeline.command import pipeline_arguments
 from kpose.reconstruction import CameraTable
 from kpose.templates import load_template
 from kpose.video.frames import read_video
@@ -418,22 +415,6 @@ def _read_video(path: Path) -> object:
     return sum(frame.image.width for frame in itertools.islice(read_video(path), 50))
 
 
-# ---- configurations
-
-
-def _configurations() -> list[Any]:
-    folder = Path(__file__).parents[2] / "examples" / "configs" / "pipeline"
-    return [yaml.safe_load(path.read_bytes()) for path in sorted(folder.glob("*.yaml"))]
-
-
-def _write_yaml(settings: Any) -> bytes:
-    return yaml.safe_dump(settings).encode("utf-8", "replace")
-
-
-def _read_configuration(path: Path) -> object:
-    return pipeline_arguments(["--config", str(path), "--out", "out"])
-
-
 def readers(folder: Path) -> dict[str, Reader]:
     """Give the readers by name.
 
@@ -457,7 +438,4 @@ def readers(folder: Path) -> dict[str, Reader]:
         "youtube_vos": Reader(_read_youtube_vos, {".json": _contents([YOUTUBE_VOS], _write_json)}),
         "video": Reader(_read_video, _videos(folder, VIDEOS)),
         "h264": Reader(_read_video, _videos(folder, H264)),
-        "configuration": Reader(
-            _read_configuration, {".yaml": _contents(_configurations(), _write_yaml)}, errors=(ArgumentError,)
-        ),
     }
