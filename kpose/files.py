@@ -71,7 +71,7 @@ def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
 
 
 def model_source(name: str | os.PathLike[str]) -> str:
-    """Tell a folder that is not there from a name on the Hugging Face Hub, before the Hub is asked.
+    """Return the source of a model, unless it is a folder that is not there; the Hub is not asked.
 
     Args:
         name: Folder with a model, or its name on the Hub.
@@ -115,7 +115,7 @@ def write_file(path: str | Path, save: Callable[[Path], object]) -> None:
 
 @contextmanager
 def fresh_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside a file, for content that comes bit by bit; it is renamed at the end.
+    """Yield a temporary name beside a file, for content that comes bit by bit; it is renamed at the end.
 
     Args:
         path: File; its folder is made, an older file is replaced at once.

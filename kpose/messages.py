@@ -6,7 +6,7 @@ __all__ = ["one_line", "warn_once"]
 
 
 def one_line(error: BaseException) -> str:
-    r"""Give the text of an error on one line.
+    r"""Return the text of an error on one line.
 
     Args:
         error: Error.

@@ -29,13 +29,13 @@ __all__ = ["save_mesh", "to_trimesh"]
 
 Array = NDArray[Any]
 
-CLAY = (0.48, 0.54, 0.60)  # linear; that of a mesh which has no colours of its own
+CLAY = (0.48, 0.54, 0.60)  # linear; that of a mesh which has no colors of its own
 # Rows are the file's axes: x stays, y is kpose's z, z is kpose's -y.
 Y_UP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 
 
 def save_mesh(mesh: Mesh, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-    """Write one mesh to a file that other programs read, with its texture or vertex colours if it has any.
+    """Write one mesh to a file that other programs read, with its texture or vertex colors if it has any.
 
     The axes are those that each format's readers expect. GLB, by its specification, and OBJ, by custom, have +y up
     and +z to the front: what kpose has at ``(x, y, z)`` is at ``(x, z, -y)``; Blender's importers turn it back. PLY
@@ -57,10 +57,10 @@ def save_mesh(mesh: Mesh, path: str | Path, *, overwrite: bool = False) -> list[
     Raises:
         FileExistsError: If one of the files exists and ``overwrite`` is not set.
         ValueError: If the ending is another, or the mesh is a batch, has no faces, vertices that are not finite, or
-            both texture and vertex colours.
+            both texture and vertex colors.
 
     Source:
-        Khronos, glTF 2.0 specification, 3.4 (coordinate system) and 3.9.2 (colours of vertices are linear).
+        Khronos, glTF 2.0 specification, 3.4 (coordinate system) and 3.9.2 (colors of vertices are linear).
 
     Example:
         >>> from kpose.templates import bird, template_mesh
@@ -90,7 +90,7 @@ def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
         mesh: One mesh, without leading dimensions.
 
     Returns:
-        Mesh with smooth normals and its texture or vertex colours. Vertices are repeated along the texture's seam;
+        Mesh with smooth normals and its texture or vertex colors. Vertices are repeated along the texture's seam;
         see `save_mesh` for what happens to the texture. Without a texture they keep their order.
 
     Raises:
@@ -123,7 +123,7 @@ class _Surface(NamedTuple):
 
 
 def _surface(mesh: Mesh) -> _Surface:
-    """Give what files hold; vertices are repeated where the texture's seam parts them."""
+    """Return what files hold; vertices are repeated where the texture's seam parts them."""
     _check(mesh)
     vertices, normals = mesh.vertices, vertex_normals(mesh.vertices, mesh.faces)
     # Readers ask for unit normals; a vertex of no face has none.
@@ -148,7 +148,7 @@ def _check(mesh: Mesh) -> None:
     if not mesh.vertices.isfinite().all():
         raise ValueError("A mesh file needs finite vertices; got NaN or infinity. Look for its origin.")
     if mesh.texture is not None and mesh.vertex_colors is not None:
-        raise ValueError("A mesh file needs texture or vertex colours; got both. Leave one out of the mesh.")
+        raise ValueError("A mesh file needs texture or vertex colors; got both. Leave one out of the mesh.")
     if mesh.texture is not None and (mesh.uv is None or mesh.uv_faces is None):
         raise ValueError("A texture needs the mesh's uv and uv_faces; got None. Add them to the mesh.")
 
@@ -194,7 +194,7 @@ def _glb(mesh: Mesh, name: str) -> dict[str, bytes]:
 
     def sign(tree: dict[str, Any]) -> None:
         tree["asset"]["generator"] = "kpose"
-        # glTF's own material is bare metal, which viewers draw dark and flat. With colours of vertices it stays, as
+        # glTF's own material is bare metal, which viewers draw dark and flat. With colors of vertices it stays, as
         # trimesh reads none of a mesh that has a material.
         if mesh.texture is None and mesh.vertex_colors is None:
             clay = {"baseColorFactor": [*CLAY, 1.0], "metallicFactor": 0.0, "roughnessFactor": 1.0}

@@ -28,9 +28,9 @@ Picture = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
 
 PADDING = 0.05  # as the crops of training
 WHITE = (255, 255, 255)
-SMALLEST_SIDE = 8
-MOST_PIXELS = 178_956_970  # where Pillow takes a file for an attack on the memory
-LARGEST_CANVAS = 2**26
+MIN_SIDE = 8
+MAX_PIXELS = 178_956_970  # where Pillow takes a file for an attack on the memory
+MAX_CANVAS = 2**26
 # What Pillow's decoders raise on bytes that are not what they say.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, RuntimeError, struct.error)
 
@@ -38,7 +38,7 @@ DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, Type
 def load_photo(photo: Picture) -> Image.Image:
     """Read a photo as it is meant to be seen: upright, in RGB, on white where it is transparent.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; of an animation the first
+    Gray, palette, CMYK and 16-bit pictures are converted; of an animation the first
     frame is taken; the orientation that a camera notes in EXIF is applied.
 
     Args:
@@ -72,9 +72,9 @@ def load_photo(photo: Picture) -> Image.Image:
         picture = Image.fromarray(photo)
     else:
         picture = _read(photo, "photo")
-    if min(picture.size) < SMALLEST_SIDE:
+    if min(picture.size) < MIN_SIDE:
         raise ValueError(
-            f"A photo needs at least {SMALLEST_SIDE} pixels on each side; {_name(photo)} has {picture.width} x "
+            f"A photo needs at least {MIN_SIDE} pixels on each side; {_name(photo)} has {picture.width} x "
             f"{picture.height}. Take a larger one."
         )
     return _to_rgb(picture)
@@ -83,7 +83,7 @@ def load_photo(photo: Picture) -> Image.Image:
 def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
     """Read the mask of a photo.
 
-    A pixel belongs to the object where its brightest colour is above half of the brightest of the mask: masks of
+    A pixel belongs to the object where its brightest color is above half of the brightest of the mask: masks of
     0 and 1, of 0 and 255, of 16 bits, soft ones and those with a palette all work.
 
     Args:
@@ -171,7 +171,7 @@ def cut_square(photo: Image.Image, square: Sequence[float], size: int) -> Tensor
         tensor([0.0000, 0.0000, 0.0000, 0.1255, 0.8745, 1.0000, 1.0000, 1.0000])
     """
     side = square[2] - square[0]
-    if side**2 > LARGEST_CANVAS:
+    if side**2 > MAX_CANVAS:
         # The canvas of a long, thin photo would not fit the memory.
         factor = max(2, int(side // (8 * size)))
         photo = photo.reduce(factor)
@@ -207,7 +207,7 @@ def _read(source: str | PathLike[str] | Image.Image, what: str) -> Image.Image:
             raise
         except Image.DecompressionBombError:
             raise ValueError(
-                f"A {what} needs at most {MOST_PIXELS:,} pixels; {path} has more. Scale it down first."
+                f"A {what} needs at most {MAX_PIXELS:,} pixels; {path} has more. Scale it down first."
             ) from None
         except UnidentifiedImageError:
             raise ValueError(
@@ -243,7 +243,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale deep grey values: integers above 255 have 16 bits, floats up to 1 are shares of white."""
+    """Scale deep gray values: integers above 255 have 16 bits, floats up to 1 are shares of white."""
     floating = values.dtype.kind == "f"
     values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
     highest = values.max()
@@ -252,11 +252,11 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _brightness(picture: Image.Image) -> NDArray[Any]:
-    """Give the brightest colour of each pixel, ``(H, W)``; of a palette all colours but black are alike."""
+    """Return the brightest color of each pixel, ``(H, W)``; of a palette all colors but black are alike."""
     if picture.mode[0] in "IF" or picture.mode in ("1", "L"):
         return np.nan_to_num(np.asarray(picture).astype(np.float64))
-    colours = np.asarray(picture.convert("RGBA")).astype(np.float64)
-    brightness = colours[..., :3].max(-1) * (colours[..., 3] / 255)
+    colors = np.asarray(picture.convert("RGBA")).astype(np.float64)
+    brightness = colors[..., :3].max(-1) * (colors[..., 3] / 255)
     if picture.mode in ("P", "PA"):
         brightness = (brightness > 0).astype(np.float64)
     return brightness  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.inference.photo import MOST_PIXELS, cut_square, load_mask, load_photo, photo_square
+from kpose.inference.photo import MAX_PIXELS, cut_square, load_mask, load_photo, photo_square
 
 RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (10, 40, 210)
 
@@ -164,7 +164,7 @@ def test_the_smallest_photo_is_read(tmp_path: Path) -> None:
 
 def test_huge_photos_are_refused_before_they_are_decoded(huge_png: bytes, tmp_path: Path) -> None:
     (tmp_path / "photo").write_bytes(huge_png)
-    assert f"at most {MOST_PIXELS:,} pixels" in refused(tmp_path / "photo")
+    assert f"at most {MAX_PIXELS:,} pixels" in refused(tmp_path / "photo")
 
 
 def test_large_photos_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
