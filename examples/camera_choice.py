@@ -133,7 +133,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     served = CachedFeaturesDataModule(data, backbone.freeze(), folder=features or out / "features", views=views)
     served.setup("fit")
-    batches = [batch for view in served.view_dataloaders("train") for batch in view]
+    batches = [batch for view in served.view_dataloaders() for batch in view]
     regression = Regression(batches, folds, shrinkage)
     rows = {}
     for name, settings in variants.items():
@@ -141,7 +141,7 @@ def main(
         if not path.exists():
             table = CameraTable.for_images(served.dataset("train"), file=cameras)
             if settings is not None:
-                choose_cameras(table, served.view_dataloaders("train"), backbone, **settings)
+                choose_cameras(table, served.view_dataloaders(), backbone, **settings)
             write_text(path, json.dumps(judge(table, regression), indent=2))
         rows[name] = json.loads(path.read_text())
     learned = regression.angles(true_rotations(batches)).mean()

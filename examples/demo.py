@@ -10,20 +10,16 @@ the held-out ``photos`` that it shows, and the rendered data in ``cache``.
 """
 
 import argparse
-import json
 import logging
 import secrets
 import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from kpose.cli import main as kpose
 from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.inference import Predictor
+from kpose.pipeline.command import build_pipeline, parse_pipeline
 from kpose.visualization import to_pillow
 
 from demo_page import HeadResult, page
@@ -53,17 +49,16 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     """
     be_quiet()
     files = (CONFIGS / "synthetic.yaml", CONFIGS / "demo.yaml")
-    arguments = ["pipeline", *(f"--config={file}" for file in files), f"--out={out}", "--accelerator=cpu"]
+    arguments = [*(f"--config={file}" for file in files), f"--out={out}", "--accelerator=cpu"]
     arguments += [f"--data.init_args.cache_dir={out / 'cache'}", *(QUICK if quick else ())]
-    say(f"kpose {shlex.join(arguments)}")
-    kpose(arguments)
+    say(f"kpose pipeline {shlex.join(arguments)}")
+    pipeline = build_pipeline(parse_pipeline(arguments))
+    metrics = pipeline.run()
 
-    settings = data_settings(out)
-    held_out = held_out_birds(out, 32 if quick else PAGE_SIZE)
+    held_out = held_out_birds(pipeline.data, 32 if quick else PAGE_SIZE)
     photos = [held_out[row]["image"] for row in range(birds)]
     rotations = [held_out[row]["camera"].rotation for row in range(birds)]
 
-    metrics = json.loads((out / "metrics.json").read_text())
     results = {}
     for head, scores in metrics["heads"].items():
         # Without a segmenter: the pictures are crops already.
@@ -71,39 +66,25 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
         found = predictor(photos)
         results[head] = HeadResult(scores["angle_deg"], scores["angle_deg_median"], scores["iou"], found)
         say(f"{head}: {scores['angle_deg']:.1f}° mean angular error, IoU {scores['iou']:.3f}")
-    epochs = 1 if quick else yaml.safe_load(files[1].read_text())["pose"]["epochs"]
-    replace(out / "index.html", page(rotations, results, metrics["cameras"], settings, epochs))
+    data = {name: getattr(pipeline.data, name) for name in ("num_train", "num_test", "image_size")}
+    replace(out / "index.html", page(rotations, results, metrics["cameras"], data, pipeline.pose.epochs))
     (out / "photos").mkdir(exist_ok=True)
     for row, photo in enumerate(photos):
         to_pillow(photo).save(out / "photos" / f"bird_{row}.png")
     say(f"open {out / 'index.html'}")
 
 
-def data_settings(out: Path) -> dict[str, Any]:
-    """Read the arguments of the data module from the note that the pipeline keeps with its cameras.
+def held_out_birds(data: SyntheticBirdsDataModule, size: int) -> SyntheticBirdsDataset:
+    """Return the birds of the test pictures in another number of pixels, to look at.
 
     Args:
-        out: Folder of the demo.
-
-    Returns:
-        Arguments of the data module.
-    """
-    newest = max(out.glob("cameras/*/done.json"), key=lambda note: note.stat().st_mtime)
-    settings: dict[str, Any] = json.loads(newest.read_text())["data"]["init_args"]
-    return {**settings, "cache_dir": out / "cache"}
-
-
-def held_out_birds(out: Path, size: int) -> SyntheticBirdsDataset:
-    """Give the birds of the test pictures in another number of pixels, to look at.
-
-    Args:
-        out: Folder of the demo.
+        data: Data module of the pipeline.
         size: Side of the pictures, in pixels.
 
     Returns:
         The test pictures of the data module, at this size.
     """
-    seen = SyntheticBirdsDataModule(**data_settings(out)).dataset("test")
+    seen = data.dataset("test")
     return SyntheticBirdsDataset(
         len(seen), size, start=seen.start, cache_dir=seen.cache_dir, seed=seen.seed, variety=seen.variety
     )

@@ -12,7 +12,7 @@ Imports point down only::
     network
     heads  reconstruction
     losses  metrics
-    data  backbones  visualization
+    backbones  data  visualization
     cropping  rendering  pnp  templates
     geometry  recipe
     structures  files  configuration_files  messages

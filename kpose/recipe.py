@@ -54,7 +54,7 @@ class Recorded:
         Returns:
             Arguments by name, defaults included.
         """
-        return dict(self._arguments)
+        return dict(self.__dict__.get("_arguments", {}))  # no class of it has a constructor of its own
 
 
 def encode(value: Any) -> Any:  # noqa: ANN401 - whatever a constructor takes
@@ -87,8 +87,8 @@ def encode(value: Any) -> Any:  # noqa: ANN401 - whatever a constructor takes
         return _description(OBJECT, type(value), _encoded_arguments(value))
     if is_dataclass(value) and not isinstance(value, type):
         return _description(OBJECT, type(value), {f.name: encode(getattr(value, f.name)) for f in fields(value)})
-    if isinstance(value, functools.partial) and not value.args:
-        return _description(FACTORY, value.func, {name: encode(v) for name, v in value.keywords.items()})
+    if isinstance(value, functools.partial) and (kind := _made_by(value)) is not None:
+        return _description(FACTORY, kind, {name: encode(v) for name, v in value.keywords.items()})
     if inspect.isroutine(value) or isinstance(value, type):
         return _description(FACTORY, value, {})
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
@@ -212,6 +212,13 @@ def _encoded_arguments(part: Recorded) -> dict[str, Any]:
         except TypeError as error:
             raise TypeError(f"{type(part).__name__}({name}=...): {error}") from error
     return found
+
+
+def _made_by(factory: functools.partial[Any]) -> Any:  # noqa: ANN401
+    """Return what a partial calls; None where it has positional arguments."""
+    if getattr(factory.func, "__module__", "").startswith("jsonargparse"):  # it calls the class that comes last
+        return factory.args[-1]
+    return None if factory.args else factory.func
 
 
 def _description(marker: str, kind: Any, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401

@@ -124,6 +124,7 @@ def main(
         f"{learning_rate:g}{trained}, weight decay {weight_decay:g}{dropped}{cached}, precision {precision}."
     ]
     start = {name: value.clone() for name, value in backbone.state_dict().items()}
+    backbone.to("cuda" if torch.cuda.is_available() else "cpu")  # where features that are kept are computed
     served = CachedFeaturesDataModule(data, backbone, folder=out / "features", views=views) if views else data
     # Seed by seed, so that an early end leaves every variant with the same seeds.
     for seed in seeds:

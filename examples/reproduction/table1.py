@@ -27,9 +27,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from kpose.files import write_text
 from kpose.messages import one_line
 from kpose.metrics import angular_error
-from kpose.pipeline import Pipeline, TrainingCameras
-from kpose.pipeline.command import pipeline_arguments
-from kpose.pipeline.fitting import trained_network
+from kpose.pipeline import Pipeline, TrainedHead, TrainingCameras
+from kpose.pipeline.command import build_pipeline, parse_pipeline
 from kpose.reconstruction import CameraTable, training_views
 from kpose.structures import Batch
 
@@ -91,13 +90,11 @@ def table1(pipeline: Pipeline, seeds: Sequence[int]) -> dict[str, Any]:
     for seed in seeds:  # an early end leaves every head with the same seeds
         for name in pipeline.heads:
             logger.info("%s, seed %d", name, seed)
-            folder = pipeline.train_head(name, cameras, seed=seed)
+            head = pipeline.train_head(name, cameras, seed=seed)
             if seed == seeds[0]:
-                pipeline.results.publish(folder / "last.ckpt", f"{name}.ckpt")
-            found[name][str(seed)] = json.loads((folder / "scores.json").read_text()) | _compared(
-                pipeline, folder, cameras
-            )
-    data: Any = pipeline.data_module()
+                pipeline.results.publish(head.checkpoint, f"{name}.ckpt")
+            found[name][str(seed)] = head.scores | _compared(pipeline, head, cameras)
+    data = pipeline.data
     return {
         "data": {
             "module": type(data).__name__,
@@ -115,12 +112,11 @@ def table1(pipeline: Pipeline, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _compared(pipeline: Pipeline, trained: Path, cameras: TrainingCameras) -> dict[str, float]:
+def _compared(pipeline: Pipeline, head: TrainedHead, cameras: TrainingCameras) -> dict[str, float]:
     """Compare a head's cameras of its training images with labels and true ones; measure a training step."""
 
     def compare(folder: Path) -> None:
-        network = trained_network(trained / "last.ckpt")
-        data = pipeline.feature_data()
+        network, data = head.network, pipeline.training_data(pipeline.pose.batch_size)
         data.prepare_data()
         data.setup("fit")
         labels = CameraTable.for_images(data.dataset("train"), file=cameras.file).labels
@@ -136,10 +132,8 @@ def _compared(pipeline: Pipeline, trained: Path, cameras: TrainingCameras) -> di
         scores |= step_cost(network, Batch(**{**batch, "camera": labels(batch)}))
         write_text(folder / "errors.json", json.dumps(scores))
 
-    settings = {"head": f"{trained.parent.name}/{trained.name}"}
-    scores: dict[str, float] = json.loads(
-        (pipeline.results.step("training_errors", settings, compare) / "errors.json").read_text()
-    )
+    folder = pipeline.results.step("training_errors", {}, compare, after=[head.checkpoint.parent])
+    scores: dict[str, float] = json.loads((folder / "errors.json").read_text())
     return scores
 
 
@@ -158,13 +152,14 @@ def _pipeline(options: argparse.Namespace, further: Sequence[str]) -> Pipeline:
         words.append(f"--data.init_args.root={options.root}")
     if options.backbone is not None:
         words.append(f"--backbone.init_args.name={options.backbone}")
-    arguments = pipeline_arguments(words, prog="table1.py")
+    settings = parse_pipeline(words, prog="table1.py")
     more = {} if options.heads is None else yaml.safe_load(options.heads.read_text(encoding="utf-8"))
-    if double := sorted(more.keys() & {*PAPER, *arguments["heads"]}):
+    if double := sorted(more.keys() & {*PAPER, *settings.heads}):
         raise ValueError(
             f"--heads needs names that no head of the table has; got {', '.join(double)}. Rename them."
         )
-    return Pipeline(**{**arguments, "heads": {**arguments["heads"], **more}})
+    words += [f"--heads.{name}={json.dumps(head)}" for name, head in more.items()]
+    return build_pipeline(parse_pipeline(words, prog="table1.py"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,18 +11,16 @@ from kpose.data.video_sequences import VideoSequence, read_davis, read_identitie
 
 if TYPE_CHECKING:
     from kpose.data.augmented_datamodule import AugmentedDataModule
-    from kpose.data.feature_cache import AugmentedData, CachedFeaturesDataModule
-    from kpose.data.folds import FoldDataModule, fold_indices
+    from kpose.data.digests import describe_data, digest_tensors
+    from kpose.data.feature_cache import CachedFeaturesDataModule, cache_features
     from kpose.data.photo_datamodules import CUBDataModule, FolderDataModule, PhotoDataModule
     from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
 
 __all__ = [
-    "AugmentedData",
     "AugmentedDataModule",
     "CUBDataModule",
     "CUBDataset",
     "CachedFeaturesDataModule",
-    "FoldDataModule",
     "FolderDataModule",
     "FolderDataset",
     "PhotoDataModule",
@@ -33,8 +31,10 @@ __all__ = [
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
     "VideoSequence",
+    "cache_features",
+    "describe_data",
+    "digest_tensors",
     "flip_batch",
-    "fold_indices",
     "mirror_names",
     "read_cub",
     "read_davis",
@@ -46,16 +46,16 @@ __all__ = [
 
 # What needs Lightning or a renderer is imported when it is asked for: readers are for predicting too.
 _LATER = {
-    "AugmentedData": "feature_cache",
     "AugmentedDataModule": "augmented_datamodule",
     "CUBDataModule": "photo_datamodules",
     "CachedFeaturesDataModule": "feature_cache",
-    "FoldDataModule": "folds",
     "FolderDataModule": "photo_datamodules",
     "PhotoDataModule": "photo_datamodules",
     "SyntheticBirdsDataModule": "synthetic",
     "SyntheticBirdsDataset": "synthetic",
-    "fold_indices": "folds",
+    "cache_features": "feature_cache",
+    "describe_data": "digests",
+    "digest_tensors": "digests",
 }
 
 

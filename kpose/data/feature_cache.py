@@ -8,61 +8,82 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 from tqdm.auto import tqdm
 
+from kpose.backbones import Backbone
+from kpose.data.digests import describe_data, digest_tensors
 from kpose.files import write_file
 from kpose.structures import Batch, Camera, Crop, Features
 
-__all__ = ["AugmentedData", "CachedFeaturesDataModule"]
+__all__ = ["CachedFeaturesDataModule", "cache_features"]
 
-NESTED: dict[str, type[Camera] | type[Crop]] = {"camera": Camera, "crop": Crop}
-UNRELATED = {"cache", "num_workers", "test_split"}  # settings that no feature depends on
-FORMAT = 1  # raised when the files of a pass change
+_NESTED: dict[str, type[Camera] | type[Crop]] = {"camera": Camera, "crop": Crop}
+_BATCH = 32  # what a view is depends on who shared its batch when it was augmented
+_FORMAT = 2  # raised when the files of a pass change
 
 
-class AugmentedData(Protocol):
-    """What a data module offers whose features can be cached."""
+def cache_features(
+    data: Any,  # noqa: ANN401 - any Lightning data module with `dataset` and `augment`
+    backbone: Backbone,
+    folder: Path,
+    split: str,
+    *,
+    views: int | None = None,
+    seed: int = 0,
+    picture_size: int | None = None,
+) -> "CachedFeatures":
+    """Run the images of a split through a frozen backbone, as far as that is not done yet.
 
-    batch_size: int
-    """Images of a batch."""
-    test_split: str
-    """Split that ``test`` uses."""
+    What is computed stays in ``folder``, one subfolder a pass over the images, under a key that changes with the
+    backbone's weights and the data. A pass that is interrupted is computed again.
 
-    def dataset(self, split: str, *, train: bool = False) -> Dataset[Batch]:
-        """Give the data set of a split, with the room that augmentation needs when ``train``."""
+    Args:
+        data: Data module with the methods ``dataset`` and ``augment`` of `AugmentedDataModule`.
+        backbone: The frozen backbone, on the device that it is to be run on.
+        folder: Where the features are kept; a view of a ResNet-50's last three stages at 224 px takes 1.4 MB.
+        split: ``train``, ``val`` or ``test``.
+        views: How often each image goes through, augmented as in training and differently each time; once, as it
+            is, when None.
+        seed: Decides the augmentation.
+        picture_size: Side of the pictures and masks of augmented images that are served beside the features, for
+            stages that compare them with renderings; none are when None.
 
-    def augment(self, batch: Batch, *, seed: int) -> Batch:
-        """Do to a batch what training does to it."""
+    Returns:
+        Data set whose batches carry ``features`` in place of ``image``; each image comes as one of its views.
+    """
+    settings = json.dumps([_FORMAT, seed, describe_data(data)])
+    key = hashlib.sha256(f"{settings} {digest_tensors(backbone.state_dict())}".encode()).hexdigest()[:16]
+    passes = [
+        _FeaturePass(*_compute(data, backbone, folder / key, split, view, seed, picture_size))
+        for view in ((None,) if views is None else range(views))
+    ]
+    return CachedFeatures(passes, picture_size)
 
 
 class CachedFeaturesDataModule(LightningDataModule):
-    """Serve the frozen features of another data module's images from disk.
+    """Loaders of the frozen features of another data module's images (see `cache_features`).
 
-    Each training image goes through the backbone ``views`` times, augmented differently each time; an epoch takes
-    one of its views at random. Evaluation splits go through once, as they are. What has been computed stays in
-    ``folder``, one subfolder a pass, under a key that changes with the backbone's weights and the settings of the
-    data module; a pass that was interrupted is computed anew. Batches carry ``features`` in place of ``image``, or
-    beside a smaller one if ``picture_size`` says so.
+    An epoch takes one of the views of each training image at random. Evaluation splits go through the backbone as
+    they are.
 
     Args:
-        data: Data module with the methods of `AugmentedData`, such as `CUBDataModule`.
-        backbone: The frozen backbone that the task has too.
-        folder: Where the features are kept; a view of a ResNet-50's last three stages at 224 px takes 1.4 MB.
+        data: Data module with the methods ``dataset`` and ``augment`` of `AugmentedDataModule`.
+        backbone: The frozen backbone that the task has too, on the device that it is to be run on.
+        folder: Where the features are kept.
         views: Augmented views of each training image.
-        batch_size: Images of a training batch; that of ``data`` when None.
+        batch_size: Images of a training batch; that of ``data``, else 32, when None.
         seed: Decides the augmentation of the views.
-        picture_size: Side to which the images and masks of training batches are reduced, for stages that compare
-            them with renderings; None leaves images out and masks as they are. Pictures lie beside the features and
-            are made without running the backbone again.
+        picture_size: Side of the images and masks of training batches; None leaves images out and masks as they
+            are.
 
     Raises:
         ValueError: If ``views`` or ``picture_size`` is not positive or the backbone is not frozen.
@@ -71,7 +92,7 @@ class CachedFeaturesDataModule(LightningDataModule):
     def __init__(
         self,
         data: LightningDataModule,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         folder: Path,
         views: int = 4,
@@ -89,29 +110,32 @@ class CachedFeaturesDataModule(LightningDataModule):
                 f"CachedFeaturesDataModule needs a frozen backbone, whose features stay the same; got a "
                 f"{type(backbone).__name__} with trainable parameters. Build it with frozen=True."
             )
-        self.data = cast("AugmentedData", data)
-        self.image_size = getattr(data, "image_size", None)
+        self.data: Any = data
         self.backbone = backbone
         self.folder = Path(folder)
         self.views = views
-        self.batch_size = batch_size or self.data.batch_size
+        self.batch_size: int = getattr(data, "batch_size", 32) if batch_size is None else batch_size
         self.seed = seed
         self.picture_size = picture_size
-        self._passes: dict[str, list[FeaturePass]] = {}
+        self.image_size = getattr(data, "image_size", None)
+        self.test_split = getattr(data, "test_split", "test")
+        self._computed: dict[tuple[str, int | None, int | None], CachedFeatures] = {}
+
+    def prepare_data(self) -> None:
+        """Prepare the other data module."""
+        self.data.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Compute the passes that are missing.
+        """Compute the features of training that are missing; those of other splits are when a loader is asked for.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
         """
-        splits = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (self.data.test_split,))
-        for split in splits:
-            views = range(self.views) if split == "train" and stage == "fit" else (None,)
-            self._passes[split] = [self._pass(split, view) for view in views]
+        if stage == "fit":
+            self.features("train", train=True)
 
     def dataset(self, split: str, *, train: bool = False) -> Dataset[Batch]:
-        """Give the data set of the images of a split, as the other data module does.
+        """Return the data set of the images of a split, as the other data module does.
 
         Args:
             split: ``train``, ``val`` or ``test``.
@@ -120,144 +144,52 @@ class CachedFeaturesDataModule(LightningDataModule):
         Returns:
             The data set.
         """
-        return self.data.dataset(split, train=train)
+        return cast("Dataset[Batch]", self.data.dataset(split, train=train))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of the training split: a random view of each image, in random order."""
-        dataset = CachedFeatures(self._passes["train"], self.picture_size)
-        return self._loader(dataset, RandomSampler(dataset), drop_last=len(dataset) >= self.batch_size)
-
-    def view_dataloaders(self, split: str) -> list[DataLoader[Batch]]:
-        """Give a loader for each view of a split that is cached, in order; `setup` has to be called first.
+    def features(self, split: str, *, train: bool = False) -> "CachedFeatures":
+        """Return the features of a split, computed as far as they are missing.
 
         Args:
             split: ``train``, ``val`` or ``test``.
+            train: Whether they are those of augmented views.
 
         Returns:
-            Loaders, each of which gives every image once.
+            The data set.
         """
-        return [self._loader(CachedFeatures([one])) for one in self._passes[split]]
+        views, size = (self.views, self.picture_size) if train else (None, None)
+        if (split, views, size) not in self._computed:
+            self._computed[split, views, size] = cache_features(
+                self.data, self.backbone, self.folder, split, views=views, seed=self.seed, picture_size=size
+            )
+        return self._computed[split, views, size]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the training split: a random view of each image, in random order."""
+        dataset = self.features("train", train=True)
+        return self._loader(dataset, RandomSampler(dataset), drop_last=len(dataset) >= self.batch_size)
+
+    def view_dataloaders(self) -> list[DataLoader[Batch]]:
+        """Return a loader for each view of the training split, which gives every image once, in order."""
+        return [self._loader(CachedFeatures([one])) for one in self.features("train", train=True).passes]
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of the split ``val``, in order."""
-        return self._loader(CachedFeatures(self._passes["val"]))
+        """Return the loader of the split ``val``, in order."""
+        return self._loader(self.features("val"))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Give the loader of the split that ``data`` tests on, in order."""
-        return self._loader(CachedFeatures(self._passes[self.data.test_split]))
+        """Return the loader of the split that ``data`` tests on, in order."""
+        return self._loader(self.features(self.test_split))
 
     def _loader(
         self, dataset: "CachedFeatures", sampler: Sampler[int] | None = None, *, drop_last: bool = False
     ) -> DataLoader[Batch]:
         return DataLoader(dataset, self.batch_size, sampler=sampler, drop_last=drop_last, collate_fn=_identity)
 
-    def _pass(self, split: str, view: int | None) -> "FeaturePass":
-        folder = self.folder / self._key() / (split if view is None else f"{split}-view{view}")
-        if not folder.exists():
-            partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-            partial.mkdir(parents=True)
-            try:
-                writer = FeatureWriter(partial, len(cast("Sequence[object]", self.data.dataset(split))))
-                for batch in self._batches("features", split, view):
-                    writer.add(batch, self._features(batch["image"]))
-                writer.finish()
-                # Another process may have finished the same pass meanwhile; both wrote the same.
-                if not folder.exists():
-                    partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-        pictures = None
-        if self.picture_size is not None and view is not None:
-            pictures = folder / f"pictures{self.picture_size}.npy"
-            if not pictures.exists():
-                size = (self.picture_size, self.picture_size)
-                small = [
-                    (255 * interpolate(batch["image"], size, mode="area")).round().to("cpu", torch.uint8)
-                    for batch in self._batches("pictures", split, view)
-                ]
-                write_file(pictures, functools.partial(_save_array, torch.cat(small)))
-        return FeaturePass(folder, pictures)
-
-    def _batches(self, content: str, split: str, view: int | None) -> Iterator[Batch]:
-        """Run through a split, augmented as the view's own streams say, behind a progress bar."""
-        dataset = self.data.dataset(split, train=view is not None)
-        # A generator of its own: whether this has been computed before must not change what training draws.
-        loader = DataLoader(dataset, batch_size=self.data.batch_size, generator=torch.Generator())
-        name = f"{content} of {split}" + ("" if view is None else f", view {view + 1} of {self.views}")
-        for number, raw in enumerate(tqdm(loader, name, unit="batch")):
-            yield raw if view is None else self.data.augment(raw, seed=self._seed(view, number))
-
-    @torch.no_grad()
-    def _features(self, image: Tensor) -> Features:
-        device = self.trainer.strategy.root_device if self.trainer is not None else image.device
-        features: Features = self.backbone.to(device)(image.to(device))
-        return features
-
-    def _seed(self, view: int, number: int) -> int:
-        """Give every batch of every view its own stream."""
-        return (self.seed * 0x9E3779B97F4A7C15 + view * 0x100000001 + number) % 2**63
-
-    def _key(self) -> str:
-        """Digest all that the features depend on."""
-        settings = {k: str(v) for k, v in sorted(vars(self.data).items()) if _is_setting(k, v)}
-        if fingerprint := getattr(self.data, "fingerprint", ""):  # of data modules whose files may change
-            settings["fingerprint"] = fingerprint
-        digest = hashlib.sha256(json.dumps([FORMAT, self.seed, settings]).encode())
-        for name, tensor in self.backbone.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-
-class FeatureWriter:
-    """Write one pass: a memory-mapped array for each feature map, and all other entries in one file."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder = folder
-        self.count = count
-        self.arrays: list[np.memmap[tuple[int, ...], np.dtype[np.float16]]] = []
-        self.rest: dict[str, list[Tensor]] = {}
-        self.position = 0
-
-    def add(self, batch: Batch, features: Features) -> None:
-        """Append one batch."""
-        maps = [m.to("cpu", torch.float16).numpy() for m in features.maps]
-        if not self.arrays:
-            self.arrays = [
-                np.lib.format.open_memmap(
-                    os.fspath(self.folder / f"map{n}.npy"),
-                    mode="w+",
-                    dtype=np.float16,
-                    shape=(self.count, *m.shape[1:]),
-                )
-                for n, m in enumerate(maps)
-            ]
-        for array, values in zip(self.arrays, maps, strict=True):
-            array[self.position : self.position + len(values)] = values
-        self.position += len(maps[0])
-        for name, tensor in _flatten(batch).items():
-            self.rest.setdefault(name, []).append(tensor)
-
-    def finish(self) -> None:
-        """Write what is still in memory."""
-        for array in self.arrays:
-            array.flush()
-        save_file({name: torch.cat(parts) for name, parts in self.rest.items()}, self.folder / "rest.safetensors")
-
-
-class FeaturePass:
-    """Read one pass."""
-
-    def __init__(self, folder: Path, pictures: Path | None = None) -> None:
-        self.rest = load_file(folder / "rest.safetensors")
-        self.maps = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("map*.npy"))]
-        self.pictures = None if pictures is None else np.load(pictures, mmap_mode="r")
-
 
 class CachedFeatures(Dataset[Batch]):
     """Images of a split, each as one of its passes, with pictures and masks of a size of their own if asked for."""
 
-    def __init__(self, passes: Sequence[FeaturePass], picture_size: int | None = None) -> None:
+    def __init__(self, passes: "Sequence[_FeaturePass]", picture_size: int | None = None) -> None:
         self.passes = passes
         self.picture_size = picture_size
 
@@ -267,31 +199,109 @@ class CachedFeatures(Dataset[Batch]):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """Read a whole batch, each image from a pass drawn at random."""
-        views = torch.randint(len(self.passes), (len(indices),)).tolist()
+        drawn = list(zip(torch.randint(len(self.passes), (len(indices),)).tolist(), indices, strict=True))
         maps = tuple(
-            torch.from_numpy(
-                np.stack([self.passes[v].maps[n][i] for v, i in zip(views, indices, strict=True)])
-            ).float()
+            torch.from_numpy(np.stack([self.passes[v].maps[n][i] for v, i in drawn])).float()
             for n in range(len(self.passes[0].maps))
         )
-        flat = {
-            name: torch.stack([self.passes[v].rest[name][i] for v, i in zip(views, indices, strict=True)])
-            for name in self.passes[0].rest
-        }
-        batch = _unflatten(flat)
+        rest = {name: torch.stack([self.passes[v].rest[name][i] for v, i in drawn]) for name in self.passes[0].rest}
+        batch = _unflatten(rest)
         batch["features"] = Features(maps)
         if self.picture_size is not None:
-            pictures = [cast("Any", self.passes[v].pictures)[i] for v, i in zip(views, indices, strict=True)]
+            pictures = [cast("Any", self.passes[v].pictures)[i] for v, i in drawn]
             batch["image"] = torch.from_numpy(np.stack(pictures)).float() / 255
             size = (self.picture_size, self.picture_size)
             batch["mask"] = interpolate(batch["mask"][:, None].float(), size, mode="area")[:, 0] > 0.5
         return batch
 
 
+class _FeaturePass:
+    """Files of one pass: a memory-mapped array for each feature map, and all other entries in one file."""
+
+    def __init__(self, folder: Path, pictures: Path | None = None) -> None:
+        self.rest = load_file(folder / "rest.safetensors")
+        self.maps = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("map*.npy"))]
+        self.pictures = None if pictures is None else np.load(pictures, mmap_mode="r")
+
+
+def _compute(
+    data: Any,  # noqa: ANN401
+    backbone: Backbone,
+    folder: Path,
+    split: str,
+    view: int | None,
+    seed: int,
+    picture_size: int | None,
+) -> tuple[Path, Path | None]:
+    """Write what is missing of a pass; return its folder and the file of its pictures."""
+    name = split if view is None else f"{split}-view{view}"
+    place = folder / name
+    if not place.exists():
+        partial = folder / f".{name}.{secrets.token_hex(4)}"
+        partial.mkdir(parents=True)
+        try:
+            _write_pass(partial, len(data.dataset(split)), backbone, _batches(data, split, view, seed, "features"))
+            # Another process may have finished the same pass meanwhile; both wrote the same.
+            if not place.exists():
+                partial.rename(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    if picture_size is None or view is None:
+        return place, None
+    pictures = place / f"pictures{picture_size}.npy"
+    if not pictures.exists():
+        small = [
+            (255 * interpolate(batch["image"], (picture_size, picture_size), mode="area")).round().byte().cpu()
+            for batch in _batches(data, split, view, seed, "pictures")
+        ]
+        write_file(pictures, functools.partial(_save_array, torch.cat(small)))
+    return place, pictures
+
+
+def _batches(data: Any, split: str, view: int | None, seed: int, content: str) -> Iterator[Batch]:  # noqa: ANN401
+    """Run through a split, augmented as the view's own streams say, behind a progress bar."""
+    # A generator of its own: whether this has been computed before must not change what training draws.
+    loader: Any = DataLoader(
+        data.dataset(split, train=view is not None), batch_size=_BATCH, generator=torch.Generator()
+    )
+    name = f"{content} of {split}" + ("" if view is None else f", view {view + 1}")
+    for number, raw in enumerate(tqdm(loader, name, unit="batch")):
+        yield raw if view is None else data.augment(raw, seed=_stream(seed, view, number))
+
+
+def _stream(seed: int, view: int, number: int) -> int:
+    """Return the seed of a batch of a view."""
+    return (seed * 0x9E3779B97F4A7C15 + view * 0x100000001 + number) % 2**63
+
+
+@torch.no_grad()
+def _write_pass(folder: Path, count: int, backbone: Backbone, batches: Iterator[Batch]) -> None:
+    arrays: list[np.memmap[tuple[int, ...], np.dtype[np.float16]]] = []
+    rest: dict[str, list[Tensor]] = {}
+    position = 0
+    for batch in batches:
+        features: Features = backbone.eval()(batch["image"].to(backbone.mean.device))
+        maps = [m.to("cpu", torch.float16).numpy() for m in features.maps]
+        arrays = arrays or [
+            np.lib.format.open_memmap(
+                os.fspath(folder / f"map{n}.npy"), mode="w+", dtype=np.float16, shape=(count, *m.shape[1:])
+            )
+            for n, m in enumerate(maps)
+        ]
+        for array, values in zip(arrays, maps, strict=True):
+            array[position : position + len(values)] = values
+        position += len(maps[0])
+        for name, tensor in _flatten(batch).items():
+            rest.setdefault(name, []).append(tensor)
+    for array in arrays:
+        array.flush()
+    save_file({name: torch.cat(parts) for name, parts in rest.items()}, folder / "rest.safetensors")
+
+
 def _flatten(batch: Batch) -> dict[str, Tensor]:
     flat: dict[str, Tensor] = {}
     for name, value in batch.items():
-        if name in NESTED:
+        if name in _NESTED:
             fields = cast("Camera | Crop", value)._asdict()
             flat |= {f"{name}.{field}": tensor.cpu().contiguous() for field, tensor in fields.items()}
         elif name != "image":
@@ -301,7 +311,7 @@ def _flatten(batch: Batch) -> dict[str, Tensor]:
 
 def _unflatten(flat: dict[str, Tensor]) -> Batch:
     batch: dict[str, object] = {name: tensor for name, tensor in flat.items() if "." not in name}
-    for name, kind in NESTED.items():
+    for name, kind in _NESTED.items():
         if fields := {field: flat[f"{name}.{field}"] for field in kind._fields if f"{name}.{field}" in flat}:
             batch[name] = kind(**fields)
     return cast("Batch", batch)
@@ -314,11 +324,3 @@ def _save_array(array: Tensor, path: Path) -> None:
 
 def _identity(batch: Any) -> Any:  # noqa: ANN401 - the loader believes it gets a list of items
     return batch
-
-
-def _is_setting(name: str, value: object) -> bool:
-    return (
-        not name.startswith("_")
-        and name not in UNRELATED
-        and isinstance(value, (bool, int, float, str, Path, type(None)))
-    )

@@ -1,14 +1,14 @@
 """All stages in one run: from images and masks to trained pose heads, without pose labels."""
 
-from kpose.pipeline.folder import TrainingCameras
+from kpose.pipeline.folder import TrainedHead, TrainingCameras
 from kpose.pipeline.run import Pipeline
 from kpose.pipeline.settings import (
     AdaptationSettings,
     ChoiceSettings,
     PoseSettings,
-    ReconstructionSettings,
     RerankSettings,
     SearchSettings,
+    ShapeSettings,
 )
 
 __all__ = [
@@ -16,8 +16,9 @@ __all__ = [
     "ChoiceSettings",
     "Pipeline",
     "PoseSettings",
-    "ReconstructionSettings",
     "RerankSettings",
     "SearchSettings",
+    "ShapeSettings",
+    "TrainedHead",
     "TrainingCameras",
 ]

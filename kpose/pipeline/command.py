@@ -1,31 +1,29 @@
 """``kpose pipeline``: all stages, from images and masks to trained pose heads."""
 
-import importlib
-import inspect
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
-from kpose.backbones import Backbone
 from kpose.configuration_files import instantiate, parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.messages import one_line
+from kpose.pipeline.data import check_data
 from kpose.pipeline.run import Pipeline
 
-__all__ = ["main", "pipeline_arguments"]
+__all__ = ["build_pipeline", "main", "parse_pipeline"]
 
-PARTS = {"data": LightningDataModule, "backbone": Backbone}  # given to the pipeline as configurations
-DESCRIPTION = "Run all stages, from images and masks to trained pose heads. What is done is not done again."
-TITLES = {"data": "images and masks, a data module", "backbone": "what turns images into feature maps"}
+_PARTS = frozenset({"data", "backbone"})
+_DESCRIPTION = "Run all stages, from images and masks to trained pose heads. What is done is not done again."
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -41,45 +39,87 @@ def main(args: Sequence[str] | None = None) -> int:
         SystemExit: If the arguments ask for help.
     """
     try:
-        arguments = pipeline_arguments(args)
+        settings = parse_pipeline(args)
     except ArgumentError as error:
         return _complain(error, 2)
     logging.basicConfig(format="%(message)s")
     try:
-        metrics = Pipeline(**arguments).run()
-    except (OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:
+        metrics = build_pipeline(settings).run()
+    except (ArgumentError, OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:
         return _complain(error, 1)
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
     return 0
 
 
-def pipeline_arguments(args: Sequence[str] | None = None, *, prog: str = "kpose pipeline") -> dict[str, Any]:
-    """Read the arguments of a `Pipeline` from a command line.
+def parse_pipeline(args: Sequence[str] | None = None, *, prog: str = "kpose pipeline") -> Namespace:
+    """Read the arguments of a `Pipeline` from a command line; no data are read and no backbone is loaded.
 
     Args:
         args: Arguments of the command; those of the process when None.
         prog: Name of the command in messages.
 
     Returns:
-        What `Pipeline` is called with.
+        Settings, with class paths and arguments in the place of objects.
 
     Raises:
         ArgumentError: If the arguments are wrong.
         SystemExit: If they ask for help.
     """
-    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False)
+    with parsing():
+        settings = _parser(prog).parse_args(_with_bases(sys.argv[1:] if args is None else args))
+        for name in ("config", "base"):
+            settings.pop(name, None)
+        # Settings of stages refuse wrong values when they are built; what they name is built later, by the stages.
+        stages = settings.clone()
+        for name in _PARTS:
+            stages.pop(name)
+        instantiate(_parser(prog, _PARTS), stages)
+    return settings
+
+
+def build_pipeline(settings: Namespace) -> Pipeline:
+    """Build a pipeline from its settings.
+
+    The data come first: their files may be missing, and no backbone has been loaded then. A backbone with random
+    weights has those of the seed, the same ones in every run.
+
+    Args:
+        settings: What `parse_pipeline` returned.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ArgumentError: If a class of the settings refuses its arguments.
+        OSError: If files of data, backbone or template are missing.
+        ValueError: If a class refuses its arguments.
+        TypeError: If the data module has no method ``dataset``.
+    """
+    data = instantiate_data(settings)
+    check_data(data)
+    torch.manual_seed(settings.seed)
+    whole = settings.clone()
+    whole.data = data
+    parts = instantiate(_parser("kpose pipeline"), whole)
+    return Pipeline(**{name: part for name, part in parts.as_dict().items() if name not in ("config", "base")})
+
+
+def instantiate_data(settings: Namespace) -> Any:  # noqa: ANN401
+    """Build the data module alone."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--data", type=LightningDataModule)
+    only = settings.clone()
+    for name in set(vars(only)) - {"data"}:
+        only.pop(name)
+    return instantiate(parser, only).data
+
+
+def _parser(prog: str, skip: Set[str] = frozenset()) -> ArgumentParser:
+    parser = ArgumentParser(prog=prog, description=_DESCRIPTION, exit_on_error=False)
     parser.add_argument("--config", action="config", help="Configuration file; several are layered.")
     parser.add_argument("--base", type=str, help="In a file: the one beside it that it is layered over.")
-    for name, kind in PARTS.items():
-        parser.add_subclass_arguments(kind, name, required=True, instantiate=False)
-        (parser.groups or {})[name].title = TITLES[name]  # else the first line of the class's documentation
-    parser.add_class_arguments(Pipeline, as_group=False, skip=set(PARTS))
-    with parsing():
-        parsed = parser.parse_args(_with_bases(sys.argv[1:] if args is None else args))
-        arguments: dict[str, Any] = instantiate(parser, parsed).as_dict()
-    for name in ("config", "base"):
-        arguments.pop(name, None)
-    return arguments | _configurations(parser, parsed)
+    parser.add_class_arguments(Pipeline, as_group=False, skip=set(skip))
+    return parser
 
 
 def _with_bases(args: Sequence[str]) -> list[str]:
@@ -95,7 +135,7 @@ def _with_bases(args: Sequence[str]) -> list[str]:
 
 
 def _bases(path: Path, known: tuple[Path, ...] = ()) -> list[Path]:
-    """List what a file is layered over, the lowest first; what cannot be read is told by the parser."""
+    """List what a file is layered over, the lowest first; what cannot be read is reported by the parser."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
@@ -109,18 +149,3 @@ def _bases(path: Path, known: tuple[Path, ...] = ()) -> list[Path]:
 def _complain(error: Exception, code: int) -> int:
     sys.stderr.write(f"kpose pipeline: {one_line(error)}\n")
     return code
-
-
-def _configurations(parser: ArgumentParser, parsed: Namespace) -> dict[str, Any]:
-    """Give the configurations of the parts as they would be written: short class names, no argument's default."""
-    plain = json.loads(parser.dump(parsed, format="json", skip_validation=True))
-    found = {}
-    for name in PARTS:
-        module, _, kind = plain[name]["class_path"].rpartition(".")
-        parameters = inspect.signature(getattr(importlib.import_module(module), kind)).parameters
-        defaults = {key: json.dumps(parameter.default, default=str) for key, parameter in parameters.items()}
-        given = plain[name].get("init_args", {})
-        given = {key: value for key, value in given.items() if json.dumps(value) != defaults.get(key)}
-        short = kind if module.startswith("kpose.") else f"{module}.{kind}"
-        found[name] = {"class_path": short, **({"init_args": given} if given else {})}
-    return found

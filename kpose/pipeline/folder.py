@@ -1,50 +1,54 @@
-"""Results of steps on disk, each with the settings that it was made from."""
+"""Results of steps on disk, each under a digest of what it was made from."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kpose.files import fingerprint, fresh_file, read_json, write_text
+from kpose.files import fingerprint, fresh_file, write_text
+from kpose.network import PoseNetwork
+from kpose.tasks import ShapeTraining
 
-__all__ = ["ResultFolder", "TrainingCameras"]
+__all__ = ["ResultFolder", "TrainedHead", "TrainingCameras"]
 
 CAMERAS = "cameras.safetensors"
 CHECKPOINT = "last.ckpt"
 SCORES = "scores.json"
 NOTE = "done.json"
-UNRELATED = frozenset({"batch_size", "cache", "num_workers"})
-"""Arguments of data modules that no result depends on: stages have batch sizes of their own."""
-UNSCORED = UNRELATED | {"test_split"}
-"""The same where nothing is scored."""
 
 
 class TrainingCameras(NamedTuple):
     """Cameras that heads are trained on."""
 
     file: Path
-    """File of the table (see `kpose.reconstruction.CameraTable.save`)."""
-    made: dict[str, Any]
-    """All settings that they depend on."""
+    """File of the table (see `kpose.reconstruction.CameraTable.save`), in the folder of the step that wrote it."""
     errors: dict[str, float] | None
     """Mean angles to the true cameras, in degrees, where those are known (see `multiplex_error`)."""
     steps: dict[str, dict[str, float] | None]
     """The same after each step before: ``searched_cameras``, by silhouettes, and, where there were such steps,
     ``chosen_cameras``, by appearance, and ``reranked_cameras``, with the part of heads."""
-    reconstruction: Path | None
-    """Checkpoint of stage 2, whose shapes the cameras see; None where they see the mean shape."""
+    shapes: ShapeTraining | None
+    """Trained stage 2, whose shapes the cameras see; None where they see the mean shape."""
+
+
+class TrainedHead(NamedTuple):
+    """A head that was trained and scored."""
+
+    checkpoint: Path
+    """Checkpoint of the last stage."""
+    scores: dict[str, float]
+    """Scores on the held-out images; after stage 4 with the overlap before it as ``iou_before_adaptation``."""
+    network: PoseNetwork
+    """The network, in evaluation."""
 
 
 class ResultFolder:
-    """Folder of a pipeline's results.
-
-    A step that is finished leaves a note with the fingerprint of all settings that it depends on. It is done again
-    when they change, into a place of its own, so that nothing of the old result is mixed with the new one.
+    """Folder of results, in which a step that is done is not done again.
 
     Args:
-        root: The folder; it is made.
+        root: The folder; it is created.
     """
 
     def __init__(self, root: Path) -> None:
@@ -55,32 +59,30 @@ class ResultFolder:
         self,
         name: str,
         settings: Mapping[str, Any],
-        work: Callable[[Path], None],
+        work: Callable[[Path], object],
         *,
-        unrelated: Collection[str] = UNRELATED,
+        after: Sequence[Path] = (),
     ) -> Path:
-        """Do a step, unless its result is there and was made from the same settings.
+        """Do a step, unless its result is there and was made from the same settings after the same steps.
+
+        The result lies in a folder of its own, named by a digest of both, so that nothing of an older result is
+        mixed with it. A note in it, ``done.json``, says what it was made from.
 
         Args:
             name: Name of the step.
-            settings: All that the result depends on.
+            settings: Plain values that the result depends on, without those of earlier steps.
             work: Does the step in a folder, where it may find what an interrupted run left.
-            unrelated: Arguments of ``data`` that the result does not depend on.
+            after: Results of earlier steps that this one is made from.
 
         Returns:
             The folder of the result.
         """
-        wanted = _related(settings, unrelated)
-        folder = self.root / name / fingerprint(wanted)
-        if (folder / NOTE).exists():
-            return folder
-        # Earlier versions digested more of the settings, under other names; the notes hold all of them.
-        for note in sorted((self.root / name).glob(f"*/{NOTE}")):
-            if fingerprint(_related(_read(note), unrelated)) == folder.name:
-                return note.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        work(folder)
-        write_text(folder / NOTE, json.dumps(settings, indent=2, default=str))
+        made = {**settings, "after": [path.relative_to(self.root).as_posix() for path in after]}
+        folder = self.root / name / fingerprint(made)
+        if not (folder / NOTE).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            work(folder)
+            write_text(folder / NOTE, json.dumps(made, indent=2))
         return folder
 
     def publish(self, path: Path, name: str) -> None:
@@ -95,21 +97,3 @@ class ResultFolder:
                 os.link(path, fresh)
             except OSError:  # not every file system has links
                 shutil.copy2(path, fresh)
-
-
-def _related(settings: Mapping[str, Any], unrelated: Collection[str]) -> dict[str, Any]:
-    """Leave the arguments of the data module out that a result does not depend on."""
-    data = settings.get("data")
-    if not isinstance(data, Mapping) or not isinstance(data.get("init_args"), Mapping):
-        return dict(settings)
-    kept = {key: value for key, value in data["init_args"].items() if key not in unrelated}
-    rest = {key: value for key, value in data.items() if key != "init_args"}
-    return {**settings, "data": {**rest, **({"init_args": kept} if kept else {})}}
-
-
-def _read(note: Path) -> dict[str, Any]:
-    try:
-        found = read_json(note)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

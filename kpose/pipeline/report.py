@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kpose.files import write_text
-from kpose.pipeline.fitting import trained_network
+from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraTable
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks import ShapeTraining
@@ -20,18 +20,18 @@ from kpose.visualization import image_grid, overlay_mesh, to_pillow
 
 __all__ = ["write_report"]
 
-PICTURES = 8
-MOST_PROBLEMS = 100
-SHEETS = {
+_PICTURES = 8
+_MAX_PROBLEMS = 100
+_SHEETS = {
     "shapes.png": "Stage 2: photo, mask, rendering under the best camera, and the shape from three sides",
     "azimuths.png": "Stage 2: azimuths of the best cameras",
 }
-STYLE = (
+_STYLE = (
     "body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid #ccc;text-align:right}"
     "td:first-child,th:first-child{text-align:left}img{width:44rem;max-width:100%}"
 )
-COLUMNS = {
+_COLUMNS = {
     "angle_deg": "mean error, deg",
     "angle_deg_median": "median, deg",
     "angle_acc30": "within 30°",
@@ -46,10 +46,12 @@ def write_report(
     out: Path,
     metrics: Mapping[str, Any],
     data: Any,  # noqa: ANN401 - any data module with a method `dataset`
-    cameras: Path,
+    cameras: CameraTable,
     template: Template,
-    checkpoints: Mapping[str, Path],
-    reconstruction: Path | None = None,
+    networks: Mapping[str, PoseNetwork],
+    *,
+    shapes: ShapeTraining | None = None,
+    sheets: Path | None = None,
 ) -> None:
     """Write ``report.html``, which needs no other file.
 
@@ -57,23 +59,22 @@ def write_report(
         out: Folder of the page.
         metrics: What the pipeline measured.
         data: Data module of the pictures.
-        cameras: File of the training images' cameras.
+        cameras: The training images' cameras.
         template: Mean shape that is drawn where there is no stage 2.
-        checkpoints: Trained heads.
-        reconstruction: Checkpoint of stage 2, if it was run, with the sheets of its training beside it.
+        networks: Networks of the trained heads.
+        shapes: Trained stage 2, if it was run.
+        sheets: Folder with the sheets of its training.
     """
     mesh = Mesh(template.vertices, template.faces)
     parts = [f"<h1>kpose pipeline</h1>{_tables(metrics)}"]
-    task = None
-    if reconstruction is not None:
-        task = ShapeTraining.load_from_checkpoint(reconstruction, map_location="cpu", weights_only=True).eval()
-        parts.append(_stage_2(reconstruction.parent))
-    parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh, task))
-    held_out = data.dataset(data.test_split)
-    for name, checkpoint in checkpoints.items():
-        parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, checkpoint))
+    if shapes is not None and sheets is not None:
+        parts.append(_stage_2(sheets))
+    parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh, shapes))
+    held_out = data.dataset(getattr(data, "test_split", "test"))
+    for name, network in networks.items():
+        parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, network))
     parts.append(_left_out(getattr(data.dataset("train"), "problems", ())))
-    page = f"<!doctype html><meta charset=utf-8><title>kpose pipeline</title><style>{STYLE}</style>" + "".join(
+    page = f"<!doctype html><meta charset=utf-8><title>kpose pipeline</title><style>{_STYLE}</style>" + "".join(
         parts
     )
     write_text(out / "report.html", page)
@@ -86,8 +87,8 @@ def _tables(metrics: Mapping[str, Any]) -> str:
             rows.append(f"<tr><td>{stage.replace('_', ' ')}, {key}</td><td>{value:.1f}</td></tr>")
     cameras = f"<h2>Cameras of the training images</h2><table>{''.join(rows)}</table>" if rows else ""
     heads = metrics["heads"]
-    names = [key for key in COLUMNS if any(key in scores for scores in heads.values())]
-    header = "".join(f"<th>{COLUMNS[key]}</th>" for key in names)
+    names = [key for key in _COLUMNS if any(key in scores for scores in heads.values())]
+    header = "".join(f"<th>{_COLUMNS[key]}</th>" for key in names)
     body = "".join(
         f"<tr><td>{html.escape(name)}</td>"
         + "".join(f"<td>{scores[key]:.3g}</td>" if key in scores else "<td></td>" for key in names)
@@ -98,34 +99,32 @@ def _tables(metrics: Mapping[str, Any]) -> str:
 
 
 def _stage_2(folder: Path) -> str:
-    """Show the last sheets of stage 2; runs of earlier versions have left none."""
-    found = [(title, folder / name) for name, title in SHEETS.items() if (folder / name).is_file()]
+    """Show the last sheets of stage 2."""
+    found = [(title, folder / name) for name, title in _SHEETS.items() if (folder / name).is_file()]
     return "".join(f"<h2>{title}</h2>{_image(path.read_bytes())}" for title, path in found)
 
 
 def _left_out(problems: Sequence[str]) -> str:
     if not problems:
         return ""
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in problems[:MOST_PROBLEMS])
-    more = len(problems) - MOST_PROBLEMS
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in problems[:_MAX_PROBLEMS])
+    more = len(problems) - _MAX_PROBLEMS
     rest = f"<p>And {more} more.</p>" if more > 0 else ""
     return f"<h2>Images that are left out</h2><p>{len(problems)} in all.</p><ul>{lines}</ul>{rest}"
 
 
-def _training(data: Any, cameras: Path, mesh: Mesh, task: Callable[[Tensor], Any] | None) -> str:  # noqa: ANN401
-    table = CameraTable.for_images(data.dataset("train"), file=cameras)
+def _training(data: Any, table: CameraTable, mesh: Mesh, shapes: ShapeTraining | None) -> str:  # noqa: ANN401
     pictures = []
     for item in _spread(data.dataset("train")):
-        if task is not None:
+        if shapes is not None:
             with torch.no_grad():
-                mesh = Mesh(task(item["image"][None]).vertices[0], mesh.faces)
+                mesh = Mesh(shapes(item["image"][None]).vertices[0], mesh.faces)
         batch = Batch(**{name: item[name][None] for name in ("index",)}, crop=_lifted(item["crop"]))  # type: ignore[typeddict-item]
         pictures.append(_overlay(item["image"], mesh, table.labels(batch).at(0)))
     return _sheet(pictures)
 
 
-def _held_out(images: Dataset[Batch], checkpoint: Path) -> str:
-    network = trained_network(checkpoint)
+def _held_out(images: Dataset[Batch], network: PoseNetwork) -> str:
     items = _spread(images)
     with torch.no_grad():
         features = network.backbone(torch.stack([item["image"] for item in items]))
@@ -140,7 +139,7 @@ def _held_out(images: Dataset[Batch], checkpoint: Path) -> str:
 
 def _spread(images: Any) -> list[Batch]:  # noqa: ANN401
     """Take a few images from all over a data set."""
-    count = min(PICTURES, len(images))
+    count = min(_PICTURES, len(images))
     return [images[(2 * n + 1) * len(images) // (2 * count)] for n in range(count)]
 
 

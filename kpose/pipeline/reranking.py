@@ -1,6 +1,7 @@
-"""Rotations that cross-validated heads predict for images that they were not trained on."""
+"""The part of cross-validated heads in the choice of the cameras of training images."""
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +10,83 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from kpose.data import fold_indices
 from kpose.geometry import flip_camera
 from kpose.network import PoseNetwork
-from kpose.pipeline.fitting import trained_network
-from kpose.reconstruction import CameraTable, training_views
-from kpose.structures import Batch
+from kpose.pipeline.folder import CAMERAS
+from kpose.pipeline.search import search
+from kpose.pipeline.settings import RerankSettings, SearchSettings
+from kpose.reconstruction import CameraTable, average_cameras, rerank_cameras, training_views
+from kpose.structures import Batch, Template
 
-__all__ = ["mean_rotations", "predicted_rotations"]
+__all__ = ["mean_rotations", "predicted_rotations", "rerank"]
+
+
+def rerank(
+    data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
+    cameras: Path,
+    heads: Iterable[Iterable[PoseNetwork]],
+    settings: RerankSettings,
+    folder: Path,
+    *,
+    silhouettes: bool,
+    search_settings: SearchSettings,
+    template: Template,
+    accelerator: str,
+    device: torch.device,
+) -> None:
+    """Choose the cameras of each fold with the part of the heads that were not trained on it.
+
+    Args:
+        data: Data module of the images, perhaps with cached features.
+        cameras: File of the cameras.
+        heads: See `predicted_rotations`.
+        settings: What the choice is told.
+        folder: Where the ranked cameras go, as ``cameras.safetensors``.
+        silhouettes: See `rerank_cameras`.
+        search_settings: How averages are fitted, but for the level.
+        template: Mean shape.
+        accelerator: What Lightning computes on.
+        device: The same for what is computed without Lightning.
+    """
+    data.prepare_data()
+    data.setup("fit")
+    table = CameraTable.for_images(data.dataset("train"), file=cameras)
+    predicted = predicted_rotations(data, table, (_on(device, each) for each in heads), settings.folds)
+    average = average_cameras(table, predicted, weight=settings.weight)
+    rerank_cameras(table, predicted, weight=settings.weight, silhouettes=silhouettes)
+    if settings.fit is None:
+        table.save(folder / CAMERAS)
+        return
+    fitted = dataclasses.replace(search_settings, levels=(settings.fit,))
+    search(data, fitted, folder, template=template, accelerator=accelerator, start=average, best_of=table)
 
 
 def predicted_rotations(
     data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
     table: CameraTable,
-    checkpoints: Sequence[Sequence[Path]],
+    heads: Iterable[Iterable[PoseNetwork]],
+    folds: int,
 ) -> Float[Tensor, "N 3 3"]:
-    """Ask heads for the rotations of images that they were not trained on.
+    """Predict the rotations of images by heads that were not trained on them.
 
     Args:
         data: Data module of the images, set up.
         table: Their cameras.
-        checkpoints: For each kind of head, one for each fold that was trained on the other folds (see
-            `kpose.data.FoldDataModule`).
+        heads: For each kind of head, one for each fold, trained on the others (see `without_fold`), on the device
+            that computes.
+        folds: How many folds there are.
 
     Returns:
         Mean over heads and views of each image's rotation matrices (see `mean_rotations`).
     """
-    views = training_views(data)
-    total = table.scale.new_zeros(table.num_images, 3, 3)
-    for folds in checkpoints:
-        for fold, checkpoint in enumerate(folds):
-            rows = table.rows(fold_indices(data.dataset("train").indices, fold, len(folds)))
-            total[rows] += mean_rotations(table, trained_network(checkpoint), views, rows)
-    return total / len(checkpoints)
+    views, indices = training_views(data), data.dataset("train").indices
+    total, count = table.scale.new_zeros(table.num_images, 3, 3), 0
+    for networks in heads:
+        for fold, network in enumerate(networks):
+            rows = table.rows(indices[fold::folds])
+            total[rows] += mean_rotations(table, network, views, rows)
+        count += 1
+    return total / count
 
 
 @torch.no_grad()
@@ -96,3 +141,8 @@ def mean_rotations(
             "Give views of the images that the rows belong to."
         )
     return (total / count[:, None, None]).to(table.scale)
+
+
+def _on(device: torch.device, networks: Iterable[PoseNetwork]) -> Iterator[PoseNetwork]:
+    for network in networks:
+        yield network.to(device)

@@ -1,54 +1,114 @@
 """The stages in order, each skipped when its result is there."""
 
-import dataclasses
-import functools
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning import LightningDataModule
 
 from kpose.backbones import Backbone
+from kpose.data import CachedFeaturesDataModule, describe_data, digest_tensors
 from kpose.files import write_text
+from kpose.network import HeadFactory, PoseNetwork
 from kpose.pipeline.camera_errors import camera_errors
-from kpose.pipeline.configuration import build, contents
-from kpose.pipeline.fitting import fit, fit_and_score
-from kpose.pipeline.folder import CAMERAS, CHECKPOINT, SCORES, UNSCORED, TrainingCameras
-from kpose.pipeline.parts import PipelineParts
+from kpose.pipeline.choice import choose
+from kpose.pipeline.data import check_data, without_fold
+from kpose.pipeline.folder import CAMERAS, CHECKPOINT, SCORES, ResultFolder, TrainedHead, TrainingCameras
+from kpose.pipeline.pose import new_adaptation, new_pose
 from kpose.pipeline.report import write_report
-from kpose.pipeline.reranking import predicted_rotations
-from kpose.pipeline.search import PARTIAL, run_search
-from kpose.reconstruction import CameraTable, average_cameras, choose_cameras, rerank_cameras, training_views
+from kpose.pipeline.reranking import rerank
+from kpose.pipeline.search import search
+from kpose.pipeline.settings import (
+    AdaptationSettings,
+    ChoiceSettings,
+    PoseSettings,
+    RerankSettings,
+    SearchSettings,
+    ShapeSettings,
+)
+from kpose.pipeline.shapes import load_shapes, new_shapes, train_shapes
+from kpose.pipeline.training import device_of, fit, score, trained_weights
+from kpose.recipe import encode, encode_factory
+from kpose.reconstruction import CameraTable
+from kpose.structures import Template
+from kpose.tasks import PoseEstimator, ShapeTraining
+from kpose.templates import bird, load_template
 
 __all__ = ["Pipeline"]
 
 
-class Pipeline(PipelineParts):
+class Pipeline:
     """Learn poses of a category from images, masks and a mean shape.
 
     Stage 1 searches cameras by silhouette and may choose among them by appearance and by what heads, trained on
-    other images, make of that choice; stage 2, which may be left out,
-    learns shape and texture and refines the cameras; stage 3 trains pose heads on the best camera of every image;
-    stage 4, which may be left out, adapts the shapes to each head's cameras.
-    Each result lies in a folder of ``out`` named by a digest of the settings it depends on: a run that is repeated
-    does only what is not there, and one that was killed goes on.
+    other images, predict; stage 2, which may be left out, learns shape and texture and refines the cameras; stage 3
+    trains pose heads on the best camera of every image; stage 4, which may be left out, adapts the shapes to each
+    head's cameras. Each result lies in a folder of ``out`` named by a digest of what it was made from: a run that
+    is repeated does only what is not there, and one that was killed goes on. The code of classes is not digested.
 
     Args:
-        data: Configuration of the data module: ``class_path`` and ``init_args``.
-        backbone: Configuration of the backbone.
-        heads: Configuration of each pose head, by the name it has in the results.
+        data: Data module with a method ``dataset`` (see `kpose.data.AugmentedDataModule`). The stages have batch
+            sizes of their own, which they set as its attribute ``batch_size``.
+        backbone: Where features come from. Every training starts from a copy of it: build one with random weights
+            after ``torch.manual_seed``, so that a repeated run knows it again.
+        heads: Builds each pose head from the backbone's `FeatureSpec` and the template, by the name it has in the
+            results; a head class is such a callable, and so is a `functools.partial` of one.
         out: Folder of the results.
-        template: File of the category's mean shape; the built-in bird when None.
+        template: The category's mean shape, or its file; the built-in bird when None.
+        views: Augmented views of each training image whose features are kept, for a frozen backbone; 0 runs the
+            backbone always.
         search: Stage 1.
         choice: The choice by appearance; None leaves it out, as the paper does.
-        reconstruction: Stage 2; None leaves it out.
         rerank: The part of cross-validated heads in the choice of cameras; None leaves it out.
+        shapes: Stage 2; None leaves it out.
         pose: Stage 3.
         adaptation: Stage 4; None leaves it out.
         seed: Of everything.
         accelerator: What Lightning computes on.
+
+    Raises:
+        OSError: If the file of the template cannot be read.
     """
+
+    def __init__(
+        self,
+        data: LightningDataModule,
+        backbone: Backbone,
+        heads: Mapping[str, HeadFactory],
+        *,
+        out: Path,
+        template: Template | Path | None = None,
+        views: int = 0,
+        search: SearchSettings | None = None,
+        choice: ChoiceSettings | None = None,
+        rerank: RerankSettings | None = None,
+        shapes: ShapeSettings | None = None,
+        pose: PoseSettings | None = None,
+        adaptation: AdaptationSettings | None = None,
+        seed: int = 0,
+        accelerator: str = "auto",
+    ) -> None:
+        self.data: Any = data
+        self.backbone = backbone
+        self.heads = heads
+        self.results = ResultFolder(out)
+        shape = bird() if template is None else template
+        self.template = shape if isinstance(shape, Template) else load_template(shape)
+        self.views = views
+        self.search = SearchSettings() if search is None else search
+        self.choice = choice
+        self.rerank = rerank
+        self._ranked = choice is not None or rerank is not None
+        self.shapes = shapes
+        self.pose = PoseSettings() if pose is None else pose
+        self.adaptation = adaptation
+        self.seed = seed
+        self.accelerator = accelerator
 
     def run(self) -> dict[str, Any]:
         """Do what is not done yet.
@@ -63,33 +123,90 @@ class Pipeline(PipelineParts):
 
         Raises:
             OSError: If files of the data are missing; nothing has been done then.
-            ValueError: If the configuration of a part is wrong, or the data cannot be used; nothing has been done.
+            ValueError: If the stages do not fit each other, or the data cannot be used; nothing has been done.
         """
         self.check()
         cameras = self.learn_cameras()
-        metrics: dict[str, Any] = {
-            "cameras": cameras.errors,
-            **cameras.steps,
-            "heads": {},
-        }
-        checkpoints = {}
+        heads = {}
         for name in self.heads:
-            place = self.train_head(name, cameras)
-            metrics["heads"][name] = json.loads((place / SCORES).read_text())
-            checkpoints[name] = place / CHECKPOINT
-            self.results.publish(checkpoints[name], f"{name}.ckpt")
+            heads[name] = self.train_head(name, cameras)
+            self.results.publish(heads[name].checkpoint, f"{name}.ckpt")
         self.results.publish(cameras.file, CAMERAS)
+        scores = {name: head.scores for name, head in heads.items()}
+        metrics = {"cameras": cameras.errors, **cameras.steps, "heads": scores}
         write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
         write_report(
             self.results.root,
             metrics,
-            self.data_module(),
-            cameras.file,
-            self._template(),
-            checkpoints,
-            cameras.reconstruction,
+            self.data,
+            CameraTable.for_images(self.data.dataset("train"), file=cameras.file),
+            self.template,
+            {name: head.network for name, head in heads.items()},
+            shapes=cameras.shapes,
+            sheets=cameras.file.parent,
         )
         return metrics
+
+    def check(self) -> None:
+        """Build what would otherwise fail only after hours.
+
+        Raises:
+            OSError: If files of the data are missing.
+            ValueError: If the stages do not fit each other, or the data cannot be used.
+            TypeError: If the data module has no method ``dataset``, or a part cannot be described.
+            MisconfigurationException: If there is no such accelerator.
+        """
+        if not self.heads:
+            raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
+        if self.adaptation is not None and self.shapes is None:
+            raise ValueError(
+                "Pipeline needs the shapes of stage 2 to adapt them to heads; got no `shapes`. Give it, or leave "
+                "`adaptation` out."
+            )
+        if not 0 <= self.seed < 2**32:  # NumPy refuses others
+            raise ValueError(f"Pipeline needs seeds from 0 to {2**32 - 1}; got {self.seed}. Give another.")
+        check_data(self.data)
+        _ = self._features
+        asked = {} if self.rerank is None else self.rerank.heads
+        for name, head in (*self.heads.items(), *asked.items()):
+            if Path(name).name != name:
+                raise ValueError(f"Pipeline needs names of heads that can be folders; got {name!r}. Rename it.")
+            self._recipe(head)
+        if self.shapes is not None:
+            shapes = self._new_shapes(CameraTable(torch.arange(1)))
+            encode(self.shapes)
+            for head in self.heads.values() if self.adaptation is not None else ():
+                self._new_adaptation(head, shapes, Path())
+                encode(self.adaptation)
+        _ = self.device
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the stages were told.
+
+        Returns:
+            Settings of the stages by their names, in plain values; None for those that are left out.
+        """
+        stages = {name: getattr(self, name) for name in ("search", "choice", "shapes", "pose", "adaptation")}
+        plain = {name: None if told is None else encode(told)["init_args"] for name, told in stages.items()}
+        if self.rerank is not None:
+            plain["rerank"] = {**self._rerank_settings(), "heads": sorted(self.rerank.heads)}
+        return {"seed": self.seed, "views": self.views, **plain}
+
+    def training_data(self, batch_size: int, picture_size: int | None = None) -> Any:  # noqa: ANN401
+        """Return the data that a stage trains on.
+
+        Args:
+            batch_size: Images of a batch.
+            picture_size: Side of the pictures that are served beside features which are kept.
+
+        Returns:
+            Copy of the data module, or a module of the features that are kept.
+        """
+        data: Any = copy.copy(self._features or self.data)
+        data.batch_size = batch_size
+        if self._features is not None:
+            data.picture_size = picture_size
+        return data
 
     def learn_cameras(self) -> TrainingCameras:
         """Do stages 1 and 2, as far as they are not done yet.
@@ -97,188 +214,186 @@ class Pipeline(PipelineParts):
         Returns:
             The cameras that heads are trained on.
         """
-        made: dict[str, Any] = {"seed": self.seed, "data": self.data, "template": self.template}
-        made |= {"search": dataclasses.asdict(self.search), **contents(self.data_module(), self.template)}
-        folder = self.results.step("cameras", made, self._search, unrelated=UNSCORED)
-        steps = {"searched_cameras": camera_errors(self.data_module(), folder / CAMERAS)}
+        step = self.results.step
+        template = {name: part for name, part in self.template._asdict().items() if torch.is_tensor(part)}
+        settings = {"seed": self.seed, "data": describe_data(self.data), "template": digest_tensors(template)}
+        folder = step("cameras", {**settings, "search": encode(self.search)}, self._search)
+        steps = {"searched_cameras": camera_errors(self.data, folder / CAMERAS)}
         if self.choice is not None:
-            made |= {
-                "backbone": self.backbone,
-                "choice": dataclasses.asdict(self.choice),
-                "views": self.pose.cached_views,
-                **self._views(),
-            }
-            folder = self._choose(made, folder)
-            steps["chosen_cameras"] = camera_errors(self.data_module(), folder / CAMERAS)
+            settings = {**self._seen, "choice": encode(self.choice)}
+            folder = step("choice", settings, partial(self._choose, folder / CAMERAS), after=[folder])
+            steps["chosen_cameras"] = camera_errors(self.data, folder / CAMERAS)
         if self.rerank is not None:
-            made, folder = self._rerank(made, folder)
-            steps["reranked_cameras"] = camera_errors(self.data_module(), folder / CAMERAS)
-        checkpoint = None
-        if self.reconstruction is not None:
-            made |= {"backbone": self.backbone, "reconstruction": dataclasses.asdict(self.reconstruction)}
-            made |= self._views()
-            reconstruct = functools.partial(self._reconstruct, cameras=folder / CAMERAS)
-            folder = self.results.step("reconstruction", made, reconstruct, unrelated=UNSCORED)
-            checkpoint = folder / CHECKPOINT
-        errors = camera_errors(self.data_module(), folder / CAMERAS)
-        return TrainingCameras(folder / CAMERAS, made, errors, steps, checkpoint)
+            folder = self._rerank(self.rerank, folder)
+            steps["reranked_cameras"] = camera_errors(self.data, folder / CAMERAS)
+        shapes = None
+        if self.shapes is not None:
+            start = CameraTable.for_images(self.data.dataset("train"), file=folder / CAMERAS)
+            settings = {**self._seen, "shapes": encode(self.shapes), "ranked": self._ranked}
+            folder = step("shapes", settings, partial(self._train_shapes, copy.deepcopy(start)), after=[folder])
+            shapes = load_shapes(self._new_shapes(start), folder)
+        return TrainingCameras(folder / CAMERAS, camera_errors(self.data, folder / CAMERAS), steps, shapes)
 
-    def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> Path:
+    def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> TrainedHead:
         """Train and score a head, unless that is done.
 
         Args:
             name: Name of the head, as in ``heads``.
-            cameras: What `learn_cameras` gave.
+            cameras: What `learn_cameras` returned.
             seed: Of this head; the pipeline's when None.
 
         Returns:
-            Folder with ``last.ckpt``, and its scores on the held-out images in ``scores.json``: after stage 4 with
-            the overlap before it as ``iou_before_adaptation``.
+            The trained head.
         """
-        head = self.heads[name]
-        settings = {**cameras.made, "backbone": self.backbone, "pose": dataclasses.asdict(self.pose), "head": head}
-        if seed is not None and seed != self.seed:
-            settings["head_seed"] = seed
-        train = functools.partial(self._train, head=head, cameras=cameras, seed=seed)
-        trained = self.results.step(f"heads/{name}", settings, train)
-        if self.adaptation is None:
-            return trained
-        settings["adaptation"] = dataclasses.asdict(self.adaptation)
-        adapt = functools.partial(self._adapt, head=head, cameras=cameras, trained=trained, seed=seed)
-        return self.results.step(f"adapted/{name}", settings, adapt)
+        head, seed = self.heads[name], self.seed if seed is None else seed
+        step, batch_size = self.results.step, self.pose.batch_size
+        made = {**self._seen, "seed": seed, "pose": encode(self.pose), "head": self._recipe(head)}
+        new = partial(self._new_pose, head, cameras.file, cameras.shapes)
+        train = partial(self._train, new, seed, self.pose.epochs, lambda task: self.training_data(batch_size))
+        trained = step(f"heads/{name}", made, train, after=[cameras.file.parent])
+        task, scores = self._score(name, new(), trained)
+        if self.adaptation is None or cameras.shapes is None:
+            return TrainedHead(trained / CHECKPOINT, scores, task.network)
+        new = partial(self._new_adaptation, head, cameras.shapes, trained)
+        told = self.adaptation
+        adapt = partial(
+            self._train, new, seed, told.epochs, lambda task: self._pictures(task.render_size, told.batch_size)
+        )
+        adapted = step(f"adapted/{name}", {"seed": seed, "adaptation": encode(told)}, adapt, after=[trained])
+        task, after = self._score(name, new(), adapted)
+        before = {f"{key}_before_adaptation": scores[key] for key in ("iou",) if key in scores}
+        return TrainedHead(adapted / CHECKPOINT, after | before, task.network)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """What computes outside of Lightning, too."""
+        return device_of(self.accelerator)
+
+    @cached_property
+    def _features(self) -> CachedFeaturesDataModule | None:
+        if not self.views:
+            return None
+        backbone, folder = copy.deepcopy(self.backbone).to(self.device), self.results.root / "features"
+        return CachedFeaturesDataModule(self.data, backbone, folder=folder, views=self.views, seed=self.seed)
+
+    @cached_property
+    def _seen(self) -> dict[str, Any]:
+        """What decides the features that networks see."""
+        try:
+            recipe = encode(self.backbone)
+        except TypeError:  # a part of it cannot be described; its weights can
+            recipe = type(self.backbone).__qualname__
+        weights = digest_tensors(self.backbone.state_dict())
+        return {"seed": self.seed, "backbone": recipe, "weights": weights, "views": self.views}
+
+    def _recipe(self, head: HeadFactory) -> dict[str, Any]:
+        return encode_factory(PoseNetwork(self.backbone, head, template=self.template).head)
+
+    def _rerank_settings(self) -> dict[str, Any]:
+        assert self.rerank is not None
+        return {name: encode(getattr(self.rerank, name)) for name in ("rounds", "folds", "weight", "fit")}
 
     def _search(self, folder: Path) -> None:
-        """Search the cameras of the training images."""
-        pl.seed_everything(self.seed)
-        table = run_search(
-            self.data_module(), self.search, folder, template=self.template, accelerator=self.accelerator
-        )
-        table.save(folder / CAMERAS)
-        (folder / PARTIAL).unlink(missing_ok=True)
+        pl.seed_everything(self.seed, verbose=False)
+        search(self.data, self.search, folder, template=self.template, accelerator=self.accelerator)
 
-    def _choose(self, made: Mapping[str, Any], cameras: Path) -> Path:
-        """Choose among cameras by appearance."""
+    def _choose(self, cameras: Path, folder: Path) -> None:
+        assert self.choice is not None
+        pl.seed_everything(self.seed, verbose=False)
+        data = self.training_data(self.pose.batch_size)
+        backbone = copy.deepcopy(self.backbone)
+        choose(data, backbone, cameras, self.choice, folder, template=self.template, device=self.device)
 
-        def choose(folder: Path) -> None:
-            pl.seed_everything(self.seed)
-            data = self.feature_data()
-            data.prepare_data()
-            data.setup("fit")
-            table = CameraTable.for_images(data.dataset("train"), file=cameras / CAMERAS)
-            backbone = build(Backbone, self.backbone, "backbone").eval()
-            assert self.choice is not None
-            options = dataclasses.asdict(self.choice)
-            choose_cameras(table, training_views(data), backbone, template=self._template(), **options)
-            table.save(folder / CAMERAS)
-
-        return self.results.step("choice", made, choose, unrelated=UNSCORED)
-
-    def _rerank(self, made: Mapping[str, Any], chosen: Path) -> tuple[dict[str, Any], Path]:
+    def _rerank(self, settings: RerankSettings, chosen: Path) -> Path:
         """Let heads that are trained on some images have a part in the choice of cameras of the others."""
-        assert self.rerank is not None
-        settings, folder, settled = self.rerank, chosen, {**made, "backbone": self.backbone}
-        settled["pose"] = dataclasses.asdict(self.pose)
-        for number in range(settings.rounds):
-            labels = TrainingCameras(folder / CAMERAS, dict(settled), None, {}, None)
-            folds = range(settings.folds)
-            places = [
-                [self._train_fold(name, labels, fold) / CHECKPOINT for fold in folds] for name in settings.heads
-            ]
-            settled |= {"rerank": dataclasses.asdict(settings), "round": number}
-            agree = functools.partial(self._agree, cameras=chosen / CAMERAS, checkpoints=places)
-            folder = self.results.step("rerank/cameras", settled, agree, unrelated=UNSCORED)
-        return settled, folder
-
-    def _train_fold(self, name: str, cameras: TrainingCameras, fold: int) -> Path:
-        """Train a head on the images outside of a fold, unless that is done."""
-        assert self.rerank is not None
-        head, arguments = (
-            self.rerank.heads[name],
-            {"data": self._features(), "fold": fold, "folds": self.rerank.folds},
-        )
-
-        def train(folder: Path) -> None:
-            fit(
-                {
-                    "model": self._pose_task(head, cameras),
-                    "data": {"class_path": "kpose.data.FoldDataModule", "init_args": arguments},
-                    "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
-                },
-                folder,
-                seed=self.seed,
+        folder = chosen
+        for _ in range(settings.rounds):
+            folds = {
+                name: [self._train_fold(name, settings, folder, fold) for fold in range(settings.folds)]
+                for name in settings.heads
+            }
+            # One network at a time: there are as many as heads times folds.
+            networks = (
+                (self._loaded(self._new_pose(settings.heads[name], fold), fold).network for fold in each)
+                for name, each in folds.items()
+            )
+            work = partial(
+                rerank,
+                self.training_data(self.pose.batch_size),
+                chosen / CAMERAS,
+                networks,
+                settings,
+                silhouettes=self.choice is None,
+                search_settings=self.search,
+                template=self.template,
                 accelerator=self.accelerator,
+                device=self.device,
             )
+            made = {**self._rerank_settings(), "search": encode(self.search)}
+            after = [chosen, *(fold for each in folds.values() for fold in each)]
+            folder = self.results.step("rerank/cameras", made, work, after=after)
+        return folder
 
-        settings = {**cameras.made, "head": head, "fold": fold, "folds": self.rerank.folds}
-        return self.results.step(f"rerank/{name}-fold{fold}", settings, train, unrelated=UNSCORED)
-
-    def _agree(self, folder: Path, cameras: Path, checkpoints: Sequence[Sequence[Path]]) -> None:
-        """Choose the cameras of each fold with the part of the heads that were not trained on it."""
-        assert self.rerank is not None
-        settings, data = self.rerank, self.feature_data()
-        data.prepare_data()
-        data.setup("fit")
-        table = CameraTable.for_images(data.dataset("train"), file=cameras)
-        predicted = predicted_rotations(data, table, checkpoints)
-        average = average_cameras(table, predicted, weight=settings.weight)
-        rerank_cameras(table, predicted, weight=settings.weight, silhouettes=self.choice is None)
-        if settings.fit is not None:
-            search = dataclasses.replace(self.search, levels=(settings.fit,))
-            images, accelerator = self.data_module(), self.accelerator
-            fitted = run_search(
-                images, search, folder, template=self.template, start=average, accelerator=accelerator
-            )
-            table.add_best(fitted)
-        table.save(folder / CAMERAS)
-        (folder / PARTIAL).unlink(missing_ok=True)
-
-    def _reconstruct(self, folder: Path, cameras: Path) -> None:
-        """Learn shape and texture."""
-        assert self.reconstruction is not None
-        settings = self.reconstruction
-        size = settings.render_size or self.data.get("init_args", {}).get("image_size")
-        task = fit(
-            {
-                "model": self._reconstruction_task(cameras),
-                "data": self._features(settings.batch_size, size),
-                "trainer": {"max_epochs": settings.epochs},
-            },
-            folder,
-            self._reconstruction_callbacks(folder),
-            seed=self.seed,
-            accelerator=self.accelerator,
-        ).model
-        task.table.save(folder / CAMERAS)
-
-    def _train(self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, seed: int | None) -> None:
-        """Train and score a head."""
-        fit_and_score(
-            {
-                "model": self._pose_task(head, cameras),
-                "data": self._features(),
-                "trainer": {"max_epochs": self.pose.epochs, "limit_val_batches": 0},
-            },
-            folder,
-            seed=self.seed if seed is None else seed,
-            accelerator=self.accelerator,
+    def _train_fold(self, name: str, settings: RerankSettings, cameras: Path, fold: int) -> Path:
+        """Train a head on the images outside of a fold, unless that is done."""
+        head, part = settings.heads[name], {"fold": fold, "folds": settings.folds}
+        made = {**self._seen, **part, "pose": encode(self.pose), "head": self._recipe(head)}
+        train = partial(
+            self._train,
+            partial(self._new_pose, head, cameras / CAMERAS),
+            self.seed,
+            self.pose.epochs,
+            lambda task: without_fold(self.training_data(self.pose.batch_size), **part),
         )
+        return self.results.step(f"rerank/{name}-fold{fold}", made, train, after=[cameras])
 
-    def _adapt(
-        self, folder: Path, head: dict[str, Any], cameras: TrainingCameras, trained: Path, seed: int | None
+    def _train_shapes(self, cameras: CameraTable, folder: Path) -> None:
+        assert self.shapes is not None
+        pl.seed_everything(self.seed, verbose=False)
+        task = self._new_shapes(cameras)
+        data = self._pictures(task.render_size, self.shapes.batch_size)
+        train_shapes(task, data, self.shapes, folder, accelerator=self.accelerator)
+
+    def _train(
+        self,
+        new: Callable[[], PoseEstimator],
+        seed: int,
+        epochs: int,
+        data: Callable[[Any], LightningDataModule],
+        folder: Path,
     ) -> None:
-        """Fit the shapes to the cameras of a trained head."""
+        pl.seed_everything(seed, verbose=False)
+        task = new()
+        fit(task, data(task), folder, epochs=epochs, accelerator=self.accelerator)
+
+    def _score(self, name: str, task: PoseEstimator, trained: Path) -> tuple[PoseEstimator, dict[str, float]]:
+        """Score a trained task, unless that is done."""
+        self._loaded(task, trained)
+
+        def work(folder: Path) -> None:
+            scores = score(task, self.training_data(self.pose.batch_size), accelerator=self.accelerator)
+            write_text(folder / SCORES, json.dumps(scores, indent=2))
+
+        settings = {"test_split": getattr(self.data, "test_split", "test")}
+        folder = self.results.step(f"scores/{name}", settings, work, after=[trained])
+        return task, json.loads((folder / SCORES).read_text())
+
+    def _loaded(self, task: PoseEstimator, folder: Path) -> PoseEstimator:
+        task.load_state_dict(trained_weights(folder))
+        task.network.image_size = getattr(self.data, "image_size", None)
+        return task.eval()
+
+    def _pictures(self, size: int | None, batch_size: int) -> Any:  # noqa: ANN401
+        """Return the data of a stage that compares pictures with renderings; as large as the images when None."""
+        return self.training_data(batch_size, size or self.data.dataset("train")[0]["image"].shape[-1])
+
+    def _new_pose(self, head: HeadFactory, cameras: Path, shapes: ShapeTraining | None = None) -> PoseEstimator:
+        return new_pose(self.pose, self.backbone, head, template=self.template, cameras=cameras, shapes=shapes)
+
+    def _new_shapes(self, cameras: CameraTable) -> ShapeTraining:
+        assert self.shapes is not None
+        return new_shapes(self.shapes, self.backbone, cameras, self.template, ranked=self._ranked)
+
+    def _new_adaptation(self, head: HeadFactory, shapes: ShapeTraining, trained: Path) -> Any:  # noqa: ANN401
         assert self.adaptation is not None
-        size = self.adaptation.render_size or self.data.get("init_args", {}).get("image_size")
-        scores = fit_and_score(
-            {
-                "model": self._adaptation_task(head, cameras, trained / CHECKPOINT),
-                "data": self._features(self.adaptation.batch_size, size),
-                "trainer": {"max_epochs": self.adaptation.epochs, "limit_val_batches": 0},
-            },
-            folder,
-            seed=self.seed if seed is None else seed,
-            accelerator=self.accelerator,
-        )
-        before = json.loads((trained / SCORES).read_text())
-        scores |= {f"{name}_before_adaptation": before[name] for name in ("iou",) if name in before}
-        write_text(folder / SCORES, json.dumps(scores, indent=2))
+        return new_adaptation(self.adaptation, head, template=self.template, shapes=shapes, trained=trained)

@@ -6,47 +6,48 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, Subset
 
+from kpose.pipeline.folder import CAMERAS
 from kpose.pipeline.settings import SearchSettings
 from kpose.reconstruction import CameraTable
-from kpose.structures import Batch
+from kpose.structures import Batch, Template
 from kpose.tasks import CameraSearch
 
-__all__ = ["run_search"]
+__all__ = ["search"]
 
-PARTIAL = "partial.safetensors"
+_PARTIAL = "partial.safetensors"
 
 
-def run_search(
+def search(
     data: Any,  # noqa: ANN401 - any Lightning data module with a method `dataset`
     settings: SearchSettings,
     folder: Path,
     *,
-    template: Path | None = None,
+    template: Template,
+    accelerator: str,
     start: CameraTable | None = None,
-    accelerator: str = "auto",
-) -> CameraTable:
+    best_of: CameraTable | None = None,
+) -> None:
     """Search the cameras of the training images, of which an interrupted search may have found some.
 
     Args:
         data: Data module of the images.
         settings: What the search is told.
-        folder: Where the cameras found so far are kept.
-        template: File of the mean shape; the built-in bird when None.
-        start: Cameras that each image starts with, whose scores are unknown; the settings' grid when None.
+        folder: Where the cameras go, as ``cameras.safetensors``, and those found so far.
+        template: Mean shape.
         accelerator: What Lightning computes on.
-
-    Returns:
-        The cameras of all images.
+        start: Cameras that each image starts with, whose scores are unknown; the settings' grid when None.
+        best_of: Table that takes the best camera found for each image as its best one, and is written in place of
+            all cameras found.
     """
     data.prepare_data()
     images: Any = data.dataset("train")
     table = CameraTable.for_images(images, grid=settings.grid) if start is None else start
-    partial = folder / PARTIAL
+    partial = folder / _PARTIAL
     if partial.exists():
         table.load(partial)
     task = CameraSearch(
         table,
-        template=template,
+        template,
         num_vertices=settings.num_vertices,
         levels=settings.levels,
         grid=settings.grid,
@@ -66,8 +67,10 @@ def run_search(
     )
     if left:
         trainer.fit(task, loader)
-    # The file goes when the table has been saved in its place: until then it is the only copy.
-    return table
+    if best_of is not None:
+        best_of.add_best(table)
+    (table if best_of is None else best_of).save(folder / CAMERAS)
+    partial.unlink(missing_ok=True)  # until now the only copy
 
 
 class _SaveTable(Callback):

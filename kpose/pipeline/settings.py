@@ -1,17 +1,23 @@
 """What a pipeline can be told about its stages."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from kpose.reconstruction import SearchLevel, ViewpointGrid
+from kpose.backbones import Backbone
+from kpose.network import HeadFactory, ReconstructorFactory
+from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid
+from kpose.structures import Template
+from kpose.tasks import ShapeAdaptation, ShapeTraining
 
 __all__ = [
     "AdaptationSettings",
     "ChoiceSettings",
     "PoseSettings",
-    "ReconstructionSettings",
     "RerankSettings",
     "SearchSettings",
+    "ShapeSettings",
 ]
 
 
@@ -58,7 +64,7 @@ class ChoiceSettings:
     dimensions: int = 96
     """Principal components that are kept."""
     rounds: int = 6
-    """Rounds of expectation and maximisation."""
+    """Rounds of expectation and maximization."""
     temperature: float = 0.35
     """Difference of agreement, in standard deviations, that changes the odds of a rotation by a factor e."""
     silhouette_weight: float = 6.0
@@ -74,36 +80,11 @@ class ChoiceSettings:
 
 
 @dataclass(frozen=True)
-class ReconstructionSettings:
-    """Stage 2: shape and texture, while cameras are refined (see `kpose.tasks.ShapeTraining`)."""
-
-    epochs: int = 20
-    """Passes over the training images."""
-    prune_epoch: int = 1
-    """Epoch before which the cameras are pruned."""
-    keep: int = 4
-    """Cameras that each image keeps."""
-    min_angle_deg: float = 0.0
-    """Least angle between kept cameras."""
-    batch_size: int = 12
-    """Images of a batch."""
-    render_size: int | None = None
-    """Side at which images and renderings are compared; that of the images when None."""
-    # A bare dictionary: of an `Any` in it, the command line would build the classes that are named there.
-    model: dict = field(default_factory=dict)  # type: ignore[type-arg]
-    """Arguments of the task that differ from its defaults."""
-
-    def __post_init__(self) -> None:
-        """Refuse what learns no shape."""
-        _check(self, epochs=1, prune_epoch=0, keep=1, batch_size=1, render_size=1)
-
-
-@dataclass(frozen=True)
 class RerankSettings:
     """The part of heads in the choice of cameras of images that they were not trained on."""
 
-    heads: dict[str, dict]  # type: ignore[type-arg]  # see `ReconstructionSettings.model`
-    """Configuration of each head that is asked, by a name; each of them counts alike."""
+    heads: Mapping[str, HeadFactory]
+    """Builds each head that is asked, by a name; each of them counts alike."""
     rounds: int = 1
     """Rounds of training and voting, positive."""
     folds: int = 2
@@ -126,13 +107,36 @@ class RerankSettings:
 
 
 @dataclass(frozen=True)
+class ShapeSettings:
+    """Stage 2: shape and texture, while cameras are refined."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    prune_epoch: int = 1
+    """Epoch before which the cameras are pruned."""
+    keep: int = 4
+    """Cameras that each image keeps."""
+    min_angle_deg: float = 0.0
+    """Least angle between kept cameras."""
+    batch_size: int = 12
+    """Images of a batch."""
+    rescore: bool | None = None
+    """Whether cameras are ranked again by how well they explain their images. When None, the task decides, but
+    what appearance or heads have ranked, which know more than that, keeps its order."""
+    task: Callable[[Backbone, CameraTable, Template], ShapeTraining] = ShapeTraining
+    """Builds the task from backbone, cameras and mean shape: a class, or a `functools.partial` of one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what learns no shape."""
+        _check(self, epochs=1, prune_epoch=0, keep=1, batch_size=1)
+
+
+@dataclass(frozen=True)
 class PoseSettings:
     """Stage 3: the pose heads, each trained on the best cameras (see `kpose.tasks.PoseEstimator`)."""
 
     epochs: int = 20
     """Passes over the training images."""
-    cached_views: int = 0
-    """Augmented views of each training image whose frozen features are kept; 0 runs the backbone always."""
     learning_rate: float = 2e-3
     """Learning rate of AdamW at the start of a cosine schedule."""
     weight_decay: float = 0.05
@@ -144,7 +148,7 @@ class PoseSettings:
 
     def __post_init__(self) -> None:
         """Refuse what trains no head."""
-        _check(self, epochs=1, cached_views=0, learning_rate=0, weight_decay=0, batch_size=1)
+        _check(self, epochs=1, learning_rate=0, weight_decay=0, batch_size=1)
         if not 0 <= self.feature_dropout < 1:
             raise ValueError(
                 f"PoseSettings needs feature_dropout in [0, 1); got {self.feature_dropout}. Change it."
@@ -153,17 +157,16 @@ class PoseSettings:
 
 @dataclass(frozen=True)
 class AdaptationSettings:
-    """Stage 4: shapes for the cameras of each head (see `kpose.tasks.ShapeAdaptation`)."""
+    """Stage 4: shapes for the cameras of each head."""
 
     epochs: int = 6
     """Passes over the training images."""
     batch_size: int = 32
     """Images of a batch."""
-    render_size: int | None = None
-    """Side at which images and renderings are compared; that of the images when None."""
-    model: dict = field(default_factory=dict)  # type: ignore[type-arg]  # see ReconstructionSettings
-    """Arguments of the task that differ from its defaults."""
+    task: Callable[[Backbone, HeadFactory, ReconstructorFactory, Template, Path], ShapeAdaptation] = ShapeAdaptation
+    """Builds the task from backbone, head, reconstructor, mean shape and the checkpoint of stage 3: a class, or a
+    `functools.partial` of one."""
 
     def __post_init__(self) -> None:
         """Refuse what fits no shape."""
-        _check(self, epochs=1, batch_size=1, render_size=1)
+        _check(self, epochs=1, batch_size=1)

@@ -41,7 +41,7 @@ def training_views(data: Any, *, batch_size: int = 32) -> list[Iterable[Batch]]:
         their mirror images.
     """
     if hasattr(data, "view_dataloaders"):
-        return list(data.view_dataloaders("train"))
+        return list(data.view_dataloaders())
     loader: DataLoader[Batch] = DataLoader(data.dataset("train"), batch_size=batch_size)
     return [loader, _Mirrored(loader)]
 

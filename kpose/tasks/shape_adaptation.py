@@ -46,9 +46,9 @@ class ShapeAdaptation(PoseEstimator):
     Args:
         backbone: Where the features come from, frozen.
         head: Builds the head.
-        start: Checkpoint of the `PoseEstimator` whose weights the network takes before training.
         reconstructor: Builds the network that is trained.
         template: The category's mean shape, or its file; see `PoseEstimator`.
+        start: Checkpoint of the `PoseEstimator` whose weights the network takes before training.
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
         head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
             it is. Silhouettes give rotations no gradient: they would turn objects to wherever they fit. Parts of a
@@ -91,10 +91,10 @@ class ShapeAdaptation(PoseEstimator):
         self,
         backbone: Backbone,
         head: HeadFactory,
-        *,
-        start: Path | None = None,
         reconstructor: ReconstructorFactory = MeshReconstructor,
         template: Template | Path | None = None,
+        start: Path | None = None,
+        *,
         distance: AppearanceDistance | None = None,
         head_lr: float = 0.0,
         rotation_weight: float = 100.0,

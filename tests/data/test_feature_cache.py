@@ -1,13 +1,12 @@
 """Cached features: what the backbone gives, computed once."""
 
-import shutil
-
 import pytest
 import torch
 from fakes import write_fake_cub
 
 from kpose.backbones import TinyBackbone
-from kpose.data import CachedFeaturesDataModule, CUBDataModule
+from kpose.data import CachedFeaturesDataModule, CUBDataModule, cache_features
+from kpose.data.feature_cache import _stream
 
 SIZE = 32
 
@@ -31,7 +30,6 @@ def backbone():
 
 def test_evaluation_features_are_the_backbone_s(root, tmp_path, backbone):
     module = build(root, tmp_path / "features", backbone)
-    module.setup("validate")
     batch = next(iter(module.val_dataloader()))
     item = module.data.dataset("val")[0]
     maps = backbone(item["image"][None]).maps
@@ -45,16 +43,17 @@ def test_evaluation_features_are_the_backbone_s(root, tmp_path, backbone):
 def test_training_views_belong_to_their_cameras(root, tmp_path, backbone):
     module = build(root, tmp_path / "features", backbone, views=2)
     module.setup("fit")
-    first, second = (p.rest["camera.translation"] for p in module._passes["train"])
+    passes = module.features("train", train=True).passes
+    first, second = (p.rest["camera.translation"] for p in passes)
     assert first.shape == second.shape
     assert not torch.allclose(first, second)
     raw = module.data.dataset("train", train=True)
     augmented = module.data.augment(
-        torch.utils.data.default_collate([raw[k] for k in range(4)]), seed=module._seed(1, 0)
+        torch.utils.data.default_collate([raw[k] for k in range(len(raw))]), seed=_stream(0, 1, 0)
     )
-    torch.testing.assert_close(second[:4], augmented["camera"].translation)
+    torch.testing.assert_close(second, augmented["camera"].translation)
     torch.testing.assert_close(
-        torch.from_numpy(module._passes["train"][1].maps[-1][:4].copy()).float(),
+        torch.from_numpy(passes[1].maps[-1].copy()).float(),
         backbone(augmented["image"]).maps[-1],
         atol=2e-3,
         rtol=2e-3,
@@ -65,7 +64,7 @@ def test_an_epoch_has_every_image_once(root, tmp_path, backbone):
     module = build(root, tmp_path / "features", backbone, views=2, batch_size=2)
     module.setup("fit")
     seen = torch.cat([batch["index"] for batch in module.train_dataloader()])
-    assert sorted(seen.tolist()) == sorted(module._passes["train"][0].rest["index"].tolist())
+    assert sorted(seen.tolist()) == sorted(module.dataset("train").indices.tolist())
 
 
 def test_pictures_are_those_of_the_views(root, tmp_path, backbone):
@@ -75,11 +74,11 @@ def test_pictures_are_those_of_the_views(root, tmp_path, backbone):
     module = build(root, folder, backbone, views=2, picture_size=8)
     module.setup("fit")
     raw = module.data.dataset("train", train=True)
-    first = torch.utils.data.default_collate([raw[k] for k in range(4)])
-    for view, one in enumerate(module._passes["train"]):
-        expected = module.data.augment(first, seed=module._seed(view, 0))["image"]
+    whole = torch.utils.data.default_collate([raw[k] for k in range(len(raw))])
+    for view, one in enumerate(module.features("train", train=True).passes):
+        expected = module.data.augment(whole, seed=_stream(0, view, 0))["image"]
         expected = torch.nn.functional.interpolate(expected, (8, 8), mode="area")
-        assert (torch.from_numpy(one.pictures[:4].copy()) / 255 - expected).abs().max() < 0.5 / 255 + 1e-6
+        assert (torch.from_numpy(one.pictures.copy()) / 255 - expected).abs().max() < 0.5 / 255 + 1e-6
     batch = next(iter(module.train_dataloader()))
     assert batch["image"].shape[-2:] == batch["mask"].shape[-2:] == (8, 8)
     assert 0.1 < batch["mask"].float().mean() < 0.9
@@ -94,24 +93,41 @@ def test_nothing_is_computed_twice(root, tmp_path, backbone):
     build(root, folder, backbone).setup("fit")
 
 
-def test_other_weights_are_computed_anew(root, tmp_path, backbone):
+def test_other_weights_and_other_data_are_computed_by_themselves(root, tmp_path, backbone):
     folder = tmp_path / "features"
-    build(root, folder, backbone).setup("validate")
     torch.manual_seed(1)
-    build(root, folder, TinyBackbone(width=8).freeze()).setup("validate")
-    assert len(list(folder.iterdir())) == 2
+    other = TinyBackbone(width=8).freeze()
+    plain = {"image_size": SIZE, "batch_size": 4}
+    for used, settings, count in (
+        (backbone, plain, 1),
+        (backbone, {**plain, "batch_size": 2, "num_workers": 1, "test_split": "train"}, 1),
+        (other, plain, 2),
+        (backbone, {**plain, "jitter": 0.1}, 3),
+    ):
+        cache_features(CUBDataModule(root, **settings), used, folder, "val")
+        assert len(list(folder.iterdir())) == count
 
 
 def test_an_interrupted_pass_leaves_nothing_behind(root, tmp_path, backbone, monkeypatch):
     folder = tmp_path / "features"
-    module = build(root, folder, backbone)
+    module, pyramid, calls = build(root, folder, backbone, views=2), backbone.pyramid, []
+
+    def interrupted(image):
+        calls.append(image)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return pyramid(image)
+
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_features", lambda image: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(backbone, "pyramid", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            module.setup("validate")
-    assert not any(path.is_dir() for key in folder.iterdir() for path in key.iterdir())
-    module.setup("validate")
-    shutil.rmtree(folder)
+            module.setup("fit")
+    (key,) = folder.iterdir()
+    assert [path.name for path in key.iterdir()] == ["train-view0"]
+    calls.clear()
+    backbone.pyramid = lambda image: calls.append(image) or pyramid(image)
+    module.setup("fit")  # the pass that was finished is not computed again
+    assert len(calls) == 1
 
 
 def test_a_trainable_backbone_is_refused(root, tmp_path):

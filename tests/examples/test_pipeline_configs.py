@@ -1,13 +1,16 @@
 """The configurations of the pipeline: each is understood whole, and names heads and stages that can be built."""
 
-import dataclasses
+import inspect
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
+from pipeline.small import birds
 
-from kpose.pipeline import Pipeline
-from kpose.pipeline.command import main, pipeline_arguments
+from kpose.backbones import TinyBackbone
+from kpose.heads import PaperKeypointHead
+from kpose.pipeline.command import build_pipeline, parse_pipeline
+from kpose.reconstruction import TextureHead
+from kpose.tasks import ShapeTraining
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs" / "pipeline"
 LAYERS = {
@@ -23,37 +26,41 @@ LAYERS = {
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 
 
+def default(function, name):
+    return inspect.signature(function).parameters[name].default
+
+
 def test_every_file_is_tested():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == LAYERS.keys()
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(Pipeline, "run", lambda self: made.append(self) or {})
-    files = [f"--config={CONFIGS / layer}.yaml" for layer in LAYERS[name]]
-    assert main([*files, f"--out={tmp_path}"]) == 0
-    (pipeline,) = made
-    assert (pipeline.choice is None) == (name in ("cub-cpu", "cub-paper"))
-    assert (pipeline.reconstruction is None) == (not name.startswith("cub-"))
-    if name == "cub-paper":  # nothing of cub-improved.yaml is left in stage 2
-        assert (pipeline.reconstruction.render_size, pipeline.reconstruction.model) == (None, {})
+    settings = parse_pipeline(
+        [*(f"--config={CONFIGS / layer}.yaml" for layer in LAYERS[name]), f"--out={tmp_path}"]
+    )
+    assert (settings.choice is None) == (name in ("cub-cpu", "cub-paper"))
+    assert (settings.shapes is None) == (not name.startswith("cub-"))
+    if name == "cub-paper":  # nothing of cub-improved.yaml is left in stage 2 and the keypoint head
+        task, head = settings.shapes.task.init_args, settings.heads["keypoint"].init_args
+        texture = task.reconstructor.init_args.texture.init_args
+        assert all(value == default(TextureHead, key) for key, value in vars(texture).items())
+        assert (task.optimizer.init_args.lr, task.distance) == (1e-4, None)
+        for key in ("render_size", "camera_lr", "feature_dropout", "mask_weight"):
+            assert task[key] == default(ShapeTraining, key), key
+        assert all(value == default(PaperKeypointHead, key) for key, value in vars(head).items())
     if name == "cub-cpu":
-        assert "feature_dropout" not in pipeline.reconstruction.model
-    # Heads are built for a backbone that needs no weights; the data and the mean shape are the reader's.
-    pipeline.template = None
-    pipeline.backbone = {"class_path": "TinyBackbone"}
-    pipeline.pose = dataclasses.replace(pipeline.pose, cached_views=0)
-    monkeypatch.setattr(pipeline, "data_module", Mock())
+        assert settings.shapes.task.init_args.feature_dropout == 0
+    # All is built for a backbone that needs no weights; the data and the mean shape are the reader's.
+    settings.template, settings.backbone, settings.views = None, TinyBackbone(width=8), 0
+    monkeypatch.setattr("kpose.pipeline.command.instantiate_data", lambda _: birds(tmp_path))
+    pipeline = build_pipeline(settings)
     pipeline.check()
     assert "keypoint" in pipeline.heads
 
 
 @pytest.mark.parametrize("name", [name for name, layers in LAYERS.items() if layers[0] == "cub-improved"])
 def test_a_configuration_is_whole_by_itself(name):
-    alone, layered = (
-        pipeline_arguments([*(f"--config={CONFIGS / layer}.yaml" for layer in layers), "--out=out"])
-        for layers in ([name], LAYERS[name])
-    )
-    assert alone == layered
-    assert pipeline_arguments(["--config", f"{CONFIGS / name}.yaml", "--out", "out"]) == alone
+    layered = parse_pipeline([*(f"--config={CONFIGS / layer}.yaml" for layer in LAYERS[name]), "--out=out"])
+    assert parse_pipeline([f"--config={CONFIGS / name}.yaml", "--out=out"]) == layered
+    assert parse_pipeline(["--config", f"{CONFIGS / name}.yaml", "--out", "out"]) == layered

@@ -1,9 +1,16 @@
 """A pipeline of all stages that is over in seconds: two dozen rendered birds of 32 pixels."""
 
-import pytest
+from functools import partial
 
-from kpose.pipeline import ChoiceSettings, Pipeline, PoseSettings, ReconstructionSettings, SearchSettings
-from kpose.reconstruction import SearchLevel, ViewpointGrid
+import pytest
+import torch
+
+from kpose.backbones import TinyBackbone
+from kpose.data import SyntheticBirdsDataModule
+from kpose.heads import KeypointHead, QuaternionHead
+from kpose.pipeline import ChoiceSettings, Pipeline, PoseSettings, SearchSettings, ShapeSettings
+from kpose.reconstruction import MeshReconstructor, SearchLevel, TextureHead, ViewpointGrid
+from kpose.tasks import ShapeAdaptation, ShapeTraining
 
 QUIET = [
     pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
@@ -18,44 +25,28 @@ QUIET = [
 IMAGES = 24
 BATCH = 8
 BATCHES = IMAGES // BATCH
-BACKBONE = {"class_path": "TinyBackbone", "init_args": {"width": 8}}
-QUATERNION = {"class_path": "QuaternionHead"}
-KEYPOINT = {"class_path": "KeypointHead", "init_args": {"num_keypoints": 8, "width": 8, "reads_shapes": False}}
-TEXTURE = {"class_path": "kpose.reconstruction.TextureHead", "init_args": {"height": 8, "width": 2}}
-RECONSTRUCTION = ReconstructionSettings(
-    epochs=2,
-    prune_epoch=1,
-    keep=3,
-    batch_size=BATCH,
-    model={
-        "reconstructor": {
-            "class_path": "kpose.reconstruction.MeshReconstructor",
-            "init_args": {"texture": TEXTURE},
-        },
-        "camera_lr": 1e-2,
-    },
-)
+KEYPOINT = partial(KeypointHead, num_keypoints=8, width=8, reads_shapes=False)
+SMALL = partial(MeshReconstructor, texture=partial(TextureHead, height=8, width=2))
+TASK = partial(ShapeTraining, reconstructor=SMALL, camera_lr=1e-2)
+SHAPES = ShapeSettings(epochs=2, prune_epoch=1, keep=3, batch_size=BATCH, task=TASK)
+ADAPTATION = partial(ShapeAdaptation, render_size=16)
 
 
-def birds(cache):
-    return {
-        "class_path": "SyntheticBirdsDataModule",
-        "init_args": {
-            "num_train": IMAGES,
-            "num_val": 2,
-            "num_test": 8,
-            "image_size": 32,
-            "batch_size": BATCH,
-            "cache_dir": str(cache),
-        },
-    }
+def birds(cache, **changes):
+    sizes = {"num_train": IMAGES, "num_val": 2, "num_test": 8, "image_size": 32, "batch_size": BATCH}
+    return SyntheticBirdsDataModule(**{**sizes, "cache_dir": cache, **changes})
+
+
+def backbone():
+    torch.manual_seed(0)
+    return TinyBackbone(width=8)
 
 
 def pipeline(out, cache, **changes):
     settings = {
         "data": birds(cache),
-        "backbone": BACKBONE,
-        "heads": {"quaternion": QUATERNION},
+        "backbone": backbone(),
+        "heads": {"quaternion": QuaternionHead},
         "search": SearchSettings((SearchLevel(16, 3, 0.1, 4e-4),), ViewpointGrid(4, 1), 100, batch_size=BATCH),
         "choice": ChoiceSettings(num_vertices=100, num_rotations=200, rounds=2),
         "pose": PoseSettings(epochs=1, batch_size=BATCH),
@@ -66,7 +57,7 @@ def pipeline(out, cache, **changes):
 
 
 def files(out):
-    """Give the time of writing of every file of a step; every run writes those beside the steps' folders."""
+    """Return the time of writing of every file of a step; every run writes those beside the steps' folders."""
     return {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()}
 
 

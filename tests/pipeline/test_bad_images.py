@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from pipeline.small import QUIET, files, pipeline
 
+from kpose.data import FolderDataModule
+
 pytestmark = QUIET
 
 IMAGES = 16
@@ -27,8 +29,7 @@ def root(tmp_path):
 
 
 def folder(root, **changes):
-    arguments = {"root": str(root), "image_size": 32, "batch_size": 8, "val_share": 0.2, **changes}
-    return {"class_path": "FolderDataModule", "init_args": arguments}
+    return FolderDataModule(root, image_size=32, batch_size=8, val_share=0.2, **changes)
 
 
 def test_a_photo_that_is_cut_short_is_left_out_of_all_stages(root, tmp_path, caplog):
@@ -39,12 +40,12 @@ def test_a_photo_that_is_cut_short_is_left_out_of_all_stages(root, tmp_path, cap
     assert metrics["heads"]["quaternion"]["iou"] >= 0
     page = (tmp_path / "out/report.html").read_text()
     assert page.count(f"<li>{photo}: it cannot be read") == 1
-    told = [line for line in caplog.messages if "03.jpg" in line]
-    assert len(told) == 1
-    assert "it cannot be read (image file is truncated" in told[0]
+    reported = [line for line in caplog.messages if "03.jpg" in line]
+    assert len(reported) == 1
+    assert "it cannot be read (image file is truncated" in reported[0]
 
 
-def test_a_split_that_is_not_there_is_told_before_anything_is_done(root, tmp_path):
+def test_a_split_that_is_not_there_is_reported_before_anything_is_done(root, tmp_path):
     with pytest.raises(ValueError, match=r"images in split 'tset' .*there are \['train', 'val'\]"):
         pipeline(tmp_path / "out", tmp_path, data=folder(root, test_split="tset")).run()
     assert files(tmp_path / "out") == {}

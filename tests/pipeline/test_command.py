@@ -2,7 +2,7 @@ import json
 
 import pytest
 import yaml
-from pipeline.small import BACKBONE, QUATERNION, QUIET, RECONSTRUCTION, birds, files
+from pipeline.small import BATCH, IMAGES, QUIET, files
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from kpose.cli import main as kpose
@@ -10,9 +10,24 @@ from kpose.pipeline.command import main
 
 pytestmark = QUIET
 
+TASK = {
+    "class_path": "kpose.tasks.ShapeTraining",
+    "init_args": {
+        "reconstructor": {
+            "class_path": "kpose.reconstruction.MeshReconstructor",
+            "init_args": {
+                "texture": {
+                    "class_path": "kpose.reconstruction.TextureHead",
+                    "init_args": {"height": 8, "width": 2},
+                }
+            },
+        },
+        "camera_lr": 1e-2,
+    },
+}
 SETTINGS = {
-    "backbone": BACKBONE,
-    "heads": {"quaternion": QUATERNION},
+    "backbone": {"class_path": "TinyBackbone", "init_args": {"width": 8}},
+    "heads": {"quaternion": {"class_path": "QuaternionHead"}},
     "search": {
         "levels": [{"size": 16, "steps": 3, "lr": 0.1, "sigma": 4.0e-4}],
         "grid": {"azimuths": 4, "elevations": 1},
@@ -22,6 +37,11 @@ SETTINGS = {
     "pose": {"epochs": 1, "batch_size": 8},
     "accelerator": "cpu",
 }
+
+
+def birds(cache):
+    sizes = {"num_train": IMAGES, "num_val": 2, "num_test": 8, "image_size": 32, "batch_size": BATCH}
+    return {"class_path": "SyntheticBirdsDataModule", "init_args": {**sizes, "cache_dir": str(cache)}}
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +71,20 @@ def test_the_command_runs_all_stages_and_then_nothing_again(config, tmp_path, ca
 
 def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
     over = tmp_path / "over.yaml"
-    model = {"epochs": 1, "prune_epoch": 0, "keep": 4, "model": RECONSTRUCTION.model}
+    shapes = {"epochs": 1, "prune_epoch": 0, "keep": 4, "task": TASK}
     over.write_text(
-        yaml.safe_dump({"data": {"init_args": {"num_train": 8}}, "choice": {"rounds": 1}, "reconstruction": model})
+        yaml.safe_dump({"data": {"init_args": {"num_train": 8}}, "choice": {"rounds": 1}, "shapes": shapes})
     )
     full = ["--config", str(config), "--config", str(over), "--data.init_args.num_test=4", "--pose.epochs=1"]
     assert main([*full, "--data.class_path=kpose.data.SyntheticBirdsDataModule", "--out=out"]) == 0
-    (note,) = (tmp_path / "out" / "reconstruction").glob("*/done.json")
-    settings = json.loads(note.read_text())
-    del settings["data"]["init_args"]["cache_dir"]
-    expected = {**birds(cache)["init_args"], "num_train": 8, "num_test": 4}
-    del expected["cache_dir"]
-    assert settings["data"] == {"class_path": "SyntheticBirdsDataModule", "init_args": expected}
-    assert settings["choice"]["rounds"] == 1
-    assert settings["reconstruction"]["model"] == RECONSTRUCTION.model
+    made = {}
+    for step in ("cameras", "choice", "shapes"):
+        (note,) = (tmp_path / "out" / step).glob("*/done.json")
+        made |= json.loads(note.read_text())
+    assert made["data"]["class"] == "kpose.data.synthetic.SyntheticBirdsDataModule"
+    assert (made["data"]["num_train"], made["data"]["num_test"], made["data"]["image_size"]) == (8, 4, 32)
+    assert made["choice"]["init_args"]["rounds"] == 1
+    assert made["shapes"]["init_args"]["task"]["init_args"]["camera_lr"] == 1e-2
 
 
 @pytest.mark.parametrize(
@@ -74,7 +94,7 @@ def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
         (["--data.init_args.num_trains=3"], 2, "num_trains"),
         (["--data=pytorch_lightning.LightningDataModule"], 1, "a method `dataset`; got LightningDataModule"),
         (["--backbone={class_path: NoBackbone}"], 2, "NoBackbone"),
-        (["--heads={q: {class_path: NoHead}}"], 1, "heads.q"),
+        (["--heads={q: {class_path: NoHead}}"], 2, "NoHead"),
         (["--heads={}"], 1, "needs a pose head; got none"),
         (["--pose.epochs=many"], 2, "epochs"),
         (["--template=nowhere.safetensors"], 1, "nowhere.safetensors"),
@@ -84,13 +104,15 @@ def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
         (["--pose.epochs=0"], 2, "PoseSettings needs epochs from 1; got 0"),
         (["--pose.epochs=-1"], 2, "epochs from 1; got -1"),  # which Lightning takes for no end
         (["--pose.feature_dropout=1"], 2, "feature_dropout in [0, 1); got 1"),
-        (["--reconstruction.epochs=0"], 2, "ReconstructionSettings needs epochs from 1; got 0"),
+        (["--heads={q: {class_path: KeypointHead, init_args: {number: 3}}}"], 2, "number"),
+        (["--heads={q: {class_path: KeypointHead, init_args: {sigma: -1.0}}}"], 1, "a positive sigma"),
+        (["--shapes.epochs=0"], 2, "ShapeSettings needs epochs from 1; got 0"),
         (["--adaptation.epochs=0"], 2, "AdaptationSettings needs epochs from 1; got 0"),
         (["--search.batch_size=0"], 2, "SearchSettings needs batch_size from 1; got 0"),
         (["--search.levels=[]"], 2, "SearchSettings needs a level; got none"),
         (["--choice.rounds=0"], 2, "ChoiceSettings needs rounds from 1; got 0"),
-        (["--reconstruction.model={camera_lrr: 1}"], 1, "camera_lrr"),
-        (["--pose.cached_views=2"], 1, "a frozen backbone"),
+        (["--shapes.task.init_args.camera_lrr=1"], 2, "camera_lrr"),
+        (["--views=2"], 1, "a frozen backbone"),
     ],
 )
 def test_wrong_input_gives_one_line_and_a_code(arguments, code, message, config, tmp_path, capsys):
@@ -141,7 +163,7 @@ def test_the_process_ends_with_the_code(config):
 
 
 def test_a_value_that_a_class_of_settings_refuses_is_one_line(config, capsys):
-    config.write_text(config.read_text() + "reconstruction: {epochs: null}\n")
+    config.write_text(config.read_text() + "shapes: {epochs: null}\n")
     assert main(["--config", str(config), "--out", "out"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "epochs" in line

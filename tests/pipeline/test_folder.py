@@ -3,7 +3,7 @@ import json
 import pytest
 
 from kpose.files import fingerprint, write_text
-from kpose.pipeline.folder import UNSCORED, ResultFolder
+from kpose.pipeline.folder import ResultFolder
 
 
 def writer(text, log):
@@ -20,7 +20,7 @@ def test_a_step_is_done_once_for_the_same_settings(tmp_path):
     again = results.step("cameras", {"seed": 0}, writer("again", log))
     assert again == first
     assert log == ["first"]
-    assert json.loads((first / "done.json").read_text()) == {"seed": 0}
+    assert json.loads((first / "done.json").read_text()) == {"seed": 0, "after": []}
 
 
 def test_changed_settings_leave_the_old_result(tmp_path):
@@ -83,33 +83,22 @@ def test_a_result_is_published_under_its_name(links, tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"heads", "a.txt"}
 
 
-def data(**arguments):
-    return {"seed": 0, "data": {"class_path": "Birds", "init_args": {"root": "birds", **arguments}}}
-
-
-@pytest.mark.parametrize("change", [{"batch_size": 4}, {"num_workers": 2}, {"cache": False}])
-def test_how_images_are_loaded_decides_no_result(tmp_path, change):
+def test_a_step_is_done_again_after_other_steps(tmp_path):
     results, log = ResultFolder(tmp_path), []
-    first = results.step("heads", data(), writer("first", log))
-    assert results.step("heads", data(**change), writer("again", log)) == first
-    assert results.step("heads", data(image_size=64, **change), writer("other", log)) != first
-    assert log == ["first", "other"]
+    found = []
+    for seed in (0, 1, 0):
+        parent = results.step("cameras", {"seed": seed}, writer(f"cameras {seed}", log))
+        found.append(results.step("heads", {"epochs": 2}, writer(f"heads {seed}", log), after=[parent]))
+    assert found[0] == found[2] != found[1]
+    assert log == ["cameras 0", "heads 0", "cameras 1", "heads 1"]
+    note = json.loads((found[0] / "done.json").read_text())
+    assert note == {"epochs": 2, "after": [f"cameras/{fingerprint({'seed': 0, 'after': []})}"]}
 
 
-def test_the_split_that_is_scored_decides_scores_only(tmp_path):
-    results, log = ResultFolder(tmp_path), []
-    for split in ("val", "test"):
-        results.step("cameras", data(test_split=split), writer(f"cameras {split}", log), unrelated=UNSCORED)
-        results.step("heads", data(test_split=split), writer(f"heads {split}", log))
-    assert log == ["cameras val", "heads val", "heads test"]
-
-
-def test_a_result_under_the_name_of_an_earlier_version_is_found(tmp_path):
-    settings = data(batch_size=4)
-    old = tmp_path / "cameras" / fingerprint(settings)
-    write_text(old / "done.json", json.dumps(settings))
-    write_text(tmp_path / "cameras" / "damaged" / "done.json", "{")
-    results, log = ResultFolder(tmp_path), []
-    assert results.step("cameras", data(batch_size=8), writer("again", log), unrelated=UNSCORED) == old
-    assert results.step("cameras", data(image_size=8), writer("new", log), unrelated=UNSCORED) != old
-    assert log == ["new"]
+def test_results_do_not_depend_on_where_the_folder_is(tmp_path):
+    names = []
+    for place in ("here", "there"):
+        results = ResultFolder(tmp_path / place)
+        parent = results.step("cameras", {}, writer("", []))
+        names.append(results.step("heads", {}, writer("", []), after=[parent]).name)
+    assert names[0] == names[1]

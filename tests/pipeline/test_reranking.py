@@ -1,23 +1,20 @@
+from functools import partial
+
 import pytest
-import pytorch_lightning as pl
 import torch
 from pipeline.small import (
-    BATCH,
     BATCHES,
     KEYPOINT,
-    QUATERNION,
     QUIET,
-    RECONSTRUCTION,
+    SHAPES,
     Kill,
-    birds,
     files,
     killed_at,
     pipeline,
 )
 
-import kpose.pipeline.run as stages
+import kpose.pipeline.reranking
 from kpose.backbones import TinyBackbone
-from kpose.data import FoldDataModule, SyntheticBirdsDataModule
 from kpose.geometry import box_to_crop, flip_camera, random_rotation
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
@@ -25,11 +22,11 @@ from kpose.pipeline import RerankSettings
 from kpose.pipeline.reranking import mean_rotations
 from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid
 from kpose.structures import Camera, Features, PosePrediction
-from kpose.tasks import CameraSearch, PoseEstimator
+from kpose.tasks import CameraSearch
 
 pytestmark = QUIET
 
-ALL = {"heads": {"quaternion": QUATERNION}, "rerank": RerankSettings({"quaternion": QUATERNION}, weight=1.0)}
+ALL = {"rerank": RerankSettings({"quaternion": QuaternionHead}, weight=1.0)}
 
 
 def table(path, images=24):
@@ -40,7 +37,9 @@ def table(path, images=24):
 
 def test_reranking_changes_the_table_and_survives_a_kill(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "rerank_cameras", lambda *args, **settings: (_ for _ in ()).throw(Kill))
+        patch.setattr(
+            kpose.pipeline.reranking, "rerank_cameras", lambda *args, **settings: (_ for _ in ()).throw(Kill)
+        )
         with pytest.raises(Kill):
             pipeline(tmp_path / "out", tmp_path, **ALL).run()
     before = files(tmp_path / "out")
@@ -61,9 +60,9 @@ def test_reranking_changes_the_table_and_survives_a_kill(tmp_path):
 
 
 def test_the_average_camera_is_fitted_and_survives_a_kill(tmp_path):
-    heads = {"quaternion": QUATERNION, "points": KEYPOINT}
+    heads = {"quaternion": QuaternionHead, "points": KEYPOINT}
     rerank = RerankSettings(heads, weight=0.75, fit=SearchLevel(16, 3, 0.05, 4e-4))
-    settings = {"rerank": rerank, "reconstruction": RECONSTRUCTION}
+    settings = {"rerank": rerank, "shapes": SHAPES}
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, CameraSearch, "training_step", BATCHES + 2)  # the cameras have been searched before
         with pytest.raises(Kill):
@@ -83,43 +82,15 @@ def test_the_average_camera_is_fitted_and_survives_a_kill(tmp_path):
 
 def test_wrong_heads_and_numbers_are_told_before_anything_is_done(tmp_path):
     for heads, message in (
-        ({"a/b": QUATERNION}, r"can be folders; got 'a/b' under `rerank.heads`"),
-        ({"points": {"class_path": "KeypointHead", "init_args": {"sigma": -1.0}}}, "a positive sigma"),
+        ({"a/b": QuaternionHead}, r"can be folders; got 'a/b'"),
+        ({"points": partial(KEYPOINT, sigma=-1.0)}, "a positive sigma"),
     ):
         with pytest.raises(ValueError, match=message):
             pipeline(tmp_path / "out", tmp_path, rerank=RerankSettings(heads)).run()
     assert files(tmp_path / "out") == {}
     for wrong in ({"rounds": 0}, {"folds": 1}, {"weight": 1.5}, {"heads": {}}):
         with pytest.raises(ValueError, match="RerankSettings needs"):
-            RerankSettings(**{"heads": {"quaternion": QUATERNION}, **wrong})
-
-
-def test_a_fold_is_never_trained_on(tmp_path):
-    inner = SyntheticBirdsDataModule(
-        **{**birds(None)["init_args"], "cache_dir": tmp_path, "num_train": 10, "batch_size": 2}
-    )
-    folds = [FoldDataModule(inner, fold=fold, folds=3) for fold in range(3)]
-    folds[0].prepare_data()
-    inner.setup("fit")
-    seen = [set(torch.cat([batch["index"] for batch in data.train_dataloader()]).tolist()) for data in folds]
-    assert [len(indices) for indices in seen] == [6, 6, 6]  # whole batches only
-    for fold, indices in enumerate(seen):
-        assert not indices & set(inner.dataset("train").indices[fold::3].tolist())
-    assert folds[0].image_size == inner.image_size
-    with pytest.raises(ValueError, match="a fold from 0 to 1; got 2"):
-        FoldDataModule(inner, fold=2)
-
-
-def test_birds_of_a_fold_are_augmented_like_all(tmp_path):
-    inner = SyntheticBirdsDataModule(**{**birds(None)["init_args"], "cache_dir": tmp_path})
-    asked = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inner, "augment", lambda batch, *, seed: asked.append(seed) or batch)
-        data = FoldDataModule(inner, fold=1)
-        settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = pl.Trainer(max_epochs=1, accelerator="cpu", limit_val_batches=0, **settings)
-        trainer.fit(PoseEstimator(TinyBackbone(width=4), QuaternionHead), data)
-    assert len(asked) == len(set(asked)) == 12 // BATCH
+            RerankSettings(**{"heads": {"quaternion": QuaternionHead}, **wrong})
 
 
 class Oracle(PoseNetwork):

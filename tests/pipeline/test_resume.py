@@ -1,12 +1,15 @@
 """Training that is killed goes on with the epoch that was under way, and draws what it would have drawn."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
-from pipeline.small import BATCH, BATCHES, QUATERNION, QUIET, RECONSTRUCTION, Kill, killed_at, pipeline
+from pipeline.small import ADAPTATION, BATCH, BATCHES, QUIET, SHAPES, TASK, Kill, killed_at, pipeline
 from transformers import ResNetBackbone, ResNetConfig
 
+from kpose.backbones import TransformersBackbone
+from kpose.heads import QuaternionHead
 from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
 from kpose.tasks import PoseEstimator, ShapeAdaptation, ShapeTraining, Task
 
@@ -20,12 +23,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory):
-    """Folder of a backbone whose frozen features can be cached."""
+    """A backbone whose frozen features can be kept."""
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic")
     path = tmp_path_factory.mktemp("resnet")
     torch.manual_seed(1)
     ResNetBackbone(config).save_pretrained(path)
-    return {"class_path": "TransformersBackbone", "init_args": {"name": str(path), "out_stages": [2, 3]}}
+    return TransformersBackbone(path, [2, 3])
 
 
 @pytest.fixture
@@ -33,10 +36,11 @@ def stages(resnet):
     """Settings of all stages, with every draw that there is: views, order of images, dropout."""
     return {
         "backbone": resnet,
-        "reconstruction": dataclasses.replace(RECONSTRUCTION, epochs=3, render_size=16),
-        "rerank": RerankSettings({"quaternion": QUATERNION}),
-        "pose": PoseSettings(epochs=2, batch_size=BATCH, cached_views=2, feature_dropout=0.2),
-        "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, render_size=16),
+        "views": 2,
+        "shapes": dataclasses.replace(SHAPES, epochs=3, task=partial(TASK, render_size=16)),
+        "rerank": RerankSettings({"quaternion": QuaternionHead}),
+        "pose": PoseSettings(epochs=2, batch_size=BATCH, feature_dropout=0.2),
+        "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, task=partial(ADAPTATION, feature_dropout=0.2)),
     }
 
 
@@ -69,7 +73,7 @@ def test_a_stage_goes_on_with_its_epoch_and_ends_the_same(stages, cache, tmp_pat
 
 
 @pytest.mark.parametrize("left", [0, 0.5, 0.99])
-def test_a_damaged_checkpoint_is_deleted_and_the_step_done_anew(cache, tmp_path, caplog, left):
+def test_a_damaged_checkpoint_is_deleted_and_the_step_done_again(cache, tmp_path, caplog, left):
     settings = {"choice": None, "pose": PoseSettings(epochs=2, batch_size=BATCH)}
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, PoseEstimator, "training_step", BATCHES + 2)

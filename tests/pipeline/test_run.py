@@ -1,27 +1,33 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
 from pipeline.small import (
+    ADAPTATION,
     BATCH,
     BATCHES,
     IMAGES,
     KEYPOINT,
-    QUATERNION,
     QUIET,
-    RECONSTRUCTION,
+    SHAPES,
+    TASK,
     Kill,
-    birds,
     files,
     killed_at,
     pipeline,
 )
+from pytorch_lightning import LightningDataModule
 
-import kpose.pipeline.run as stages
-import kpose.reconstruction.camera_choice as choice
+import kpose.pipeline.choice
+import kpose.pipeline.run
+import kpose.reconstruction.camera_choice
+from kpose.geometry import axis_angle_to_matrix
+from kpose.heads import KeypointHead, QuaternionHead, RotationHead
 from kpose.inference import Predictor
+from kpose.network import PoseNetwork
 from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraTable
 from kpose.tasks import CameraSearch, PoseEstimator, ShapeAdaptation, ShapeTraining
@@ -29,10 +35,10 @@ from kpose.tasks import CameraSearch, PoseEstimator, ShapeAdaptation, ShapeTrain
 pytestmark = QUIET
 
 ALL = {
-    "heads": {"quaternion": QUATERNION, "keypoint": KEYPOINT},
-    "reconstruction": RECONSTRUCTION,
+    "heads": {"quaternion": QuaternionHead, "keypoint": KEYPOINT},
+    "shapes": SHAPES,
     "pose": PoseSettings(epochs=2, batch_size=BATCH),
-    "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, render_size=16),
+    "adaptation": AdaptationSettings(epochs=2, batch_size=BATCH, task=ADAPTATION),
 }
 
 
@@ -60,13 +66,13 @@ def test_all_stages_leave_their_results(whole):
     assert (out / "report.html").stat().st_size > 10_000
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2 + 1 + 2  # stage 2, training images, heads
-    for name in ("cameras", "choice", "reconstruction"):
+    for name in ("cameras", "choice", "shapes"):
         for path in (out / name).glob("*/cameras.safetensors"):
             table = CameraTable(torch.arange(IMAGES))
             table.load(path)
             assert table.scored.all()
             assert table.num_cameras in (3, 4)
-    (stage_2,) = (out / "reconstruction").glob("*/last.ckpt")
+    (stage_2,) = (out / "shapes").glob("*/last.ckpt")
     shapes = torch.load(stage_2, weights_only=True)["state_dict"]
     for name, scores in metrics["heads"].items():
         (trained,) = (out / "heads" / name).glob("*/last.ckpt")
@@ -74,8 +80,10 @@ def test_all_stages_leave_their_results(whole):
         weights = network.reconstructor.state_dict()
         assert all(torch.equal(value, shapes[f"reconstructor.{key}"]) for key, value in weights.items())
         # Stage 4 changes the shapes and nothing else; its scores are those of what is left.
-        own = json.loads(trained.with_name("scores.json").read_text())
-        assert scores["iou_before_adaptation"] == own["iou"] != scores["iou"]
+        both = (out / "scores" / name).glob("*/scores.json")
+        before, after = sorted(both, key=lambda path: path.stat().st_mtime_ns)
+        assert scores["iou_before_adaptation"] == json.loads(before.read_text())["iou"] != scores["iou"]
+        assert scores["iou"] == json.loads(after.read_text())["iou"]
         adapted = ShapeAdaptation.load_from_checkpoint(out / f"{name}.ckpt", weights_only=True).network
         changed = {
             key.split(".")[0]
@@ -96,22 +104,22 @@ def test_a_second_run_does_nothing_again(whole, cache):
 def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "out")
     before = files(out)
-    changes = {"pose": PoseSettings(epochs=1, batch_size=8), "heads": {"quaternion": QUATERNION}}
+    changes = {"pose": PoseSettings(epochs=1, batch_size=8), "heads": {"quaternion": QuaternionHead}}
     metrics = pipeline(out, cache, **{**ALL, **changes}).run()
     assert metrics["heads"]["quaternion"] != whole[1]["heads"]["quaternion"]
     after = files(out)
     assert {path: time for path, time in after.items() if path in before} == before
     new = {path.parts[0]: path for path in after.keys() - before.keys() if path.name == "last.ckpt"}
     assert (out / "quaternion.ckpt").read_bytes() == (out / new["adapted"]).read_bytes()
-    places = {("heads", "quaternion"), ("adapted", "quaternion")}
+    places = {(step, "quaternion") for step in ("heads", "adapted", "scores")}
     assert {path.parts[:2] for path in after.keys() - before.keys()} == places
 
 
 MOMENTS = {
     "stage 1, between batches": (CameraSearch, "training_step", 2),
     "stage 1, a batch later": (CameraSearch, "training_step", 2),
-    "after stage 1": (stages, "choose_cameras", 1),
-    "within the choice": (choice, "pose_posterior", 1),
+    "after stage 1": (kpose.pipeline.choice, "choose_cameras", 1),
+    "within the choice": (kpose.reconstruction.camera_choice, "pose_posterior", 1),
     "stage 2, second epoch": (ShapeTraining, "training_step", BATCHES + 2),
     "before the cameras of stage 2 are written": (CameraTable, "save", 1),
     "stage 3, first epoch": (PoseEstimator, "training_step", 2),
@@ -120,12 +128,12 @@ MOMENTS = {
     "stage 4, second epoch": (ShapeAdaptation, "training_step", BATCHES + 2),
     "before scores of stage 4 are written": (ShapeAdaptation, "on_test_epoch_end", 1),
     "second head, second epoch": (PoseEstimator, "training_step", BATCHES + 2),
-    "before the report": (stages, "write_report", 1),
+    "before the report": (kpose.pipeline.run, "write_report", 1),
 }
 
 
 KEPT = {
-    "stage 2, second epoch": "reconstruction",
+    "stage 2, second epoch": "shapes",
     "stage 3, second epoch": "heads/quaternion",
     "stage 4, second epoch": "adapted/quaternion",
     "second head, second epoch": "heads/keypoint",
@@ -151,7 +159,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_metrics(whole, 
 def test_no_choice_and_no_reconstruction(cache, tmp_path):
     metrics = pipeline(tmp_path, cache, choice=None).run()
     assert metrics.keys() == {"cameras", "heads", "searched_cameras"}
-    left = {"cameras", "heads", "cameras.safetensors", "metrics.json", "quaternion.ckpt", "report.html"}
+    left = {"cameras", "heads", "scores", "cameras.safetensors", "metrics.json", "quaternion.ckpt", "report.html"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
 
@@ -159,20 +167,18 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
     ("changes", "message"),
     [
         ({"heads": {}}, "needs a pose head; got none"),
-        ({"heads": {"../up": QUATERNION}}, "names of heads that can be folders; got '../up'"),
-        ({"heads": {"q": {"class_path": "NoHead"}}}, "heads.q.*NoHead"),
-        ({"heads": {"q": {**KEYPOINT, "init_args": {"number": 3}}}}, "heads.q.*number"),
-        ({"backbone": {"class_path": "NoBackbone"}}, "NoBackbone"),
-        ({"adaptation": AdaptationSettings()}, "needs the shapes of stage 2.*got no `reconstruction`"),
-        ({"data": {"class_path": "NoData"}}, "NoData"),
-        ({"reconstruction": dataclasses.replace(RECONSTRUCTION, model={"camera_lrr": 1})}, "camera_lrr"),
-        ({**ALL, "adaptation": AdaptationSettings(model={"head_lr": -1.0})}, "a head_lr of at least 0; got -1"),
+        ({"heads": {"../up": QuaternionHead}}, "names of heads that can be folders; got '../up'"),
+        ({"heads": {"q": partial(KeypointHead, sigma=-1.0)}}, "a positive sigma"),
+        ({"adaptation": AdaptationSettings()}, "needs the shapes of stage 2.*got no `shapes`"),
+        ({"shapes": dataclasses.replace(SHAPES, task=partial(TASK, camera_lrr=1))}, "camera_lrr"),
+        ({"shapes": dataclasses.replace(SHAPES, task=lambda *parts: TASK(*parts))}, "functools.partial"),
         (
-            {**ALL, "heads": {**ALL["heads"], "shaped": {"class_path": "KeypointHead"}}},
-            "got KeypointHead, which reads them",
+            {**ALL, "adaptation": AdaptationSettings(task=partial(ADAPTATION, head_lr=-1.0))},
+            "head_lr of at least 0",
         ),
-        ({"pose": PoseSettings(cached_views=2)}, "needs a frozen backbone"),
-        ({"data": {"class_path": "pytorch_lightning.LightningDataModule"}}, "a method `dataset`; got Lightning"),
+        ({"views": 2}, "needs a frozen backbone"),
+        ({"data": LightningDataModule()}, "a method `dataset`; got Lightning"),
+        ({"seed": -1}, "needs seeds from 0"),
     ],
 )
 def test_wrong_parts_are_told_before_anything_is_done(changes, message, cache, tmp_path):
@@ -184,10 +190,31 @@ def test_wrong_parts_are_told_before_anything_is_done(changes, message, cache, t
 def test_a_wrong_setting_leaves_old_results_alone(whole, cache):
     out, _ = whole
     before = files(out)
-    with pytest.raises(ValueError, match=r"heads\.new"):
-        pipeline(out, cache, **{**ALL, "heads": {"new": {"class_path": "NoHead"}}}).run()
-    data = birds(cache)
-    data["init_args"]["num_train"] = -1
-    with pytest.raises(ValueError, match="needs at least one picture"):
-        pipeline(out, cache, **{**ALL, "data": data}).run()
+    with pytest.raises(ValueError, match="a positive sigma"):
+        pipeline(out, cache, **{**ALL, "heads": {"new": partial(KeypointHead, sigma=-1.0)}}).run()
     assert files(out) == before
+
+
+class AxisAngleHead(RotationHead):
+    representation_size = 3
+
+    def to_rotation(self, raw):
+        return axis_angle_to_matrix(raw)
+
+
+def test_heads_are_any_callables_of_spec_and_template(cache, tmp_path):
+    heads = {"mine": AxisAngleHead, "other": lambda spec, template: QuaternionHead(spec, template, width=8)}
+    metrics = pipeline(tmp_path, cache, choice=None, heads=heads).run()
+    assert metrics["heads"].keys() == heads.keys()
+    before = files(tmp_path)
+    run = pipeline(tmp_path, cache, choice=None, heads=heads)
+    assert run.run() == metrics
+    assert files(tmp_path) == before
+    trained = run.train_head("mine", run.learn_cameras())
+    assert isinstance(trained.network.head, AxisAngleHead)
+    (predicted,) = Predictor(trained.network, segmenter=None)([run.data.dataset("test")[0]["image"]])
+    assert predicted.camera.rotation.shape == (3, 3)
+    network = PoseNetwork.from_checkpoint(tmp_path / "other.ckpt")
+    assert network.head.recorded_arguments()["width"] == 8
+    with pytest.raises(ValueError, match="trusted_modules"):
+        PoseNetwork.from_checkpoint(tmp_path / "mine.ckpt")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline.small import BACKBONE, KEYPOINT, QUATERNION, QUIET, birds, files
+from pipeline.small import BATCH, IMAGES, QUIET, files
 
 from table1 import DATA, main
 
@@ -14,10 +14,14 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "custom_head"
 SEEDS = ("0", "5")
 
 
+QUATERNION = {"class_path": "QuaternionHead"}
+
+
 def write_config(path, cache):
+    sizes = {"num_train": IMAGES, "num_val": 2, "num_test": 8, "image_size": 32, "batch_size": BATCH}
     settings = {
-        "data": birds(cache),
-        "backbone": BACKBONE,
+        "data": {"class_path": "SyntheticBirdsDataModule", "init_args": {**sizes, "cache_dir": str(cache)}},
+        "backbone": {"class_path": "TinyBackbone", "init_args": {"width": 8}},
         "heads": {"quaternion": QUATERNION},
         "search": {
             "levels": [{"size": 16, "steps": 3, "lr": 0.1, "sigma": 4.0e-4}],
@@ -100,9 +104,7 @@ def test_wrong_input_gives_one_line(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path / "config.yaml", tmp_path)
     # One name of the configuration, one of the paper.
-    (tmp_path / "double.yaml").write_text(
-        yaml.safe_dump({"svd": QUATERNION, "mine": KEYPOINT, "quaternion": KEYPOINT})
-    )
+    (tmp_path / "double.yaml").write_text(yaml.safe_dump(dict.fromkeys(("svd", "mine", "quaternion"), QUATERNION)))
     with pytest.raises(SystemExit) as left:
         main(["--data", "config.yaml", "--out", "out", *arguments])
     assert left.value.code.startswith("table1.py: ")

@@ -1,0 +1,69 @@
+"""Stages 3 and 4: pose heads on the best camera of every image, and shapes for the cameras of each head."""
+
+import copy
+from functools import partial
+from pathlib import Path
+
+from torch.optim import AdamW
+
+from kpose.backbones import Backbone
+from kpose.network import HeadFactory
+from kpose.pipeline.folder import CHECKPOINT
+from kpose.pipeline.settings import AdaptationSettings, PoseSettings
+from kpose.pipeline.shapes import reconstructor_of
+from kpose.structures import Template
+from kpose.tasks import PoseEstimator, ShapeAdaptation, ShapeTraining
+
+__all__ = ["new_adaptation", "new_pose"]
+
+
+def new_pose(
+    settings: PoseSettings,
+    backbone: Backbone,
+    head: HeadFactory,
+    *,
+    template: Template,
+    cameras: Path,
+    shapes: ShapeTraining | None = None,
+) -> PoseEstimator:
+    """Build the task of stage 3 for a head.
+
+    Args:
+        settings: What stage 3 is told.
+        backbone: Where features come from, unless stage 2 has one; the task has a copy.
+        head: Builds the head.
+        template: Mean shape.
+        cameras: File of the cameras that are the labels of the training images.
+        shapes: Trained stage 2, whose shapes the head learns the poses of; those of the mean shape when None.
+
+    Returns:
+        The task, untrained.
+    """
+    return PoseEstimator(
+        copy.deepcopy(backbone if shapes is None else shapes.backbone),
+        head,
+        optimizer=partial(AdamW, lr=settings.learning_rate, weight_decay=settings.weight_decay),
+        template=template,
+        reconstructor=None if shapes is None else reconstructor_of(shapes),
+        cameras=cameras,
+        feature_dropout=settings.feature_dropout,
+    )
+
+
+def new_adaptation(
+    settings: AdaptationSettings, head: HeadFactory, *, template: Template, shapes: ShapeTraining, trained: Path
+) -> ShapeAdaptation:
+    """Build the task of stage 4 for a head.
+
+    Args:
+        settings: What stage 4 is told.
+        head: Builds the head.
+        template: Mean shape.
+        shapes: Trained stage 2.
+        trained: Folder of the head's training, whose checkpoint the task starts from.
+
+    Returns:
+        The task, untrained.
+    """
+    backbone = copy.deepcopy(shapes.backbone)
+    return settings.task(backbone, head, reconstructor_of(shapes), template, trained / CHECKPOINT)

@@ -1,0 +1,83 @@
+"""Stage 2: shape and texture, while the cameras are refined."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+from pytorch_lightning import LightningDataModule
+
+from kpose.backbones import Backbone
+from kpose.callbacks import LogShapes, PruneCameras
+from kpose.pipeline.folder import CAMERAS
+from kpose.pipeline.settings import ShapeSettings
+from kpose.pipeline.training import fit, trained_weights
+from kpose.reconstruction import CameraTable, MeshReconstructor
+from kpose.structures import FeatureSpec, Template
+from kpose.tasks import ShapeTraining
+
+__all__ = ["load_shapes", "new_shapes", "reconstructor_of", "train_shapes"]
+
+_SHEETS = 5  # of what is learned, about
+
+
+def new_shapes(
+    settings: ShapeSettings, backbone: Backbone, cameras: CameraTable, template: Template, *, ranked: bool
+) -> ShapeTraining:
+    """Build the task of stage 2.
+
+    Args:
+        settings: What stage 2 is told.
+        backbone: Where features come from; the task has a copy.
+        cameras: Cameras to start from.
+        template: Mean shape.
+        ranked: Whether more than silhouettes has ranked the cameras.
+
+    Returns:
+        The task, untrained.
+    """
+    task = settings.task(copy.deepcopy(backbone), cameras, template)
+    if settings.rescore is not None or ranked:
+        task.rescore = bool(settings.rescore)
+    return task
+
+
+def train_shapes(
+    task: ShapeTraining, data: LightningDataModule, settings: ShapeSettings, folder: Path, *, accelerator: str
+) -> None:
+    """Train shape and texture.
+
+    Args:
+        task: The task of stage 2.
+        data: Data module of the images.
+        settings: What stage 2 is told.
+        folder: Where the checkpoint, sheets of pictures and the refined cameras, ``cameras.safetensors``, go.
+        accelerator: What Lightning computes on.
+    """
+    callbacks = [
+        PruneCameras(settings.prune_epoch, keep=settings.keep, min_angle_deg=settings.min_angle_deg),
+        LogShapes(every_n_epochs=max(1, settings.epochs // _SHEETS), folder=folder),
+    ]
+    fit(task, data, folder, epochs=settings.epochs, accelerator=accelerator, callbacks=callbacks)
+    task.table.save(folder / CAMERAS)
+
+
+def load_shapes(task: ShapeTraining, folder: Path) -> ShapeTraining:
+    """Give a task the backbone and the reconstructor that `train_shapes` has trained.
+
+    Args:
+        task: The task, untrained.
+        folder: Folder of `train_shapes`.
+
+    Returns:
+        The same task, in evaluation.
+    """
+    weights = trained_weights(folder)
+    for name in ("backbone", "reconstructor"):
+        own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
+        getattr(task, name).load_state_dict(own)
+    return task.eval()
+
+
+def reconstructor_of(task: ShapeTraining) -> Callable[[FeatureSpec, Template], MeshReconstructor]:
+    """Return a factory of copies of a trained reconstructor."""
+    return lambda spec, template: copy.deepcopy(task.reconstructor)
