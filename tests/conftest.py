@@ -1,5 +1,6 @@
 """Settings of all tests: no network, one seed, and data sets whose tests are skipped with a reason."""
 
+import importlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = str(Path(__file__).with_name("no_models"))
 os.environ["WANDB_MODE"] = "offline"
 os.environ["MPLBACKEND"] = "Agg"
+
+
+def pytest_configure(config):
+    """Import what kpose imports, in each process that runs tests.
+
+    While the import hook of jaxtyping runs a module of kpose, it looks for all byte code in a cache of its own:
+    what kpose is the first to import would be compiled from source.
+    """
+    if config.getoption("dist", "no") == "no":
+        for name in ("kornia", "pycocotools.mask", "pytorch_lightning.cli", "roma", "torchmetrics", "trimesh"):
+            importlib.import_module(name)
 
 
 @pytest.hookimpl(wrapper=True)
