@@ -24,9 +24,9 @@ from jsonargparse import auto_cli
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from kpose._files import write_text
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - by name
-from kpose.files import write_text
 from kpose.geometry import procrustes
 from kpose.metrics import angular_error
 from kpose.reconstruction import CameraTable, choose_cameras

@@ -17,9 +17,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from kpose.cli.pipeline import build_pipeline, parse_pipeline
 from kpose.data import SyntheticBirdsDataModule, SyntheticBirdsDataset
 from kpose.inference import Predictor
-from kpose.pipeline.command import build_pipeline, parse_pipeline
 from kpose.visualization import to_pillow
 
 from demo_page import HeadResult, page

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from trimesh.remesh import subdivide
 
+from kpose._files import fresh_file
 from kpose.data.bird_pictures import random_backdrop
 from kpose.data.plumage import random_plumage
 from kpose.data.scene import Draws
-from kpose.files import fresh_file
 from kpose.geometry import axis_angle_to_matrix, mask_to_box, viewpoint_to_matrix
 from kpose.structures import Camera, Mesh
 from kpose.templates import bird

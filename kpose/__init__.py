@@ -5,7 +5,7 @@ Imports point down only::
     __main__
     cli
     pipeline
-    training  testing
+    testing
     video
     inference  callbacks
     tasks
@@ -13,9 +13,9 @@ Imports point down only::
     heads  reconstruction
     losses  metrics
     backbones  data  visualization
-    cropping  rendering  pnp  templates
+    _cropping  rendering  pnp  templates
     geometry  recipe
-    structures  files  configuration_files  messages
+    structures  _files  _messages
 """
 
 from importlib import import_module

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 import kpose
+from kpose._files import read_json, write_file, write_text
+from kpose._messages import one_line
 from kpose.backbones import Backbone
-from kpose.files import read_json, write_file, write_text
 from kpose.heads import PoseHead
-from kpose.messages import one_line
 from kpose.recipe import build, encode, encode_factory
 from kpose.reconstruction import MeshReconstructor
 from kpose.structures import Features, FeatureSpec, PosePrediction, Shape, Template

@@ -14,7 +14,7 @@ from enum import Enum
 from os import PathLike, fspath
 from typing import Any, TypeVar
 
-from kpose.messages import one_line
+from kpose._messages import one_line
 from kpose.structures import FeatureSpec, Template
 
 __all__ = ["Recorded", "build", "encode", "encode_factory"]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.cropping import crop_image, square_box
+from kpose._cropping import crop_image, square_box
 
 
 def ramp(width: int, height: int) -> Image.Image:

@@ -1,6 +1,6 @@
 import pytest
 
-from kpose.files import model_source, safe_name, write_file, write_text
+from kpose._files import model_source, safe_name, write_file, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

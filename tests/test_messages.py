@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from kpose.messages import one_line, warn_once
+from kpose._messages import one_line, warn_once
 
 
 def test_an_error_is_one_line() -> None:

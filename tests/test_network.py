@@ -249,7 +249,7 @@ def encoded(head: Any) -> dict[str, Any]:
         {"factory": "kpose.heads.base.nn.Linear"},
         {"factory": "kpose.heads.keypoint.torch"},
         {"factory": "kpose.heads.smooth.gelu"},
-        {"factory": "kpose.files.write_text"},
+        {"factory": "kpose._files.write_text"},
         {"factory": "Head"},
         {"factory": None},
         {"class_path": "stranger.Head"},

@@ -27,9 +27,9 @@ from jsonargparse import auto_cli
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
+from kpose._files import write_text
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - by name
-from kpose.files import write_text
 from kpose.heads import PoseHead
 from kpose.structures import Batch, Features, FeatureSpec, Template
 from kpose.tasks import PoseEstimator

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import kpose
-from kpose.files import write_text
+from kpose._files import write_text
 
 VARIABLES = ("KPOSE_CUB_ROOT", "KPOSE_DAVIS_ROOT", "KPOSE_BACKBONE")
 LABELS = {"quaternion": "quaternion", "gram_schmidt": "Gram-Schmidt", "svd": "SVD", "keypoint": "keypoints"}

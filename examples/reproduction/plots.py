@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kpose.files import write_file
+from kpose._files import write_file
 
 from figures import head_label
 

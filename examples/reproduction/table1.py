@@ -24,11 +24,11 @@ import yaml
 from jsonargparse import ArgumentError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from kpose.files import write_text
-from kpose.messages import one_line
+from kpose._files import write_text
+from kpose._messages import one_line
+from kpose.cli.pipeline import build_pipeline, parse_pipeline
 from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainedHead, TrainingCameras
-from kpose.pipeline.command import build_pipeline, parse_pipeline
 from kpose.reconstruction import CameraTable, training_views
 from kpose.structures import Batch
 

@@ -20,10 +20,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from kpose._files import write_text
+from kpose._messages import one_line
 from kpose.data import VideoSequence, read_davis, read_youtube_vos
-from kpose.files import write_text
 from kpose.inference import Predictor
-from kpose.messages import one_line
 from kpose.video import AssociationTracker, LWLTracker, Sam2Tracker
 
 from figures import LABELS, markdown, origin

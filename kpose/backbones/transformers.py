@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kpose._files import model_source
 from kpose.backbones.base import Backbone
-from kpose.files import model_source
 from kpose.structures import FeatureSpec
 
 __all__ = ["TransformersBackbone"]

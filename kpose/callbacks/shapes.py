@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from kpose._files import write_file
 from kpose.callbacks.loggers import log_image, picture_loggers
-from kpose.files import write_file
 from kpose.geometry import matrix_to_viewpoint
 from kpose.reconstruction import Comparison
 from kpose.structures import Batch, Mesh

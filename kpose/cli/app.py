@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from kpose._messages import one_line
 from kpose.cli.networks import Networks
 from kpose.cli.parser import run
-from kpose.messages import one_line
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,10 +13,10 @@ __all__ = ["main"]
 
 # Modules with a function `main(args) -> exit code`.
 COMMANDS = {
-    "fit": "kpose.training",
-    "validate": "kpose.training",
-    "test": "kpose.training",
-    "pipeline": "kpose.pipeline.command",
+    "fit": "kpose.cli.lightning",
+    "validate": "kpose.cli.lightning",
+    "test": "kpose.cli.lightning",
+    "pipeline": "kpose.cli.pipeline",
     "predict": "kpose.cli.predict",
     "video": "kpose.cli.video",
     "app": "kpose.cli.app",

@@ -18,8 +18,8 @@ from kornia.color import linear_rgb_to_rgb
 from trimesh.transformations import rotation_matrix
 from trimesh.viewer.notebook import scene_to_html
 
+from kpose._files import write_text
 from kpose.cli.results import read_record
-from kpose.files import write_text
 from kpose.inference import to_trimesh
 from kpose.structures import Mesh
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from kpose.messages import one_line
+from kpose._messages import one_line
 
 __all__ = ["ArgumentError", "run"]
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from kpose._files import file_digest
+from kpose._messages import one_line
 from kpose.cli.networks import Box, Networks
 from kpose.cli.parser import FAULTS, INTERRUPTED, ArgumentError, run
 from kpose.cli.results import (
@@ -20,8 +22,6 @@ from kpose.cli.results import (
     read_record,
     write_marked_picture,
 )
-from kpose.files import file_digest
-from kpose.messages import one_line
 
 if TYPE_CHECKING:
     from kpose.inference import Prediction, Predictor

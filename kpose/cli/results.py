@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, PngImagePlugin
 
 import kpose
+from kpose._files import file_digest, fingerprint, read_json, safe_name, write_file, write_text
 from kpose.cli.parser import ArgumentError
-from kpose.files import file_digest, fingerprint, read_json, safe_name, write_file, write_text
 
 if TYPE_CHECKING:
     from kpose.inference import Prediction

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kpose._files import write_file
 from kpose.cli.parser import ArgumentError, run
-from kpose.files import write_file
 
 if TYPE_CHECKING:
     from kpose.structures import Template

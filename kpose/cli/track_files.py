@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import kpose
-from kpose.files import fresh_file
+from kpose._files import fresh_file
 from kpose.geometry import matrix_to_quaternion
 from kpose.video import FramePredictions, ObjectPrediction
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tqdm.auto import tqdm
 
+from kpose._files import fresh_file, safe_name
+from kpose._messages import one_line
 from kpose.cli.networks import Networks, Targets
 from kpose.cli.parser import INTERRUPTED, ArgumentError, run
 from kpose.cli.results import check_folder, check_replaced
-from kpose.files import fresh_file, safe_name
-from kpose.messages import one_line
 
 if TYPE_CHECKING:
     from kpose.video import Frame, FramePredictions, VideoPredictor

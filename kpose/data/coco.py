@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from pycocotools import mask as mask_api
 from torch import Tensor
 
-from kpose.files import read_json
+from kpose._files import read_json
 
 __all__ = ["CocoObject", "decode_segmentation", "read_coco"]
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from kpose._files import write_file
 from kpose.data.photo_dataset import PhotoDataset, load_crop
-from kpose.files import write_file
 from kpose.geometry import apply_crop, crop_camera, matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
 

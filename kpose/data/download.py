@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
-from kpose.messages import one_line
+from kpose._messages import one_line
 
 __all__ = ["CUB_ARCHIVES", "Archive", "download_archive", "download_cub", "extract_archive", "main"]
 

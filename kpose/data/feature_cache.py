@@ -19,9 +19,9 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
 from tqdm.auto import tqdm
 
+from kpose._files import write_file
 from kpose.backbones import Backbone
 from kpose.data.digests import describe_data, digest_tensors
-from kpose.files import write_file
 from kpose.structures import Batch, Camera, Crop, Features
 
 __all__ = ["CachedFeaturesDataModule", "cache_features"]

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kpose._messages import one_line, warn_once
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, crop_pair
-from kpose.messages import one_line, warn_once
 from kpose.structures import Batch
 
 __all__ = ["FolderAnnotations", "FolderDataset", "read_folder"]

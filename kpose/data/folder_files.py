@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from kpose._files import read_json, write_text
+from kpose._messages import one_line
 from kpose.data.coco import CocoObject, read_coco
-from kpose.files import read_json, write_text
-from kpose.messages import one_line
 
 __all__ = ["SPLITS", "SUFFIXES", "FolderEntry", "check_entries", "list_coco", "list_masked", "read_mask"]
 

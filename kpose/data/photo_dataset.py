@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kpose.cropping import crop_image, square_box
+from kpose._cropping import crop_image, square_box
+from kpose._messages import one_line
 from kpose.geometry import box_to_crop
-from kpose.messages import one_line
 from kpose.structures import Batch
 
 __all__ = ["CropCache", "PhotoDataset", "crop_pair", "load_crop"]

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from kpose._files import write_file
 from kpose.data.augmented_datamodule import AugmentedDataModule
 from kpose.data.bird_pictures import render_birds
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
-from kpose.files import write_file
 from kpose.geometry import box_to_crop
 from kpose.structures import Batch, Camera, Template
 from kpose.templates import bird

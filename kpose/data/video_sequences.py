@@ -12,8 +12,8 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from kpose.files import read_json
-from kpose.messages import one_line
+from kpose._files import read_json
+from kpose._messages import one_line
 
 __all__ = ["VideoSequence", "read_davis", "read_identities", "read_youtube_vos"]
 

@@ -20,7 +20,7 @@ from trimesh.exchange.ply import export_ply
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from kpose.files import safe_name, write_file
+from kpose._files import safe_name, write_file
 from kpose.geometry import vertex_normals
 from kpose.structures import Mesh
 from kpose.visualization import to_pillow

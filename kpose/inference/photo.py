@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from kpose.cropping import crop_image, square_box
-from kpose.messages import one_line
+from kpose._cropping import crop_image, square_box
+from kpose._messages import one_line
 from kpose.visualization import from_pillow, to_pillow
 
 __all__ = ["Picture", "cut_square", "load_mask", "load_photo", "photo_square"]

@@ -13,7 +13,7 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor, nn
 
-from kpose.files import model_source
+from kpose._files import model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kpose.files import fingerprint, fresh_file, write_text
+from kpose._files import fingerprint, fresh_file, write_text
 from kpose.network import PoseNetwork
 from kpose.tasks import ShapeTraining
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kpose.files import write_text
+from kpose._files import write_text
 from kpose.network import PoseNetwork
 from kpose.reconstruction import CameraTable
 from kpose.structures import Batch, Camera, Mesh, Template

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import LightningDataModule
 
+from kpose._files import write_text
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, describe_data, digest_tensors
-from kpose.files import write_text
 from kpose.network import HeadFactory, PoseNetwork
 from kpose.pipeline.camera_errors import camera_errors
 from kpose.pipeline.choice import choose

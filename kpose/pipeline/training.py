@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from kpose.messages import one_line
+from kpose._messages import one_line
 from kpose.pipeline.folder import CHECKPOINT
 
 __all__ = ["device_of", "fit", "score", "trained_weights"]

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kpose.files import parse_json, write_file
+from kpose._files import parse_json, write_file
 
 __all__ = ["read_cameras", "write_cameras"]
 

@@ -30,8 +30,10 @@ class Task(pl.LightningModule):
             warnings.filterwarnings("ignore", message="Attribute '.*' is an instance of `nn.Module`")
             self.save_hyperparameters(frame=frame and frame.f_back)
         # Recipes hold what was given as an object; loggers would warn that they cannot write it.
+        saved: tuple[dict[str, Any], ...] = (vars(self)["_hparams"], vars(self)["_hparams_initial"])
         for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
-            del self._hparams[name], self._hparams_initial[name]
+            for hparams in saved:
+                del hparams[name]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep plain hyper-parameters only and add the random state."""

@@ -12,8 +12,8 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torchmetrics import MeanMetric, Metric
 
+from kpose._messages import one_line
 from kpose.backbones import Backbone
-from kpose.messages import one_line
 from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
 from kpose.network import (
     HeadFactory,

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from kpose._messages import one_line
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.losses import AppearanceDistance, PixelDistance, chordal_distance
-from kpose.messages import one_line
 from kpose.network import HeadFactory, ReconstructorFactory
 from kpose.reconstruction import MeshReconstructor, MultiplexObjective
 from kpose.rendering import Renderer

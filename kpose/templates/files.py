@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kpose.files import parse_json, write_file
+from kpose._files import parse_json, write_file
 from kpose.geometry import mirror_pairs, volume
 from kpose.structures import Template
 from kpose.templates.check import check_template

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kpose.files import model_source
+from kpose._files import model_source
 from kpose.video.frames import Frame
 from kpose.video.tracker import Target, Track, Tracker, mask_of_target
 

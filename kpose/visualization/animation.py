@@ -7,7 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.files import write_file
+from kpose._files import write_file
 from kpose.visualization.pillow import to_pillow
 from kpose.visualization.video_file import VideoWriter
 

@@ -3,7 +3,7 @@ import pytest
 import kpose
 from kpose.cli import main
 from kpose.cli.commands import COMMANDS, LIGHTNINGS
-from kpose.training import CommandLine
+from kpose.cli.lightning import CommandLine
 
 
 def test_a_configuration_before_the_command_is_read(capsys):

@@ -7,8 +7,8 @@ import pytest
 from pipeline.small import birds
 
 from kpose.backbones import TinyBackbone
+from kpose.cli.pipeline import build_pipeline, parse_pipeline
 from kpose.heads import PaperKeypointHead
-from kpose.pipeline.command import build_pipeline, parse_pipeline
 from kpose.reconstruction import TextureHead
 from kpose.tasks import ShapeTraining
 
@@ -53,7 +53,7 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
         assert settings.shapes.task.init_args.feature_dropout == 0
     # All is built for a backbone that needs no weights; the data and the mean shape are the reader's.
     settings.template, settings.backbone, settings.views = None, TinyBackbone(width=8), 0
-    monkeypatch.setattr("kpose.pipeline.command.instantiate_data", lambda _: birds(tmp_path))
+    monkeypatch.setattr("kpose.cli.pipeline.instantiate_data", lambda _: birds(tmp_path))
     pipeline = build_pipeline(settings)
     pipeline.check()
     assert "keypoint" in pipeline.heads

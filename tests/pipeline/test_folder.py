@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kpose.files import fingerprint, write_text
+from kpose._files import fingerprint, write_text
 from kpose.pipeline.folder import ResultFolder
 
 

@@ -10,10 +10,10 @@ from huggingface_hub import try_to_load_from_cache
 from jaxtyping import Float
 from torch import Tensor
 
+from kpose._messages import one_line
 from kpose.inference.segmentation.saliency import SaliencySegmenter
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.inference.segmentation.transformers import TransformersSegmenter
-from kpose.messages import one_line
 
 __all__ = ["AutomaticSegmenter"]
 

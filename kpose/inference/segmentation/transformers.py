@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kpose.files import model_source
+from kpose._files import model_source
 from kpose.geometry import mask_iou
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.visualization import to_pillow

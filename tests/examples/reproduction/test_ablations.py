@@ -8,7 +8,7 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from kpose.backbones import TinyBackbone
-from kpose.configuration_files import instantiate
+from kpose.cli.configurations import instantiate
 from kpose.heads import PoseHead
 from kpose.templates import bird
 

@@ -16,9 +16,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 import kpose.callbacks
 import kpose.data
 import kpose.tasks
-from kpose.configuration_files import parsing
+from kpose._messages import one_line
+from kpose.cli.configurations import parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
-from kpose.messages import one_line
 from kpose.tasks import Task
 
 __all__ = ["main", "run_lightning"]

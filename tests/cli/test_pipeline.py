@@ -6,7 +6,7 @@ from pipeline.small import BATCH, IMAGES, QUIET, files
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from kpose.cli import main as kpose
-from kpose.pipeline.command import main
+from kpose.cli.pipeline import main
 
 pytestmark = QUIET
 

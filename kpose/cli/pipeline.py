@@ -14,9 +14,9 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
-from kpose.configuration_files import instantiate, parsing
+from kpose._messages import one_line
+from kpose.cli.configurations import instantiate, parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
-from kpose.messages import one_line
 from kpose.pipeline.data import check_data
 from kpose.pipeline.run import Pipeline
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kpose.cli import main as kpose
-from kpose.pipeline.command import main as pipeline
+from kpose.cli.pipeline import main as pipeline
 
 DAMAGED = {
     "not UTF-8": (b"seed: \xff", "utf-8"),
