@@ -375,7 +375,7 @@ def parts_of(
 
 
 def _located(path: Path, work: Callable[[], PoseNetwork]) -> PoseNetwork:
-    """Say which file cannot be used."""
+    """Name the file in errors."""
     try:
         return work()
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:

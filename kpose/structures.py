@@ -182,9 +182,9 @@ class Rendering(NamedTuple):
     depth: Float[Tensor, "*batch H W"]
     """Camera-frame depth of the nearest surface, in image units (``scale * z``), +inf where there is none."""
     face_index: Int[Tensor, "*batch H W"]
-    """Nearest face at the pixel's centre, -1 where there is none."""
+    """Nearest face at the pixel's center, -1 where there is none."""
     barycentrics: Float[Tensor, "*batch H W 3"]
-    """Position of the pixel's centre within that face, zero where there is none."""
+    """Position of the pixel's center within that face, zero where there is none."""
     rgb: Float[Tensor, "*batch 3 H W"] | None = None
     """Colors in [0, 1] on a black background, when the mesh has an appearance."""
 

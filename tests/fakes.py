@@ -32,7 +32,7 @@ def draw_cameras(count: int, generator: torch.Generator) -> Camera:
 
 
 def seen_parts(camera: Camera, generator: torch.Generator, drop: float = 0.1) -> torch.Tensor:
-    """Say which parts are seen: those of the far side are hidden, some of the others are not annotated."""
+    """Return which parts are seen: those of the far side are hidden, some of the others are not annotated."""
     outward = (PARTS - PARTS.mean(0)) * torch.tensor([4.0, 0.0, 0.5])  # sideways, more than up and down
     depth = (outward @ camera.rotation.mT)[..., 2]
     return (depth < 0.1) & (torch.rand(depth.shape, generator=generator) >= drop)

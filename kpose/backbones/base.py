@@ -19,7 +19,7 @@ class Backbone(Recorded, nn.Module, ABC):
     """Map images to feature maps, fine to coarse.
 
     A subclass builds its layers, states what they give in ``spec`` and implements `pyramid`. The images it gets
-    there are normalized with ImageNet's statistics, so no caller normalises anything.
+    there are normalized with ImageNet's statistics, so no caller normalizes anything.
 
     Args:
         spec: What `forward` gives.
@@ -84,7 +84,7 @@ class Backbone(Recorded, nn.Module, ABC):
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def freeze(self) -> "Backbone":
-        """Stop training for good: no gradients, and batch normalisation stays in evaluation mode.
+        """Stop training for good: no gradients, and batch normalization stays in evaluation mode.
 
         Returns:
             The backbone itself.

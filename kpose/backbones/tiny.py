@@ -12,7 +12,7 @@ __all__ = ["TinyBackbone"]
 
 
 class TinyBackbone(Backbone):
-    """Give four feature maps (strides 4, 8, 16, 32) with one residual block each.
+    """Compute four feature maps (strides 4, 8, 16, 32) with one residual block each.
 
     Made for tests, demos and small images; for photographs take a pretrained `TransformersBackbone`.
 

@@ -25,7 +25,7 @@ class TransformersBackbone(Backbone):
         name: Name of a model on the Hugging Face hub, or a local folder with its ``config.json`` and weights. A
             folder is never looked up on the hub.
         out_stages: Stages whose maps are given, fine to coarse, counted from 1 (0 is the stem).
-        frozen: Whether the pretrained weights stay as they are: no gradients, and batch normalisation in
+        frozen: Whether the pretrained weights stay as they are: no gradients, and batch normalization in
             evaluation mode.
         pretrained: Whether the weights are loaded; otherwise only the architecture is, with random weights.
         config: Configuration of the model as transformers writes it, in place of looking ``name`` up; only without

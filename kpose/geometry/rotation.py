@@ -213,7 +213,7 @@ def viewpoint_to_matrix(
         azimuth: Turn about the object's up axis, in radians.
         elevation: Height of the viewer above the object's horizon, in radians, within ±π/2: positive is from
             above.
-        roll: Turn in the image plane, in radians, from image right towards image down.
+        roll: Turn in the image plane, in radians, from image right toward image down.
 
     Returns:
         Rotation matrices, object frame to camera frame.

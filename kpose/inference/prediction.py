@@ -29,7 +29,7 @@ from kpose.visualization import (
 __all__ = ["Prediction"]
 
 NOTEBOOK_HEIGHT = 400
-COLOR_SIZE = 256  # pixels of the crop that a mesh takes its colours from
+COLOR_SIZE = 256  # pixels of the crop that a mesh takes its colors from
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,7 +42,7 @@ class Prediction:
     camera: Camera
     """Camera in pixels of the photo."""
     crop_camera: Camera
-    """The same camera in normalised coordinates of the crop."""
+    """The same camera in normalized coordinates of the crop."""
     crop: Crop
     """Map from the photo's pixels to the crop."""
     square: tuple[float, float, float, float]
@@ -77,7 +77,7 @@ class Prediction:
     """Where in the crop each keypoint may be."""
 
     def __repr__(self) -> str:
-        """Say in one line what was found, without the tensors."""
+        """Return a line on what was found, without the tensors."""
         name = self.source if isinstance(self.source, str | PathLike) else f"a {type(self.source).__name__}"
         points = "" if self.keypoints is None else f", {len(self.keypoints)} keypoints"
         return (
@@ -97,7 +97,7 @@ class Prediction:
 
     @cached_property
     def mask(self) -> Float[Tensor, "H W"]:
-        """Silhouette of the mesh in the photo, 1 where it covers the pixel's centre."""
+        """Silhouette of the mesh in the photo, 1 where it covers the pixel's center."""
         height, width = self.size
         return _silhouette(self.mesh, self.camera, max(self.size))[:height, :width]
 
@@ -175,6 +175,6 @@ class Prediction:
 
 @torch.no_grad()
 def _silhouette(mesh: Mesh, camera: Camera, side: int) -> Tensor:
-    """Draw in a square of pixels, where normalised units are alike in both directions."""
+    """Draw in a square of pixels, where normalized units are alike in both directions."""
     square = crop_camera(camera, box_to_crop(camera.translation.new_tensor([0, 0, side, side])))
     return HardRenderer().silhouette(mesh, square, side)

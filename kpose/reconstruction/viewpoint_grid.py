@@ -17,7 +17,7 @@ __all__ = ["ViewpointGrid", "turn_cameras"]
 class ViewpointGrid:
     """Cameras that every image starts with, and how far each may turn from where it started.
 
-    The values are those of U-CMR's released code. Neighbours of the grid are 30° apart, so with the ranges every
+    The values are those of U-CMR's released code. Neighbors of the grid are 30° apart, so with the ranges every
     viewpoint from 90° below to 90° above the horizon can be reached, rolled by up to 60°.
     """
 

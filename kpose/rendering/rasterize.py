@@ -65,9 +65,9 @@ class Pairs(NamedTuple):
     face: Tensor
     """Face of each interval, counted from the first of the chunk, ``(R,)``."""
     x: Tensor
-    """Centre of the interval's first pixel, ``(R,)``."""
+    """Center of the interval's first pixel, ``(R,)``."""
     y: Tensor
-    """Centre of the interval's first pixel, ``(R,)``."""
+    """Center of the interval's first pixel, ``(R,)``."""
     row: Tensor
     """Interval of each pair, ``(P,)``, ascending."""
     pixel: Tensor

@@ -238,7 +238,7 @@ class PoseEstimator(Task):
     def _step(self, batch: Batch, stage: str) -> STEP_OUTPUT:
         evaluating, head = stage != "train", self.network.head
         missing = sorted(head.supervision - batch.keys())
-        # Images that were never labelled can still be scored by their silhouettes.
+        # Images that were never labeled can still be scored by their silhouettes.
         unlabeled = evaluating and self.camera_file is not None
         if missing and not unlabeled:
             raise KeyError(

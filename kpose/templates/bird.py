@@ -10,7 +10,7 @@ __all__ = ["bird"]
 
 
 def bird() -> Template:
-    """Return the built-in template of a bird: standing, wings folded, beak towards -y.
+    """Return the built-in template of a bird: standing, wings folded, beak toward -y.
 
     Returns:
         Template of 642 vertices with the 15 parts of CUB-200-2011 in their order, in the frame and unit of CMR's

@@ -116,7 +116,7 @@ class _Pull:
         # The inside of the half stays on its side, or it would pass through its mirror image.
         lowest = vertices.new_tensor([NEAREST * float(self.half.max()), -math.inf, -math.inf])
         for _ in range(rounds):
-            # Along the surface each vertex goes towards the middle of its neighbors.
+            # Along the surface each vertex goes toward the middle of its neighbors.
             middle = torch.zeros_like(vertices).index_add(0, ends[:, 0], vertices[ends[:, 1]]) / degree
             normal = torch.nn.functional.normalize(flat * vertex_normals(vertices, surface.faces), dim=-1)
             move = middle - vertices

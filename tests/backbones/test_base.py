@@ -6,7 +6,7 @@ from kpose.structures import FeatureSpec
 
 
 class Probe(Backbone):
-    """Gives back its normalised input."""
+    """Gives back its normalized input."""
 
     def __init__(self):
         super().__init__(FeatureSpec((3,), (1,)))

@@ -140,7 +140,7 @@ def test_settings_and_files_that_cannot_be_used_are_one_line(more, line, argumen
 
 @pytest.fixture
 def photographs(arguments, tmp_path):
-    """Give a folder in CUB's layout, and the arguments that train on it."""
+    """Return a folder in CUB's layout, and the arguments that train on it."""
     root = tmp_path / "cub"
     write_fake_cub(root)
     own = [text for text in arguments("quaternion") if "--data" not in text]

@@ -23,7 +23,7 @@ GUIDE = (ROOT / "docs" / "own_category.md").read_text(encoding="utf-8")
 
 
 def commands(start):
-    """Give the arguments of the guide's commands that start like this."""
+    """Return the arguments of the guide's commands that start like this."""
     blocks = re.findall(r"```sh\n(.*?)\n```", GUIDE, flags=re.DOTALL)
     return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith(start)]
 

@@ -139,12 +139,12 @@ def _identities() -> Make:
 
 
 def _with_checksums(png: bytes) -> bytes:
-    at, mended = 8, png[:8]
+    at, fixed = 8, png[:8]
     while at + 12 <= len(png):
         end = at + 8 + int.from_bytes(png[at : at + 4], "big")
-        mended += png[at:end] + zlib.crc32(png[at + 4 : end]).to_bytes(4, "big")
+        fixed += png[at:end] + zlib.crc32(png[at + 4 : end]).to_bytes(4, "big")
         at = end + 4
-    return mended + png[at:]
+    return fixed + png[at:]
 
 
 def _read_identities(path: Path) -> object:
@@ -278,7 +278,7 @@ def _templates(folder: Path) -> dict[str, Make]:
 
 
 def checkpoint_contents() -> dict[str, Any]:
-    """Give what `kpose fit` writes, of a small untrained task."""
+    """Return what `kpose fit` writes, of a small untrained task."""
     from kpose.backbones import TinyBackbone
     from kpose.heads import QuaternionHead
     from kpose.tasks import PoseEstimator
@@ -388,7 +388,7 @@ H264 = ((".mp4", "libx264"), (".mkv", "libx264"), (".avi", "libx264"))
 
 
 def _videos(folder: Path, kinds: tuple[tuple[str, str], ...]) -> dict[str, Make]:
-    """Give nothing for what the installed PyAV, if there is one, cannot write."""
+    """Return nothing for what the installed PyAV, if there is one, cannot write."""
     try:
         import av
     except ImportError:
@@ -416,7 +416,7 @@ def _read_video(path: Path) -> object:
 
 
 def readers(folder: Path) -> dict[str, Reader]:
-    """Give the readers by name.
+    """Return the readers by name.
 
     Args:
         folder: Where good files may be written.

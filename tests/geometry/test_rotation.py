@@ -235,7 +235,7 @@ def test_positive_elevation_brings_the_objects_top_towards_the_viewer():
     zero = torch.zeros(())
     top = torch.tensor([0.0, 0.0, 1.0])
     above, below = (viewpoint_to_matrix(zero, torch.tensor(math.radians(angle)), zero) @ top for angle in (60, -60))
-    torch.testing.assert_close(above, torch.tensor([0.0, -0.5, -math.sqrt(0.75)]))  # -z is towards the viewer
+    torch.testing.assert_close(above, torch.tensor([0.0, -0.5, -math.sqrt(0.75)]))  # -z is toward the viewer
     torch.testing.assert_close(below, torch.tensor([0.0, -0.5, math.sqrt(0.75)]))
 
 
@@ -245,7 +245,7 @@ def test_azimuth_turns_about_the_objects_up_axis_and_roll_in_the_image():
     up = torch.tensor([0.0, 0.0, 1.0])
     torch.testing.assert_close(viewpoint_to_matrix(angle, zero, zero) @ up, torch.tensor([0.0, -1.0, 0.0]))
     rolled = viewpoint_to_matrix(zero, zero, angle) @ torch.tensor([1.0, 0.0, 0.0])
-    torch.testing.assert_close(rolled, torch.stack((angle.cos(), angle.sin(), zero)))  # right towards down
+    torch.testing.assert_close(rolled, torch.stack((angle.cos(), angle.sin(), zero)))  # right toward down
 
 
 def test_grid_of_viewpoints_is_thirty_degrees_apart():

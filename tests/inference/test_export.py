@@ -103,7 +103,7 @@ def test_a_textured_mesh_comes_back(suffix, make, tmp_path):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_no_seam_shows(suffix, tmp_path):
-    """Along the edge that two faces share, both have the same colour, although u jumps there."""
+    """Along the edge that two faces share, both have the same color, although u jumps there."""
     mesh = textured(birds_mesh())
     found = reopen(save_mesh(mesh, tmp_path / f"bird{suffix}")[-1])
     owners: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
@@ -150,7 +150,7 @@ def test_without_texture(suffix, tmp_path):
     colors = torch.linspace(0, 1, len(mesh.vertices))[:, None].expand(-1, 3)
     [colored] = save_mesh(mesh._replace(vertex_colors=colors), tmp_path / f"colored{suffix}")
     found = torch.from_numpy(np.asarray(reopen(colored).visual.vertex_colors)[:, :3] / 255.0).float()
-    if suffix == ".glb":  # colours of vertices are linear there, those of textures are not
+    if suffix == ".glb":  # colors of vertices are linear there, those of textures are not
         found = torch.where(found <= 0.0031308, 12.92 * found, 1.055 * found ** (1 / 2.4) - 0.055)
     bright = colors > 0.2
     torch.testing.assert_close(found[bright], colors[bright], atol=0.01, rtol=0)

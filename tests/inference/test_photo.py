@@ -61,7 +61,7 @@ GREY = {"grey", "grey_alpha", "sixteen_bit_png", "sixteen_bit_tiff", "float_tiff
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_its_colours(kind: str, tmp_path: Path) -> None:
+def test_every_kind_gives_its_colors(kind: str, tmp_path: Path) -> None:
     form, convert = KINDS[kind]
     path = tmp_path / "photo"  # the content counts, not the name
     convert(corners()).save(path, form, **OPTIONS.get(kind, {}))
@@ -255,7 +255,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_square_is_padded_as_in_training() -> None:
-    # Five per cent of the longer side, 60, on each side; squared about the centre.
+    # Five per cent of the longer side, 60, on each side; squared about the center.
     assert photo_square((100, 100), (20, 30, 80, 50)) == pytest.approx((17, 7, 83, 73))
     assert photo_square((100, 200)) == (0, -50, 200, 150)
     assert photo_square((100, 200), torch.tensor([20.0, 30.0, 80.0, 50.0])) == pytest.approx((17, 7, 83, 73))

@@ -17,7 +17,7 @@ from kpose.visualization import to_pillow
 
 
 def reconstruct(source: Image.Image | Path, size: tuple[int, int], mesh: Mesh | None = None) -> Prediction:
-    """Give a bird in a known place: seen from the side, across 80 pixels about (60, 50)."""
+    """Return a bird in a known place: seen from the side, across 80 pixels about (60, 50)."""
     square = (10.0, 0.0, 110.0, 100.0)
     crop = box_to_crop(torch.tensor(square))
     side = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])

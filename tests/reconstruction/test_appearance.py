@@ -160,7 +160,7 @@ def test_misses_count_what_is_probable_nearby():
     assert math.isclose(math.exp(12.5 * (math.cos(math.radians(23.1)) - 1)), 1 / math.e, abs_tol=0.01)
 
 
-def test_a_crowd_outweighs_a_single_favourite_in_distance_and_misses():
+def test_a_crowd_outweighs_a_single_favorite_in_distance_and_misses():
     angles = torch.tensor([0.0, 3.1, 3.0, 3.2])
     rotations = viewpoint_to_matrix(angles, 0 * angles, 0 * angles)
     probability = torch.tensor([[0.28, 0.24, 0.24, 0.24]])

@@ -11,7 +11,7 @@ FACES = torch.tensor([[0, 2, 1], [1, 2, 3]])
 
 
 def poster(texture, uv=None):
-    """Give a square that fills the image, with the whole texture on it."""
+    """Return a square that fills the image, with the whole texture on it."""
     uv = (SQUARE[:, :2] + 1) / 2 if uv is None else uv
     return Mesh(SQUARE, FACES, uv=uv, uv_faces=FACES, texture=texture)
 

@@ -269,7 +269,7 @@ def test_a_reconstruction_has_to_fit(tmp_path):
         task().network.reconstruct(Features((torch.zeros(1, 8, 2, 2),)))
 
 
-class LabelledByTable(Data):
+class LabeledByTable(Data):
     """Training images in other crops, some mirrored, with wrong cameras of their own; held-out ones as they are."""
 
     def __init__(self, *, camera=True):
@@ -328,7 +328,7 @@ class Seen:
 def test_the_best_cameras_of_a_table_label_the_training_images(tmp_path):
     model = task(cameras=camera_file(tmp_path))
     seen = Seen(model)
-    data = LabelledByTable()
+    data = LabeledByTable()
     run = trainer(tmp_path, num_sanity_val_steps=0)
     run.fit(model, data)
     true, moved = birds(), data.moved()
@@ -349,7 +349,7 @@ def test_the_best_cameras_of_a_table_label_the_training_images(tmp_path):
 @pytest.mark.parametrize("head", [QuaternionHead, small_keypoint_head])
 def test_images_without_cameras_train_by_a_table_and_are_scored_by_silhouettes(head, tmp_path):
     model = task(head, cameras=camera_file(tmp_path))
-    data = LabelledByTable(camera=False)
+    data = LabeledByTable(camera=False)
     run = trainer(tmp_path)
     run.fit(model, data)
     assert "train/loss" in run.callback_metrics

@@ -22,7 +22,7 @@ pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:You defined a `validati
 FEW_KEYPOINTS = partial(KeypointHead, num_keypoints=8, width=8, reads_shapes=False)
 
 
-class Unlabelled(Data):
+class Unlabeled(Data):
     """Birds without cameras, to learn from and to score."""
 
     def test_dataloader(self):
@@ -177,7 +177,7 @@ def test_it_starts_with_the_weights_of_a_trained_head(tmp_path):
 
 def test_images_without_cameras_are_scored_by_their_silhouettes(tmp_path):
     model = task()
-    data = without(Unlabelled(batch_size=2), "camera")
+    data = without(Unlabeled(batch_size=2), "camera")
     (scores,) = trainer(tmp_path).test(model, data, verbose=False)
     assert scores["test/iou"] == pytest.approx(float(overlap(model)), abs=1e-6)
     assert not any("angle" in name for name in scores)

@@ -13,7 +13,7 @@ from kpose.video.frames import count_frames, number_frames, read_camera, read_fo
 
 
 def read_all(frames: object) -> tuple[list[Frame], str]:
-    """Give the frames that come, and what is said at the end."""
+    """Return the frames that come, and what is said at the end."""
     found: list[Frame] = []
     try:
         for frame in frames:  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from kpose.video import AssociationTracker, Frame, TemporalSmoothing, Track, Tra
 
 
 class Script(Tracker[int]):
-    """Say what it was told to."""
+    """Return what it was told to."""
 
     def __init__(self, script: list[list[Track]]) -> None:
         self.script = script
