@@ -27,16 +27,9 @@ _DESCRIPTION = "Run all stages, from images and masks to trained pose heads. Wha
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a pipeline.
+    """Run a pipeline with the arguments after ``kpose pipeline``, those of the process when None.
 
-    Args:
-        args: Arguments after ``kpose pipeline``; those of the process when None.
-
-    Returns:
-        0; 2 if the arguments are wrong and 1 if a stage cannot be run; one line says why.
-
-    Raises:
-        SystemExit: If the arguments ask for help.
+    Returns 0; 2 if the arguments are wrong and 1 if a stage cannot be run; one line says why.
     """
     try:
         settings = parse_pipeline(args)
@@ -54,16 +47,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def parse_pipeline(args: Sequence[str] | None = None, *, prog: str = "kpose pipeline") -> Namespace:
     """Read the arguments of a `Pipeline` from a command line; no data are read and no backbone is loaded.
 
-    Args:
-        args: Arguments of the command; those of the process when None.
-        prog: Name of the command in messages.
-
-    Returns:
-        Settings, with class paths and arguments in the place of objects.
-
-    Raises:
-        ArgumentError: If the arguments are wrong.
-        SystemExit: If they ask for help.
+    Returns settings with class paths and arguments in the place of objects. Raises `ArgumentError` if the arguments
+    are wrong.
     """
     with parsing():
         settings = _parser(prog).parse_args(_with_bases(sys.argv[1:] if args is None else args))
@@ -78,22 +63,10 @@ def parse_pipeline(args: Sequence[str] | None = None, *, prog: str = "kpose pipe
 
 
 def build_pipeline(settings: Namespace) -> Pipeline:
-    """Build a pipeline from its settings.
+    """Build a pipeline from the settings of `parse_pipeline`.
 
     The data come first: their files may be missing, and no backbone has been loaded then. A backbone with random
     weights has those of the seed, the same ones in every run.
-
-    Args:
-        settings: What `parse_pipeline` returned.
-
-    Returns:
-        The pipeline.
-
-    Raises:
-        ArgumentError: If a class of the settings refuses its arguments.
-        OSError: If files of data, backbone or template are missing.
-        ValueError: If a class refuses its arguments.
-        TypeError: If the data module has no method ``dataset``.
     """
     data = instantiate_data(settings)
     check_data(data)

@@ -126,36 +126,16 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.data.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Compute the features of training that are missing; those of other splits are when a loader is asked for.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-        """
+        """Compute the features of training that are missing; those of other splits wait for their loader."""
         if stage == "fit":
             self.features("train", train=True)
 
     def dataset(self, split: str, *, train: bool = False) -> Dataset[Batch]:
-        """Return the data set of the images of a split, as the other data module does.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            train: Whether its crops have the room that augmentation needs.
-
-        Returns:
-            The data set.
-        """
+        """Return the data set of the images of a split, that of the other data module."""
         return cast("Dataset[Batch]", self.data.dataset(split, train=train))
 
     def features(self, split: str, *, train: bool = False) -> "CachedFeatures":
-        """Return the features of a split, computed as far as they are missing.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            train: Whether they are those of augmented views.
-
-        Returns:
-            The data set.
-        """
+        """Return the features of a split, of augmented views with ``train``; what is missing is computed."""
         views, size = (self.views, self.picture_size) if train else (None, None)
         if (split, views, size) not in self._computed:
             self._computed[split, views, size] = cache_features(

@@ -19,13 +19,8 @@ def camera_errors(
 ) -> dict[str, float] | None:
     """Compare the cameras of training images with ground truth; nothing is learned from that.
 
-    Args:
-        data: Data module with ``dataset(split)``.
-        file: File of the cameras (see `CameraTable.save`).
-
-    Returns:
-        Mean angles in degrees: ``best_deg``, ``top4_deg`` and, for P cameras an image, ``best_of_P_deg`` (see
-        `multiplex_error`); None where the data set has no ground truth.
+    Returns mean angles in degrees: ``best_deg``, ``top4_deg`` and, for P cameras an image, ``best_of_P_deg`` (see
+    `multiplex_error`); None where the data set has no ground truth.
     """
     images = data.dataset("train")
     if "camera" not in images[0]:

@@ -24,17 +24,7 @@ def choose(
     template: Template,
     device: torch.device,
 ) -> None:
-    """Choose the cameras of the training images by appearance.
-
-    Args:
-        data: Data module of the images, perhaps with cached features.
-        backbone: Where features come from.
-        cameras: File of the searched cameras.
-        settings: What the choice is told.
-        folder: Where the ranked cameras go, as ``cameras.safetensors``.
-        template: Mean shape.
-        device: What computes.
-    """
+    """Choose the cameras of the training images by appearance, and write them as ``cameras.safetensors``."""
     data.prepare_data()
     data.setup("fit")
     table = CameraTable.for_images(data.dataset("train"), file=cameras)

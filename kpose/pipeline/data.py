@@ -13,16 +13,7 @@ __all__ = ["check_data", "without_fold"]
 
 
 def check_data(data: Any) -> None:  # noqa: ANN401 - any Lightning data module
-    """Open the data sets that a pipeline needs.
-
-    Args:
-        data: Data module.
-
-    Raises:
-        OSError: If files are missing.
-        ValueError: If they cannot be used.
-        TypeError: If it has no method ``dataset``.
-    """
+    """Open the data sets that a pipeline needs; what cannot be read raises, and so does a missing ``dataset``."""
     if not hasattr(data, "dataset"):
         raise TypeError(
             f"Pipeline needs a data module with a method `dataset`; got {type(data).__name__}. Take one of "
@@ -33,15 +24,9 @@ def check_data(data: Any) -> None:  # noqa: ANN401 - any Lightning data module
 
 
 def without_fold(data: LightningDataModule, fold: int, folds: int) -> LightningDataModule:
-    """Leave every ``folds``-th image out of the training of a data module.
+    """Return a data module whose training leaves every ``folds``-th image out, from number ``fold`` on.
 
-    Args:
-        data: Data module.
-        fold: Number of the fold that is left out, from 0: that of the first image left out.
-        folds: How many folds there are.
-
-    Returns:
-        A copy with another ``train_dataloader``; all else, such as the augmentation, is as it was.
+    It is a copy with another ``train_dataloader``; all else, such as the augmentation, is as it was.
     """
     part: Any = copy.copy(data)
 

@@ -26,19 +26,7 @@ def new_pose(
     cameras: Path,
     shapes: ShapeTraining | None = None,
 ) -> PoseEstimator:
-    """Build the task of stage 3 for a head.
-
-    Args:
-        settings: What stage 3 is told.
-        backbone: Where features come from, unless stage 2 has one; the task has a copy.
-        head: Builds the head.
-        template: Mean shape.
-        cameras: File of the cameras that are the labels of the training images.
-        shapes: Trained stage 2, whose shapes the head learns the poses of; those of the mean shape when None.
-
-    Returns:
-        The task, untrained.
-    """
+    """Build the task of stage 3 for a head, on copies of the backbone, or of those parts of stage 2."""
     return PoseEstimator(
         copy.deepcopy(backbone if shapes is None else shapes.backbone),
         head,
@@ -53,17 +41,6 @@ def new_pose(
 def new_adaptation(
     settings: AdaptationSettings, head: HeadFactory, *, template: Template, shapes: ShapeTraining, trained: Path
 ) -> ShapeAdaptation:
-    """Build the task of stage 4 for a head.
-
-    Args:
-        settings: What stage 4 is told.
-        head: Builds the head.
-        template: Mean shape.
-        shapes: Trained stage 2.
-        trained: Folder of the head's training, whose checkpoint the task starts from.
-
-    Returns:
-        The task, untrained.
-    """
+    """Build the task of stage 4 for a head that stage 3 has trained in a folder."""
     backbone = copy.deepcopy(shapes.backbone)
     return settings.task(backbone, head, reconstructor_of(shapes), template, trained / CHECKPOINT)

@@ -55,15 +55,8 @@ def write_report(
 ) -> None:
     """Write ``report.html``, which needs no other file.
 
-    Args:
-        out: Folder of the page.
-        metrics: What the pipeline measured.
-        data: Data module of the pictures.
-        cameras: The training images' cameras.
-        template: Mean shape that is drawn where there is no stage 2.
-        networks: Networks of the trained heads.
-        shapes: Trained stage 2, if it was run.
-        sheets: Folder with the sheets of its training.
+    Training images are drawn with the shapes of stage 2, if it was run, whose sheets are in a folder, else with the
+    template; held-out images with what the networks predict.
     """
     mesh = Mesh(template.vertices, template.faces)
     parts = [f"<h1>kpose pipeline</h1>{_tables(metrics)}"]

@@ -36,17 +36,8 @@ def rerank(
 ) -> None:
     """Choose the cameras of each fold with the part of the heads that were not trained on it.
 
-    Args:
-        data: Data module of the images, perhaps with cached features.
-        cameras: File of the cameras.
-        heads: See `predicted_rotations`.
-        settings: What the choice is told.
-        folder: Where the ranked cameras go, as ``cameras.safetensors``.
-        silhouettes: See `rerank_cameras`.
-        search_settings: How averages are fitted, but for the level.
-        template: Mean shape.
-        accelerator: What Lightning computes on.
-        device: The same for what is computed without Lightning.
+    Writes them as ``cameras.safetensors``. ``heads`` are those of `predicted_rotations`; with ``silhouettes``
+    nothing else has ranked the cameras before.
     """
     data.prepare_data()
     data.setup("fit")
@@ -69,15 +60,8 @@ def predicted_rotations(
 ) -> Float[Tensor, "N 3 3"]:
     """Predict the rotations of images by heads that were not trained on them.
 
-    Args:
-        data: Data module of the images, set up.
-        table: Their cameras.
-        heads: For each kind of head, one for each fold, trained on the others (see `without_fold`), on the device
-            that computes.
-        folds: How many folds there are.
-
-    Returns:
-        Mean over heads and views of each image's rotation matrices (see `mean_rotations`).
+    ``heads`` has, for each kind of head, a network for each fold that was trained on the others, on the device that
+    computes. Returns the mean over heads and views of each image's rotation matrices.
     """
     views, indices = training_views(data), data.dataset("train").indices
     total, count = table.scale.new_zeros(table.num_images, 3, 3), 0
@@ -96,23 +80,11 @@ def mean_rotations(
     views: Sequence[Iterable[Batch]],
     rows: Int[Tensor, "R"],
 ) -> Float[Tensor, "R 3 3"]:
-    """Average the rotations that a network predicts for views of images.
+    """Average the rotations that a network predicts, on its device, for views of some images of a table.
 
-    Predictions for images that a network was trained on lean towards their labels: give the rows of others.
-
-    Args:
-        table: Table that the images are rows of.
-        network: Trained network; it is put into evaluation, and predicts on its own device.
-        views: Pictures of the images (see `training_views`), with ``index``, and ``features`` or ``image``.
-        rows: Rows of the table that are asked for.
-
-    Returns:
-        Means of the rotation matrices of the images as they are, not mirrored. They are no rotations where views
-        differ: the mean rotation is their `procrustes`, and ``(3 - tr(RᵀM)) / 4`` is the mean of
-        ``sin²(angle / 2)`` between a rotation and the predicted ones (see `expected_distance`).
-
-    Raises:
-        ValueError: If no view shows one of the images.
+    Predictions for images that a network was trained on lean towards their labels: give the rows of others. Returns
+    means of the rotation matrices of the images as they are, not mirrored: no rotations where views differ. Raises
+    `ValueError` if no view shows one of the images.
     """
     network.eval()
     device = network.vertices.device

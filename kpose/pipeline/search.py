@@ -27,17 +27,11 @@ def search(
     start: CameraTable | None = None,
     best_of: CameraTable | None = None,
 ) -> None:
-    """Search the cameras of the training images, of which an interrupted search may have found some.
+    """Search the cameras of the training images, and write them as ``cameras.safetensors``.
 
-    Args:
-        data: Data module of the images.
-        settings: What the search is told.
-        folder: Where the cameras go, as ``cameras.safetensors``, and those found so far.
-        template: Mean shape.
-        accelerator: What Lightning computes on.
-        start: Cameras that each image starts with, whose scores are unknown; the settings' grid when None.
-        best_of: Table that takes the best camera found for each image as its best one, and is written in place of
-            all cameras found.
+    An interrupted search has left those that it had found in the folder. Cameras start from ``start``, whose scores
+    are unknown, or from the settings' grid. With ``best_of`` that table is written in place of all cameras found,
+    after it has taken the best one of each image as its own best.
     """
     data.prepare_data()
     images: Any = data.dataset("train")

@@ -23,18 +23,7 @@ _SHEETS = 5  # of what is learned, about
 def new_shapes(
     settings: ShapeSettings, backbone: Backbone, cameras: CameraTable, template: Template, *, ranked: bool
 ) -> ShapeTraining:
-    """Build the task of stage 2.
-
-    Args:
-        settings: What stage 2 is told.
-        backbone: Where features come from; the task has a copy.
-        cameras: Cameras to start from.
-        template: Mean shape.
-        ranked: Whether more than silhouettes has ranked the cameras.
-
-    Returns:
-        The task, untrained.
-    """
+    """Build the task of stage 2 on a copy of the backbone, for cameras that appearance or heads have ranked."""
     task = settings.task(copy.deepcopy(backbone), cameras, template)
     if settings.rescore is not None or ranked:
         task.rescore = bool(settings.rescore)
@@ -44,15 +33,7 @@ def new_shapes(
 def train_shapes(
     task: ShapeTraining, data: LightningDataModule, settings: ShapeSettings, folder: Path, *, accelerator: str
 ) -> None:
-    """Train shape and texture.
-
-    Args:
-        task: The task of stage 2.
-        data: Data module of the images.
-        settings: What stage 2 is told.
-        folder: Where the checkpoint, sheets of pictures and the refined cameras, ``cameras.safetensors``, go.
-        accelerator: What Lightning computes on.
-    """
+    """Train shape and texture; write checkpoint, sheets of pictures and the refined cameras to the folder."""
     callbacks = [
         PruneCameras(settings.prune_epoch, keep=settings.keep, min_angle_deg=settings.min_angle_deg),
         LogShapes(every_n_epochs=max(1, settings.epochs // _SHEETS), folder=folder),
@@ -62,15 +43,7 @@ def train_shapes(
 
 
 def load_shapes(task: ShapeTraining, folder: Path) -> ShapeTraining:
-    """Give a task the backbone and the reconstructor that `train_shapes` has trained.
-
-    Args:
-        task: The task, untrained.
-        folder: Folder of `train_shapes`.
-
-    Returns:
-        The same task, in evaluation.
-    """
+    """Give a task the backbone and the reconstructor that `train_shapes` has trained, and put it in evaluation."""
     weights = trained_weights(folder)
     for name in ("backbone", "reconstructor"):
         own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}

@@ -21,17 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def device_of(accelerator: str) -> torch.device:
-    """Return the device that Lightning takes for an accelerator.
-
-    Args:
-        accelerator: Lightning's name of it.
-
-    Returns:
-        The device.
-
-    Raises:
-        MisconfigurationException: If there is no such accelerator.
-    """
+    """Return the device that Lightning takes for an accelerator."""
     trainer = pl.Trainer(accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False)
     return trainer.strategy.root_device
 
@@ -47,14 +37,7 @@ def fit(
 ) -> None:
     """Train a task; a training that was interrupted goes on with the epoch that was under way.
 
-    Args:
-        task: What is trained.
-        data: Data module.
-        folder: Where the checkpoint and the logs go. The checkpoint that is there is resumed; one that is damaged
-            is deleted with a warning.
-        epochs: Passes over the training images.
-        accelerator: What Lightning computes on.
-        callbacks: What goes along.
+    The checkpoint in the folder is resumed; one that is damaged is deleted with a warning.
     """
     # One file, replaced after every epoch; with save_last alone Lightning writes it at the end of training only.
     keep = ModelCheckpoint(folder, Path(CHECKPOINT).stem, save_top_k=1, enable_version_counter=False)
@@ -74,16 +57,7 @@ def fit(
 
 
 def score(task: pl.LightningModule, data: pl.LightningDataModule, *, accelerator: str) -> dict[str, float]:
-    """Score a task on the test split.
-
-    Args:
-        task: Trained task.
-        data: Data module.
-        accelerator: What Lightning computes on.
-
-    Returns:
-        Scores by name, without the name of the split.
-    """
+    """Score a task on the test split; return scores by name, without the name of the split."""
     trainer = pl.Trainer(
         accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
     )
@@ -93,14 +67,7 @@ def score(task: pl.LightningModule, data: pl.LightningDataModule, *, accelerator
 
 
 def trained_weights(folder: Path) -> dict[str, Any]:
-    """Read what `fit` has trained.
-
-    Args:
-        folder: Its folder.
-
-    Returns:
-        State dict of the task.
-    """
+    """Read the state dict of the task that `fit` has trained in a folder."""
     weights: dict[str, Any] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
     return weights
 
