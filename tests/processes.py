@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 
 
-def in_two_processes(work: Callable[[int, str], None], folder: Path, *, preload: str) -> None:
+def in_two_processes(work: Callable[[int, str], None], folder: Path) -> None:
     """Run ``work(rank, folder)`` in two processes at once.
 
     Args:
         work: Function of a module; it calls `join` first.
         folder: Where the two meet, and leave their results.
-        preload: Module that is slow to import; the two are forked from one process that has imported it.
     """
-    multiprocessing.set_forkserver_preload([preload])
+    # All are forked from one process, which imports once what is slow to import.
+    multiprocessing.set_forkserver_preload(["kpose.tasks"])
     torch.multiprocessing.start_processes(work, (str(folder),), nprocs=2, start_method="forkserver")
 
 

@@ -58,7 +58,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    in_two_processes(run_rank, tmp_path, preload="kpose.metrics")
+    in_two_processes(run_rank, tmp_path)
     expected = {name: value.item() for name, value in scores(list(range(NUM_IMAGES)), batch_size=3).items()}
     assert len(expected) == 13
     for rank in (0, 1):

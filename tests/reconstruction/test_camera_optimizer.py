@@ -158,7 +158,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_give_the_cameras_of_one(tmp_path: Path):
-    in_two_processes(run_rank, tmp_path, preload="kpose.reconstruction")
+    in_two_processes(run_rank, tmp_path)
     alone = optimizer()
     update(alone, [0, 1, 2, 3, 4])
     for rank in (0, 1):

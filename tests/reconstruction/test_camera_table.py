@@ -225,7 +225,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_give_the_table_of_one(tmp_path: Path):
-    in_two_processes(run_rank, tmp_path, preload="kpose.reconstruction")
+    in_two_processes(run_rank, tmp_path)
     alone = table()
     update(alone, [0, 3, 1])
     update(alone, [2, 4])

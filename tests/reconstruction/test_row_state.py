@@ -29,7 +29,7 @@ def run_rank(rank, folder):
 
 @pytest.mark.ddp
 def test_all_processes_get_the_rows_of_all(tmp_path):
-    in_two_processes(run_rank, tmp_path, preload="kpose.reconstruction")
+    in_two_processes(run_rank, tmp_path)
     for rank in (0, 1):
         rows, values = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert rows.tolist() == [0, 1, 2, 10]

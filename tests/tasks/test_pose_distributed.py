@@ -89,7 +89,7 @@ def distance(first, second):
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path):
     write_cameras(tmp_path)
-    in_two_processes(run_rank, tmp_path, preload="kpose.tasks")
+    in_two_processes(run_rank, tmp_path)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for (head, by_table), first, second in zip(CASES, *ranks, strict=True):
         expected = run_once(tmp_path, head, by_table)

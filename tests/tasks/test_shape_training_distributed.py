@@ -24,7 +24,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 @pytest.mark.ddp
 def test_two_processes_equal_one(tmp_path):
-    in_two_processes(run_rank, tmp_path, preload="kpose.tasks")
+    in_two_processes(run_rank, tmp_path)
     expected = fit_once(tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, value in expected.items():
