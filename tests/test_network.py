@@ -117,42 +117,45 @@ import functools, sys, pytorch_lightning as pl, torch, kpose
 from kpose.heads import QuaternionHead
 class Own(QuaternionHead):
     pass
-head = Own if sys.argv[2] == "own" else functools.partial(kpose.KeypointHead, num_keypoints=8, width=8)
-data = kpose.data.SyntheticBirdsDataModule(
-    num_train=8, num_val=4, num_test=4, image_size=32, batch_size=4, cache_dir=sys.argv[1] + "/cache"
-)
-task = kpose.PoseEstimator(kpose.TinyBackbone(width=8), head)
-trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, default_root_dir=sys.argv[1],
-    enable_progress_bar=False, enable_model_summary=False)
-trainer.fit(task, data)
-task.network.save(sys.argv[1] + "/bird")
-trainer.save_checkpoint(sys.argv[1] + "/bird.ckpt")
-with torch.no_grad():
-    camera = task.eval()(torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)).camera
-torch.save(tuple(camera), sys.argv[1] + "/camera.pt")
+heads = {"keypoint": functools.partial(kpose.KeypointHead, num_keypoints=8, width=8), "own": Own}
+for name, head in heads.items():
+    folder = sys.argv[1] + "/" + name
+    data = kpose.data.SyntheticBirdsDataModule(
+        num_train=8, num_val=4, num_test=4, image_size=32, batch_size=4, cache_dir=sys.argv[1] + "/cache"
+    )
+    task = kpose.PoseEstimator(kpose.TinyBackbone(width=8), head)
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, default_root_dir=folder,
+        enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(task, data)
+    task.network.save(folder + "/bird")
+    trainer.save_checkpoint(folder + "/bird.ckpt")
+    with torch.no_grad():
+        camera = task.eval()(torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)).camera
+    torch.save(tuple(camera), folder + "/camera.pt")
 """
 
 
-def trained(folder: Path, head: str) -> tuple[torch.Tensor, ...]:
-    """Train in a process of its own, and return the camera that the network then gave."""
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), head], check=True, capture_output=True
-    )
-    camera: tuple[torch.Tensor, ...] = torch.load(folder / "camera.pt", weights_only=True)
-    return camera
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train two heads in another process, and return the folder of their networks."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
 
 
 @torch.no_grad()
-def test_what_one_process_has_trained_others_use(tmp_path: Path) -> None:
-    wanted = trained(tmp_path, "keypoint")
+def test_what_one_process_has_trained_others_use(trained: Path, tmp_path: Path) -> None:
+    folder = trained / "keypoint"
+    wanted = torch.load(folder / "camera.pt", weights_only=True)
     image = torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)
     found = [
-        PoseNetwork.load(tmp_path / "bird"),
-        PoseNetwork.from_checkpoint(tmp_path / "bird.ckpt"),
-        PoseEstimator.load_from_checkpoint(tmp_path / "bird.ckpt").eval().network,
-        Predictor.from_pretrained(tmp_path / "bird").network,
-        Predictor.from_checkpoint(tmp_path / "bird.ckpt").network,
-        kpose.load(tmp_path / "bird").network,
+        PoseNetwork.load(folder / "bird"),
+        PoseNetwork.from_checkpoint(folder / "bird.ckpt"),
+        PoseEstimator.load_from_checkpoint(folder / "bird.ckpt").eval().network,
+        Predictor.from_pretrained(folder / "bird").network,
+        Predictor.from_checkpoint(folder / "bird.ckpt").network,
+        kpose.load(folder / "bird").network,
     ]
     Predictor(found[0]).save_pretrained(tmp_path / "again")
     found.append(PoseNetwork.load(tmp_path / "again"))
@@ -161,16 +164,17 @@ def test_what_one_process_has_trained_others_use(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(one(image).camera, wanted, strict=True))
 
 
-def test_a_head_of_a_script_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = trained(tmp_path, "own")
+def test_a_head_of_a_script_is_named(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = trained / "own"
+    wanted = torch.load(folder / "camera.pt", weights_only=True)
     with pytest.raises(
         ValueError, match=r"__main__\.Own was defined in the script .* Move Own into a module, import it"
     ):
-        PoseNetwork.load(tmp_path / "bird")
+        PoseNetwork.load(folder / "bird")
     monkeypatch.setattr(
         sys.modules["__main__"], "Own", type("Own", (QuaternionHead,), {"__module__": "__main__"}), raising=False
     )
-    found = PoseNetwork.load(tmp_path / "bird", trusted_modules=["__main__"])
+    found = PoseNetwork.load(folder / "bird", trusted_modules=["__main__"])
     with torch.no_grad():
         camera = found(torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32)).camera
     assert all(torch.equal(a, b) for a, b in zip(camera, wanted, strict=True))
