@@ -17,8 +17,7 @@ import kpose.heads  # noqa: F401 - short class names in configurations resolve a
 from kpose._messages import one_line
 from kpose.cli.configurations import instantiate, parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
-from kpose.pipeline.data import check_data
-from kpose.pipeline.run import Pipeline
+from kpose.pipeline import Pipeline
 
 __all__ = ["build_pipeline", "main", "parse_pipeline"]
 
@@ -69,7 +68,7 @@ def build_pipeline(settings: Namespace) -> Pipeline:
     weights has those of the seed, the same ones in every run.
     """
     data = instantiate_data(settings)
-    check_data(data)
+    Pipeline.check_data(data)
     torch.manual_seed(settings.seed)
     whole = settings.clone()
     whole.data = data

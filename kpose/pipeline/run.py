@@ -75,6 +75,8 @@ class Pipeline:
         OSError: If the file of the template cannot be read.
     """
 
+    check_data = staticmethod(check_data)
+
     def __init__(
         self,
         data: LightningDataModule,
@@ -166,7 +168,7 @@ class Pipeline:
         if not 0 <= self.seed < 2**32:  # NumPy refuses others
             raise ValueError(f"Pipeline needs seeds from 0 to {2**32 - 1}; got {self.seed}. Give another.")
         check_data(self.data)
-        _ = self._features
+        _ = self._seen, self._features, self.device
         asked = {} if self.rerank is None else self.rerank.heads
         for name, head in (*self.heads.items(), *asked.items()):
             if Path(name).name != name:
@@ -178,16 +180,15 @@ class Pipeline:
             for head in self.heads.values() if self.adaptation is not None else ():
                 self._new_adaptation(head, shapes, Path())
                 encode(self.adaptation)
-        _ = self.device
 
     def settings(self) -> dict[str, Any]:
-        """Return what the stages were told.
+        """Return the settings of all stages.
 
         Returns:
-            Settings of the stages by their names, in plain values; None for those that are left out.
+            Plain values by the names of the stages; None for those that are left out.
         """
         stages = {name: getattr(self, name) for name in ("search", "choice", "shapes", "pose", "adaptation")}
-        plain = {name: None if told is None else encode(told)["init_args"] for name, told in stages.items()}
+        plain = {name: None if given is None else encode(given)["init_args"] for name, given in stages.items()}
         if self.rerank is not None:
             plain["rerank"] = {**self._rerank_settings(), "heads": sorted(self.rerank.heads)}
         return {"seed": self.seed, "views": self.views, **plain}
@@ -255,11 +256,11 @@ class Pipeline:
         if self.adaptation is None or cameras.shapes is None:
             return TrainedHead(trained / CHECKPOINT, scores, task.network)
         new = partial(self._new_adaptation, head, cameras.shapes, trained)
-        told = self.adaptation
+        last = self.adaptation
         adapt = partial(
-            self._train, new, seed, told.epochs, lambda task: self._pictures(task.render_size, told.batch_size)
+            self._train, new, seed, last.epochs, lambda task: self._pictures(task.render_size, last.batch_size)
         )
-        adapted = step(f"adapted/{name}", {"seed": seed, "adaptation": encode(told)}, adapt, after=[trained])
+        adapted = step(f"adapted/{name}", {"seed": seed, "adaptation": encode(last)}, adapt, after=[trained])
         task, after = self._score(name, new(), adapted)
         before = {f"{key}_before_adaptation": scores[key] for key in ("iou",) if key in scores}
         return TrainedHead(adapted / CHECKPOINT, after | before, task.network)
@@ -279,12 +280,8 @@ class Pipeline:
     @cached_property
     def _seen(self) -> dict[str, Any]:
         """What decides the features that networks see."""
-        try:
-            recipe = encode(self.backbone)
-        except TypeError:  # a part of it cannot be described; its weights can
-            recipe = type(self.backbone).__qualname__
         weights = digest_tensors(self.backbone.state_dict())
-        return {"seed": self.seed, "backbone": recipe, "weights": weights, "views": self.views}
+        return {"seed": self.seed, "backbone": encode(self.backbone), "weights": weights, "views": self.views}
 
     def _recipe(self, head: HeadFactory) -> dict[str, Any]:
         return encode_factory(PoseNetwork(self.backbone, head, template=self.template).head)

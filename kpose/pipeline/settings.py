@@ -1,4 +1,4 @@
-"""What a pipeline can be told about its stages."""
+"""Settings of the stages of a pipeline."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -24,12 +24,14 @@ from pytorch_lightning import LightningDataModule
 import kpose.pipeline.choice
 import kpose.pipeline.run
 import kpose.reconstruction.camera_choice
+from kpose.backbones import Backbone
 from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import KeypointHead, QuaternionHead, RotationHead
 from kpose.inference import Predictor
 from kpose.network import PoseNetwork
 from kpose.pipeline import AdaptationSettings, PoseSettings
 from kpose.reconstruction import CameraTable
+from kpose.structures import FeatureSpec
 from kpose.tasks import CameraSearch, PoseEstimator, ShapeAdaptation, ShapeTraining
 
 pytestmark = QUIET
@@ -115,6 +117,17 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path
     assert {path.parts[:2] for path in after.keys() - before.keys()} == places
 
 
+class Wrapped(Backbone):
+    """A backbone that no checkpoint could describe."""
+
+    def __init__(self, layer):
+        super().__init__(FeatureSpec((4,), (1,)))
+        self.layer = layer
+
+    def pyramid(self, image):
+        return (self.layer(image),)
+
+
 MOMENTS = {
     "stage 1, between batches": (CameraSearch, "training_step", 2),
     "stage 1, a batch later": (CameraSearch, "training_step", 2),
@@ -177,6 +190,7 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
             "head_lr of at least 0",
         ),
         ({"views": 2}, "needs a frozen backbone"),
+        ({"backbone": Wrapped(torch.nn.Conv2d(3, 4, 3))}, r"Wrapped\(layer=...\): A recipe needs plain values"),
         ({"data": LightningDataModule()}, "a method `dataset`; got Lightning"),
         ({"seed": -1}, "needs seeds from 0"),
     ],
