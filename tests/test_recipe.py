@@ -1,15 +1,18 @@
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
-from kpose.heads import KeypointHead, QuaternionHead
+from kpose.heads import KeypointHead, PoseHead, QuaternionHead
+from kpose.losses import PixelDistance
 from kpose.recipe import Recorded, build, encode, encode_factory
-from kpose.structures import FeatureSpec
+from kpose.structures import FeatureSpec, Template
 from kpose.templates import bird
 
 SPEC = FeatureSpec((8, 16), (16, 32))
@@ -122,3 +125,20 @@ def test_what_is_not_trusted_is_not_imported(tmp_path, monkeypatch):
         build({"class_path": "unknown_module.Part"})
     with pytest.raises(ValueError, match="no class of kpose"):
         build({"class_path": "kpose.heads.keypoint.torch"})
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+def test_factories_of_a_configuration_file_are_described_like_others():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--head", type=Callable[[FeatureSpec, Template], PoseHead])
+    settings = parser.parse_args(["--head=QuaternionHead", "--head.width=8"])
+    factory = (getattr(parser, "instantiate", None) or parser.instantiate_classes)(settings).head
+    found = encode(factory)
+    assert (found["factory"], found["init_args"]["width"]) == ("kpose.heads.QuaternionHead", 8)
+    assert build(found).func is QuaternionHead
+    with pytest.raises(TypeError, match="Give one of these"):
+        encode(functools.partial(QuaternionHead, FeatureSpec((8,), (4,))))
+
+
+def test_a_part_without_a_constructor_has_no_arguments():
+    assert encode(PixelDistance()) == {"class_path": "kpose.losses.PixelDistance"}
