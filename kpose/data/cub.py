@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -212,12 +213,9 @@ class CUBDataset(PhotoDataset):
     Args:
         root: Folder in CUB's layout.
         split: ``train``, ``val`` or ``test``.
-        image_size: Side of the crops, in pixels.
-        padding: How far the crop's edges lie outside the annotated box, as a share of the box's longer side.
-        fill: Color outside the photo, in [0, 1].
         cameras: Cameras file (see `read_cub`).
-        cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
         annotations: Annotations of ``root`` if they have been read already; ``cameras`` is then not looked at.
+        **options: Those of `PhotoDataset`: ``image_size``, ``padding``, ``fill`` and ``cache``.
 
     Raises:
         FileNotFoundError: If a file is missing; the message names the command that gets it.
@@ -229,26 +227,13 @@ class CUBDataset(PhotoDataset):
         root: Path,
         split: str = "train",
         *,
-        image_size: int = 256,
-        padding: float = 0.05,
-        fill: float | tuple[float, float, float] = 1.0,
         cameras: Path | None = None,
-        cache: bool | Path = True,
         annotations: CUBAnnotations | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> None:
-        self.annotations = read_cub(Path(root), cameras) if annotations is None else annotations
-        self.root = self.annotations.root
-        super().__init__(
-            self.root,
-            split,
-            splits=self.annotations.splits,
-            boxes=self.annotations.boxes,
-            stamp=self.annotations.files.__getitem__,
-            image_size=image_size,
-            padding=padding,
-            fill=fill,
-            cache=cache,
-        )
+        self.annotations = notes = read_cub(Path(root), cameras) if annotations is None else annotations
+        self.root, stamp = notes.root, notes.files.__getitem__
+        super().__init__(self.root, split, splits=notes.splits, boxes=notes.boxes, stamp=stamp, **options)
         for folder in (self.root / "images", self.root / "segmentations"):
             if not folder.is_dir():
                 raise FileNotFoundError(

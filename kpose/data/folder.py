@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -117,11 +118,8 @@ class FolderDataset(PhotoDataset):
     Args:
         root: Folder (see `read_folder`).
         split: ``train``, ``val`` or ``test``.
-        image_size: Side of the crops, in pixels.
-        padding: How far the crop's edges lie outside the mask's box, as a share of the box's longer side.
-        fill: Color outside the photo, in [0, 1].
-        cache: Whether decoded crops are kept in memory; a folder keeps them on disk for later runs too.
         annotations: What `read_folder` returned for ``root``, if it has been read already.
+        **options: Those of `PhotoDataset`: ``image_size``, ``padding``, ``fill`` and ``cache``.
 
     Raises:
         FileNotFoundError: If a folder is missing.
@@ -133,24 +131,15 @@ class FolderDataset(PhotoDataset):
         root: Path,
         split: str = "train",
         *,
-        image_size: int = 256,
-        padding: float = 0.05,
-        fill: float | tuple[float, float, float] = 1.0,
-        cache: bool | Path = True,
         annotations: FolderAnnotations | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> None:
-        self.annotations = read_folder(Path(root)) if annotations is None else annotations
-        super().__init__(
-            self.annotations.root,
-            split,
-            splits=self.annotations.splits,
-            boxes=self.annotations.boxes,
-            stamp=lambda row: self.annotations.entries[row].stamp(),
-            image_size=image_size,
-            padding=padding,
-            fill=fill,
-            cache=cache,
-        )
+        self.annotations = notes = read_folder(Path(root)) if annotations is None else annotations
+
+        def stamp(row: int) -> object:
+            return notes.entries[row].stamp()
+
+        super().__init__(notes.root, split, splits=notes.splits, boxes=notes.boxes, stamp=stamp, **options)
         self._broken = torch.zeros(len(self.rows), dtype=torch.bool)
         self._broken.share_memory_()  # type: ignore[no-untyped-call]  # workers see and set it
 

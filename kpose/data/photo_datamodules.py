@@ -4,6 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,11 @@ class PhotoDataModule(AugmentedDataModule):
         self.fill = fill
         self.cache = cache
         self._datasets: dict[tuple[str, bool], PhotoDataset] = {}
-        self._photos: Any = None  # of a subclass: what is known of the photos, once read
 
     @property
     def split_sizes(self) -> Mapping[str, int]:
         """Number of images of each split; empty as long as the photos are not read."""
-        counts = Counter(() if self._photos is None else self._photos.splits)
+        counts = Counter(vars(self)["photos"].splits if "photos" in vars(self) else ())
         return {split: counts[split] for split in ("train", "val", "test") if counts[split]}
 
     @property
@@ -83,13 +83,12 @@ class PhotoDataModule(AugmentedDataModule):
         return ()
 
     @abstractmethod
-    def new_dataset(self, split: str, *, image_size: int, padding: float) -> PhotoDataset:
+    def new_dataset(self, split: str, **options: Any) -> PhotoDataset:  # noqa: ANN401
         """Make the data set of a split.
 
         Args:
             split: ``train``, ``val`` or ``test``.
-            image_size: Side of its crops, in pixels.
-            padding: Padding of its crops, as a share of the box's longer side.
+            **options: Those of `PhotoDataset`: ``image_size``, ``padding``, ``fill`` and ``cache``.
 
         Returns:
             A new data set.
@@ -101,7 +100,9 @@ class PhotoDataModule(AugmentedDataModule):
             whole = 1 + 2 * self._margin
             size = round(self.image_size * whole / (1 + 2 * self.padding)) if train else self.image_size
             padding = self._margin if train else self.eval_padding
-            self._datasets[split, train] = self.new_dataset(split, image_size=size, padding=padding)
+            self._datasets[split, train] = self.new_dataset(
+                split, image_size=size, padding=padding, fill=self.fill, cache=self.cache
+            )
         return self._datasets[split, train]
 
     def new_augmentation(self) -> nn.Module:
@@ -137,31 +138,20 @@ class CUBDataModule(PhotoDataModule):
         super().__init__(**options)
         self.root = Path(root)
         self.cameras = cameras
-        self._photos: CUBAnnotations | None = None
 
-    @property
+    @cached_property
     def photos(self) -> CUBAnnotations:
         """Annotations of all splits, read at the first use."""
-        if self._photos is None:
-            self._photos = read_cub(self.root, self.cameras)
-        return self._photos
+        return read_cub(self.root, self.cameras)
 
     @property
     def part_names(self) -> tuple[str, ...]:
         """Names of the parts."""
         return self.photos.part_names
 
-    def new_dataset(self, split: str, *, image_size: int, padding: float) -> CUBDataset:
+    def new_dataset(self, split: str, **options: Any) -> CUBDataset:  # noqa: ANN401
         """Make the data set of a split; see `PhotoDataModule.new_dataset`."""
-        return CUBDataset(
-            self.root,
-            split,
-            image_size=image_size,
-            padding=padding,
-            fill=self.fill,
-            cache=self.cache,
-            annotations=self.photos,
-        )
+        return CUBDataset(self.root, split, annotations=self.photos, **options)
 
 
 class FolderDataModule(PhotoDataModule):
@@ -204,22 +194,19 @@ class FolderDataModule(PhotoDataModule):
         self.splits = splits
         self.val_share = val_share
         self.split_seed = split_seed
-        self._photos: FolderAnnotations | None = None
 
-    @property
+    @cached_property
     def photos(self) -> FolderAnnotations:
         """Images of all splits with their masks, listed and checked at the first use."""
-        if self._photos is None:
-            self._photos = read_folder(
-                self.root,
-                self.annotations,
-                category=self.category,
-                splits=self.splits,
-                val_share=self.val_share,
-                seed=self.split_seed,
-                store=None if isinstance(self.cache, bool) else Path(self.cache),
-            )
-        return self._photos
+        return read_folder(
+            self.root,
+            self.annotations,
+            category=self.category,
+            splits=self.splits,
+            val_share=self.val_share,
+            seed=self.split_seed,
+            store=None if isinstance(self.cache, bool) else Path(self.cache),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -229,14 +216,6 @@ class FolderDataModule(PhotoDataModule):
         ]
         return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
 
-    def new_dataset(self, split: str, *, image_size: int, padding: float) -> FolderDataset:
+    def new_dataset(self, split: str, **options: Any) -> FolderDataset:  # noqa: ANN401
         """Make the data set of a split; see `PhotoDataModule.new_dataset`."""
-        return FolderDataset(
-            self.root,
-            split,
-            image_size=image_size,
-            padding=padding,
-            fill=self.fill,
-            cache=self.cache,
-            annotations=self.photos,
-        )
+        return FolderDataset(self.root, split, annotations=self.photos, **options)

@@ -2,7 +2,6 @@
 
 import hashlib
 import mmap
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,10 +53,10 @@ class PhotoDataset(Dataset[Batch], ABC):
         splits: Sequence[str],
         boxes: Float[Tensor, "N 4"],
         stamp: Callable[[int], object],
-        image_size: int,
-        padding: float,
-        fill: float | tuple[float, float, float],
-        cache: bool | Path,
+        image_size: int = 256,
+        padding: float = 0.05,
+        fill: float | tuple[float, float, float] = 1.0,
+        cache: bool | Path = True,
     ) -> None:
         self.split = split
         self.image_size = image_size
@@ -211,12 +210,13 @@ class CropCache:
 
     def _open(self) -> None:
         length = self.count * (1 + 4 * self.size**2)
-        if self.folder is None:
-            memory = mmap.mmap(-1, length)
+        if self.folder is None:  # not a tensor's shared memory, of which a container may have little
+            store = torch.frombuffer(mmap.mmap(-1, length), dtype=torch.uint8)
         else:
-            with _sized_file(self.folder, f"{self.count} {self.size} {self.key}", length).open("r+b") as file:
-                memory = mmap.mmap(file.fileno(), length)
-        store = torch.frombuffer(memory, dtype=torch.uint8)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            digest = hashlib.sha256(f"{self.count} {self.size} {self.key}".encode()).hexdigest()[:16]
+            path = self.folder / f"crops-{digest}.bin"  # zeros where there was no such file
+            store = torch.from_file(str(path), shared=True, size=length, dtype=torch.uint8)
         self._filled = store[: self.count]
         self._crops = store[self.count :].reshape(self.count, 4, self.size, self.size)
 
@@ -228,14 +228,3 @@ class CropCache:
         """Open the store again."""
         self.__dict__.update(state)
         self._open()
-
-
-def _sized_file(folder: Path, key: str, length: int) -> Path:
-    path = folder / f"crops-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        with fresh.open("wb") as file:
-            file.truncate(length)
-        fresh.replace(path)
-    return path
