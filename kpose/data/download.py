@@ -12,7 +12,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,14 +96,19 @@ def download_archive(archive: Archive, folder: Path, *, timeout: float = 30.0) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / archive.name
-    if not path.exists():
-        part = path.with_name(path.name + ".part")
-        _fetch(archive, part, timeout)
-        _check(archive, part)
-        part.replace(path)
-    else:
+    part = path.with_name(path.name + ".part")
+    if path.exists():
         _check(archive, path)
-    return path
+        return path
+    try:
+        _fetch(archive, part, timeout)
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(
+            f"download_archive needs {archive.url}; it cannot be reached or stopped sending ({error}). Check the "
+            f"network and run the command again (it resumes), or fetch the file by other means and put it at {path}."
+        ) from error
+    _check(archive, part)
+    return part.replace(path)
 
 
 def extract_archive(path: Path, folder: Path, *, creates: str) -> None:
@@ -136,31 +141,18 @@ def _fetch(archive: Archive, part: Path, timeout: float) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            _receive(response, part, have, archive.name)
+        response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing is left to send
             error.close()
             return
-        raise ConnectionError(
-            f"download_archive needs {archive.url}; the server answers {error.code} {error.reason}. "
-            f"Try again later, or fetch it by other means and put it at {part.with_suffix('')}."
-        ) from error
-    except (OSError, HTTPException) as error:
-        raise ConnectionError(
-            f"download_archive needs {archive.url}; it cannot be reached or stopped sending ({error}). Check the "
-            "network and run the command again (it resumes), or fetch the file by other means and put it at "
-            f"{part.with_suffix('')}."
-        ) from error
-
-
-def _receive(response: HTTPResponse, part: Path, have: int, name: str) -> None:
+        raise
     resumed = response.status == 206
     have = have if resumed else 0
     left = response.headers.get("Content-Length")
     total = have + int(left) if left else None
-    bar = tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True)
-    with part.open("ab" if resumed else "wb") as file, bar:
+    bar = tqdm(desc=archive.name, initial=have, total=total, unit="B", unit_scale=True)
+    with response, part.open("ab" if resumed else "wb") as file, bar:
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
