@@ -105,7 +105,8 @@ def download_archive(archive: Archive, folder: Path, *, timeout: float = 30.0) -
     except (OSError, HTTPException) as error:
         raise ConnectionError(
             f"download_archive needs {archive.url}; it cannot be reached or stopped sending ({error}). Check the "
-            f"network and run the command again (it resumes), or fetch the file by other means and put it at {path}."
+            "network and run the command again (it resumes), or fetch the file by other means and put it at "
+            f"{path}."
         ) from error
     _check(archive, part)
     return part.replace(path)

@@ -5,13 +5,11 @@ picture is a stack of them. None opens a window.
 Positions and cameras are in pixels of the picture that is drawn on (`kpose.geometry` converts).
 """
 
-from kpose.visualization.animation import save_animation
+from kpose.visualization.animation import VideoWriter, import_av, save_animation
 from kpose.visualization.mesh import mesh_views, shaded_mesh, turntable
 from kpose.visualization.photo import draw_keypoints, overlay, overlay_mesh
 from kpose.visualization.photo_color import paint_by_photo
-from kpose.visualization.pillow import from_pillow, to_pillow
-from kpose.visualization.sheet import heatmap_image, image_grid
-from kpose.visualization.video_file import VideoWriter, import_av
+from kpose.visualization.pictures import from_pillow, heatmap_image, image_grid, to_pillow
 
 __all__ = [
     "VideoWriter",

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kpose.geometry import box_to_crop, crop_camera
 from kpose.structures import Camera, Mesh
-from kpose.visualization.color import colormap
 from kpose.visualization.mesh import shaded_mesh
+from kpose.visualization.pictures import colormap
 
 __all__ = ["draw_keypoints", "overlay", "overlay_mesh"]
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from visualization.pictures import is_picture
+from visualization.checks import is_picture
 
 from kpose.geometry import axis_angle_to_matrix, viewpoint_to_matrix
 from kpose.rendering import SoftRenderer

@@ -1,4 +1,4 @@
-"""Pictures of heatmaps, and sheets of many pictures."""
+"""Pictures to Pillow's and back, colors of values, and sheets of many pictures."""
 
 import math
 from collections.abc import Sequence
@@ -6,15 +6,52 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from kornia.color import ColorMapType
+from kornia.color import ColorMap, ColorMapType
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from kpose.visualization.color import colormap
-from kpose.visualization.pillow import from_pillow
+__all__ = ["colormap", "from_pillow", "heatmap_image", "image_grid", "to_pillow"]
 
-__all__ = ["heatmap_image", "image_grid"]
+
+def to_pillow(image: Float[Tensor, "3 H W"]) -> Image.Image:
+    """Convert a picture to Pillow's.
+
+    Args:
+        image: RGB; values beyond [0, 1] are clamped and NaN is black.
+
+    Returns:
+        Picture of eight bits a color.
+
+    Example:
+        >>> to_pillow(torch.ones(3, 2, 4)).size
+        (4, 2)
+    """
+    pixels = (255 * image.detach().float().nan_to_num(0).clamp(0, 1)).round().to(torch.uint8)
+    return Image.fromarray(rearrange(pixels, "c h w -> h w c").contiguous().cpu().numpy())
+
+
+def from_pillow(picture: Image.Image) -> Float[Tensor, "3 H W"]:
+    """Convert Pillow's picture to a tensor.
+
+    Args:
+        picture: Picture of any mode.
+
+    Returns:
+        RGB in [0, 1].
+
+    Example:
+        >>> from_pillow(Image.new("L", (4, 2), 255)).shape
+        torch.Size([3, 2, 4])
+    """
+    pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+    return rearrange(pixels, "(h w c) -> c h w", w=picture.width, c=3).float() / 255
+
+
+def colormap(name: ColorMapType, values: Tensor) -> Tensor:
+    """Return the colors ``(3, ...)`` of values in [0, 1]; NaN is drawn as 0."""
+    colors = ColorMap(name, num_colors=256, device=values.device, dtype=values.dtype).colors
+    return colors[:, (255 * values.nan_to_num(0).clamp(0, 1)).round().long()]
 
 
 def heatmap_image(

@@ -1,8 +1,27 @@
+import math
+
 import pytest
 import torch
-from visualization.pictures import is_picture
+from kornia.color import ColorMapType
+from PIL import Image
+from visualization.checks import is_picture
 
-from kpose.visualization import heatmap_image, image_grid
+from kpose.visualization import from_pillow, heatmap_image, image_grid, to_pillow
+from kpose.visualization.pictures import colormap
+
+
+def test_pillow_round_trip() -> None:
+    picture = Image.effect_noise((7, 5), 90).convert("RGB")
+    assert to_pillow(from_pillow(picture)).tobytes() == picture.tobytes()
+    assert to_pillow(torch.full((3, 2, 2), math.nan)).getpixel((0, 0)) == (0, 0, 0)
+    assert to_pillow(torch.full((3, 2, 2), 7.0)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_viridis_from_violet_to_yellow_and_nan_as_zero() -> None:
+    low, high, nothing = colormap(ColorMapType.viridis, torch.tensor([0.0, 1.0, math.nan])).unbind(-1)
+    torch.testing.assert_close(low, torch.tensor([0.267, 0.005, 0.329]), atol=0.01, rtol=0)
+    torch.testing.assert_close(high, torch.tensor([0.993, 0.906, 0.144]), atol=0.01, rtol=0)
+    assert torch.equal(nothing, low)
 
 
 def test_heatmaps_keep_their_place() -> None:
