@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "examples" / "configs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+    # Lightning 2.6 still registers instantiators the old way.
+    pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -57,27 +66,52 @@ TINY = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:The .* does not have many workers")
-# Lightning 2.6 still registers instantiators the old way.
-@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
-def test_the_training_line_trains_and_the_python_predicts(tmp_path, monkeypatch, capsys):
-    """Run both as they stand, made small by further options, in a folder laid out as `make demo` leaves it."""
+@pytest.fixture(scope="module")
+def quick_start(tmp_path_factory):
+    """Run the training line as it stands, made small by further options, and return the folder of the run."""
+    from kpose.cli import main
+
+    [line] = [line for block in blocks("sh") for line in block.splitlines() if "kpose fit" in line]
+    words = shlex.split(line.split("kpose", 1)[1])
+    folder = tmp_path_factory.mktemp("quick_start")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["kpose"])
+        main([str(CONFIGS / word) if word.endswith(".yaml") else word for word in words] + TINY)
+    return folder / "lightning_logs" / "version_0"
+
+
+def test_the_checkpoint_of_the_training_line_is_safe_complete_and_scored(quick_start, monkeypatch, capsys):
     import torch
 
     from kpose.cli import main
+    from kpose.heads import KeypointHead
+    from kpose.tasks import PoseEstimator
+
+    checkpoint = quick_start / "checkpoints" / "last.ckpt"
+    assert "random_state" in torch.load(checkpoint, weights_only=True)
+    model = PoseEstimator.load_from_checkpoint(checkpoint, weights_only=True)
+    assert isinstance(model.network.head, KeypointHead)
+    assert len(model.network.head.keypoint_indices) == 8
+    assert "KeypointHead" in (quick_start / "config.yaml").read_text()
+    assert any(path.name.startswith("events.out") for path in quick_start.iterdir())
+    monkeypatch.chdir(quick_start.parents[1])
+    monkeypatch.setattr(sys, "argv", ["kpose"])
+    main(["test", f"--config={quick_start / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
+    assert "test/angle_deg" in capsys.readouterr().out
+
+
+def test_the_python_predicts(quick_start, tmp_path, monkeypatch, capsys):
+    """Run it as it stands, in a folder laid out as `make demo` leaves it."""
+    import torch
+
     from kpose.visualization import to_pillow
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["kpose"])
-    [line] = [line for block in blocks("sh") for line in block.splitlines() if "kpose fit" in line]
-    words = shlex.split(line.split("kpose", 1)[1])
-    main([str(CONFIGS / word) if word.endswith(".yaml") else word for word in words] + TINY)
-    [checkpoint] = tmp_path.rglob("last.ckpt")
     (tmp_path / "demo" / "photos").mkdir(parents=True)
-    checkpoint.rename(tmp_path / "demo" / "keypoint.ckpt")
+    shutil.copy(quick_start / "checkpoints" / "last.ckpt", tmp_path / "demo" / "keypoint.ckpt")
     to_pillow(torch.rand(3, 80, 60)).save(tmp_path / "demo" / "photos" / "bird_0.png")
     [code] = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 8
-    capsys.readouterr()
     exec(compile(code, "README.md", "exec"), {})
     assert "bird_0.png" in capsys.readouterr().out

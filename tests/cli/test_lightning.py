@@ -17,7 +17,7 @@ from kpose.heads import GramSchmidtHead, KeypointHead, ProcrustesHead, Quaternio
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird, save_template
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "examples" / "configs"
 HEADS = {
     "quaternion": QuaternionHead,
@@ -74,33 +74,13 @@ def test_every_head_runs_from_its_file(head, arguments):
     main(["fit", *arguments(head, "--trainer.fast_dev_run=true")])
 
 
-def test_checkpoint_of_the_command_line_is_safe_complete_and_scored(arguments, capsys):
-    main(["fit", *arguments("keypoint", "--model.head.num_keypoints=12", "--trainer.max_epochs=1")])
-    (run,) = Path("lightning_logs").glob("version_0")
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    assert "random_state" in torch.load(checkpoint, weights_only=True)
-    model = PoseEstimator.load_from_checkpoint(checkpoint, weights_only=True)
-    assert isinstance(model.network.head, KeypointHead)
-    assert len(model.network.head.keypoint_indices) == 12
-    assert "KeypointHead" in (run / "config.yaml").read_text()
-    assert any(path.name.startswith("events.out") for path in run.iterdir())
-    main(["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
-    assert "test/angle_deg" in capsys.readouterr().out
-
-
-def test_later_file_changes_the_head(arguments):
-    more = (f"--config={CONFIGS / 'head' / 'procrustes.yaml'}", "--trainer.max_epochs=1")
-    main(["fit", *arguments("quaternion", *more)])
-    model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert isinstance(model.network.head, ProcrustesHead)
-
-
-def test_template_from_a_file(arguments, tmp_path):
+def test_later_files_change_the_head_and_templates_come_from_files(arguments, tmp_path):
     template = bird()
     save_template(template._replace(vertices=1.1 * template.vertices), tmp_path / "big.safetensors")
-    more = ("--model.template=big.safetensors", "--trainer.max_epochs=1")
-    main(["fit", *arguments("keypoint", *more)])
+    more = (f"--config={CONFIGS / 'head' / 'keypoint.yaml'}", "--model.template=big.safetensors")
+    main(["fit", *arguments("quaternion", *more, "--trainer.max_epochs=1")])
     model = PoseEstimator.load_from_checkpoint("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert isinstance(model.network.head, KeypointHead)
     assert torch.allclose(model.network.head.template_vertices, 1.1 * template.vertices)
     assert torch.allclose(model.network.vertices, model.network.head.template_vertices)
 
