@@ -26,7 +26,8 @@ def run(command: Callable[..., int], args: Sequence[str], **forms: dict[str, Any
     and a list may be given several times. The fields of a parameter that is a dataclass are options of their own.
 
     Args:
-        command: Function that returns an exit code. It reports wrong arguments by `ArgumentError`.
+        command: Function that returns an exit code. It reports wrong arguments by `ArgumentError`. One named like a
+            package of kpose, which jsonargparse would import, has an underscore after its name.
         args: Words after the name of the command.
         forms: Settings of argparse that a type does not tell, by parameter, such as ``metavar``; with
             ``positional`` it is no option but takes so many words (``nargs``).
@@ -38,7 +39,7 @@ def run(command: Callable[..., int], args: Sequence[str], **forms: dict[str, Any
     Raises:
         SystemExit: If the arguments ask for help.
     """
-    prog = f"kpose {command.__name__}"
+    prog = f"kpose {command.__name__.rstrip('_')}"
     try:
         return command(**_CommandParser(command, prog, forms).values(args))
     except ArgumentError as error:

@@ -36,7 +36,7 @@ def main(args: Sequence[str]) -> int:
         read or nothing can be done, 2 if the arguments are wrong, and 130 if a video was interrupted.
     """
     return run(
-        video,
+        video_,
         args,
         video={"positional": None, "metavar": "VIDEO"},
         box={"metavar": ("X0", "Y0", "X1", "Y1")},
@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> int:
     )
 
 
-def video(
+def video_(
     video: str,
     out: Path,
     networks: Networks,
