@@ -41,9 +41,9 @@ def seen_parts(camera: Camera, generator: torch.Generator, drop: float = 0.1) ->
 def write_fake_cub(
     root: Path, count: int = 8, *, cameras: bool = True, pictures: bool = True, noise: float = 0.0, seed: int = 0
 ) -> Camera:
-    """Write a folder in the layout of CUB-200-2011, and give its cameras in photo pixels.
+    """Write a folder in the layout of CUB-200-2011, and return its cameras in photo pixels.
 
-    Three of four images are for training; the second picture is grey; photos are 120 × 100 pixels.
+    Three of four images are for training; the second picture is gray; photos are 120 × 100 pixels.
     """
     generator = torch.Generator().manual_seed(seed)
     camera = draw_cameras(count, generator)
@@ -87,11 +87,11 @@ def write_fake_cub(
         (root / name).write_text("\n".join(lines) + "\n")
     if pictures:
         for row, name in enumerate(names):
-            _write_picture(root, name, parts[row], grey=row == 1)
+            _write_picture(root, name, parts[row], gray=row == 1)
     return camera
 
 
-def _write_picture(root: Path, name: str, parts: torch.Tensor, grey: bool) -> None:
+def _write_picture(root: Path, name: str, parts: torch.Tensor, gray: bool) -> None:
     noise = np.random.default_rng(len(name)).integers(0, 255, (10, 12, 3), dtype=np.uint8)
     photo = Image.fromarray(noise).resize((120, 100))
     mask = Image.new("L", photo.size)
@@ -101,4 +101,4 @@ def _write_picture(root: Path, name: str, parts: torch.Tensor, grey: bool) -> No
     for folder, picture, suffix in (("images", photo, ".jpg"), ("segmentations", mask, ".png")):
         path = (root / folder / name).with_suffix(suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        (picture.convert("L") if grey else picture).save(path)
+        (picture.convert("L") if gray else picture).save(path)

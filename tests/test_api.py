@@ -1,6 +1,6 @@
 """Public names disappear on purpose only.
 
-The names are recorded in ``api_surface.json``; ``make api`` (``python tests/test_api.py``) records them anew.
+The names are recorded in ``api_surface.json``; ``make api`` (``python tests/test_api.py``) records them again.
 """
 
 import importlib

@@ -187,7 +187,7 @@ def test_a_network_and_a_task_with_one_are_alike(tiny_task: Callable[[str], Pose
 
 
 def test_threads_share_a_predictor(predictor: Predictor) -> None:
-    photos = [noise(seed=seed) for seed in range(12)]
+    photos = [noise(seed=seed) for seed in range(6)]
     alone = [predictor(photo)[0] for photo in photos]
     with ThreadPoolExecutor(4) as pool:
         together = [found for [found] in pool.map(predictor, photos)]
