@@ -77,7 +77,8 @@ class MultiplexObjective(nn.Module):
         deformation_weight: Weight of the deformation's size.
         laplacian_weight: Weight of the graph Laplacian.
         paper_terms: Deformation and Laplacian as the paper writes them (squared lengths, the Laplacian divided by
-            the vertices' degrees) rather than as the released code has them.
+            the vertices' degrees) rather than as the released code has them; the defaults' weights are not the
+            paper's.
 
     Source:
         Gharaee et al. 2022, Eq. 1; Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released code:

@@ -16,7 +16,6 @@ from kpose.heads import PoseHead
 from kpose.losses import AppearanceDistance, PixelDistance, chordal_distance
 from kpose.network import HeadFactory, ReconstructorFactory
 from kpose.reconstruction import MeshReconstructor, MultiplexObjective
-from kpose.rendering import Renderer
 from kpose.structures import Batch, Camera, Features, Template
 from kpose.tasks.pose import STEP_OUTPUT, PoseEstimator
 from kpose.tasks.shape_training import compared_pictures
@@ -50,6 +49,7 @@ class ShapeAdaptation(PoseEstimator):
         template: The category's mean shape, or its file; see `PoseEstimator`.
         start: Checkpoint of the `PoseEstimator` whose weights the network takes before training.
         distance: How unlike rendered and photographed objects are; `PixelDistance` when None.
+        objective: Builds the losses from the template and the distance, with their weights and renderer.
         head_lr: Learning rate of the head, which then learns where objects are and how large; 0 leaves the head as
             it is. Silhouettes give rotations no gradient: they would turn objects to wherever they fit. Parts of a
             head that placement does not depend on get none either, which a run of several processes has to allow
@@ -61,12 +61,6 @@ class ShapeAdaptation(PoseEstimator):
             learning rate of its own.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run; None keeps
             the learning rate.
-        renderer: What renders; see `MultiplexObjective`.
-        mask_weight: Weight of the silhouettes.
-        overlap_weight: Weight of their overlap with the masks (see `MultiplexObjective`).
-        appearance_weight: Weight of the appearance.
-        deformation_weight: Weight of the deformation's size.
-        laplacian_weight: Weight of the graph Laplacian.
         feature_dropout: Share of the channels of every feature map that the reconstructor is not shown in training.
         render_size: Side to which images and masks are reduced before they are compared; None compares them as
             they are.
@@ -96,16 +90,11 @@ class ShapeAdaptation(PoseEstimator):
         start: Path | None = None,
         *,
         distance: AppearanceDistance | None = None,
+        objective: Callable[[Template, AppearanceDistance], MultiplexObjective] = MultiplexObjective,
         head_lr: float = 0.0,
         rotation_weight: float = 100.0,
         optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = CosineAnnealingLR,
-        renderer: Renderer | None = None,
-        mask_weight: float = 10.0,
-        overlap_weight: float = 0.0,
-        appearance_weight: float = 1.0,
-        deformation_weight: float = 1.0,
-        laplacian_weight: float = 0.5,
         feature_dropout: float = 0.0,
         render_size: int | None = None,
     ) -> None:
@@ -134,16 +123,7 @@ class ShapeAdaptation(PoseEstimator):
         self.held: PoseHead | None = (
             copy.deepcopy(self.network.head).requires_grad_(False).eval() if holds else None
         )
-        self.objective = MultiplexObjective(
-            self.network.template,
-            PixelDistance() if distance is None else distance,
-            renderer=renderer,
-            mask_weight=mask_weight,
-            overlap_weight=overlap_weight,
-            appearance_weight=appearance_weight,
-            deformation_weight=deformation_weight,
-            laplacian_weight=laplacian_weight,
-        )
+        self.objective = objective(self.network.template, PixelDistance() if distance is None else distance)
         self.start = start
         self.render_size = render_size
 

@@ -17,7 +17,6 @@ from kpose.geometry import mask_iou
 from kpose.losses import AppearanceDistance, FeatureDistance
 from kpose.metrics import multiplex_error
 from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshReconstructor, MultiplexObjective
-from kpose.rendering import Renderer
 from kpose.structures import Batch, FeatureSpec, Shape, Template
 from kpose.tasks.base import Task
 from kpose.tasks.inputs import template_of, training_images
@@ -61,21 +60,13 @@ class ShapeTraining(Task):
         template: The category's mean shape, or its file; the built-in bird when None.
         reconstructor: Builds the network from the backbone's `FeatureSpec` and the template.
         distance: How unlike rendered and photographed objects are; features of the backbone when None.
+        objective: Builds the losses from the template and the distance, with their weights and renderer.
         train_backbone: Whether the backbone is trained; otherwise it is frozen, as in the released code.
         optimizer: Builds the optimizer of the network from the trained parameters.
         lr_scheduler: Builds its schedule from the optimizer and the number of steps of the whole run, advanced at
             every step; None keeps the learning rate.
-        renderer: What renders; `fast_renderer` when None (see `MultiplexObjective`).
         camera_lr: Learning rate of the cameras.
         camera_gain: Factor of the cameras' angular residuals (see `CameraOptimizer`).
-        temperature: Of the cameras' weights (see `camera_weights`).
-        mask_weight: Weight of the silhouettes.
-        overlap_weight: Weight of their overlap with the masks (see `MultiplexObjective`).
-        appearance_weight: Weight of the appearance.
-        deformation_weight: Weight of the deformation's size.
-        laplacian_weight: Weight of the graph Laplacian.
-        paper_terms: Deformation and Laplacian as the paper writes them (squared lengths, the Laplacian divided by
-            the vertices' degrees) rather than as the released code has them; its weights are not the paper's.
         clip_norm: Largest norm of the network's gradient; None does not clip.
         accumulate: Batches whose gradients are averaged for one step of the network. Cameras step every batch.
         feature_dropout: Share of the channels of every feature map that training leaves out, in [0, 1): it keeps
@@ -108,19 +99,12 @@ class ShapeTraining(Task):
         *,
         reconstructor: Callable[[FeatureSpec, Template], MeshReconstructor] = MeshReconstructor,
         distance: AppearanceDistance | None = None,
+        objective: Callable[[Template, AppearanceDistance], MultiplexObjective] = MultiplexObjective,
         train_backbone: bool = False,
         optimizer: Callable[[Iterable[Any]], Optimizer] = adam,
         lr_scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
-        renderer: Renderer | None = None,
         camera_lr: float = 1e-4,
         camera_gain: float = 1.0,
-        temperature: float = 0.05,
-        mask_weight: float = 10.0,
-        overlap_weight: float = 0.0,
-        appearance_weight: float = 1.0,
-        deformation_weight: float = 1.0,
-        laplacian_weight: float = 0.5,
-        paper_terms: bool = False,
         clip_norm: float | None = 100.0,
         accumulate: int = 1,
         feature_dropout: float = 0.0,
@@ -141,18 +125,7 @@ class ShapeTraining(Task):
         self.reconstructor = reconstructor(backbone.spec, template)
         self.camera_file = None if isinstance(cameras, CameraTable) else cameras
         self.camera_optimizer: CameraOptimizer | None = None
-        self.objective = MultiplexObjective(
-            template,
-            FeatureDistance(backbone) if distance is None else distance,
-            renderer=renderer,
-            temperature=temperature,
-            mask_weight=mask_weight,
-            overlap_weight=overlap_weight,
-            appearance_weight=appearance_weight,
-            deformation_weight=deformation_weight,
-            laplacian_weight=laplacian_weight,
-            paper_terms=paper_terms,
-        )
+        self.objective = objective(template, FeatureDistance(backbone) if distance is None else distance)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.camera_lr = camera_lr

@@ -9,7 +9,7 @@ from pipeline.small import birds
 from kpose.backbones import TinyBackbone
 from kpose.cli.pipeline import build_pipeline, parse_pipeline
 from kpose.heads import PaperKeypointHead
-from kpose.reconstruction import TextureHead
+from kpose.reconstruction import MultiplexObjective, TextureHead
 from kpose.tasks import ShapeTraining
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs" / "pipeline"
@@ -46,8 +46,10 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
         texture = task.reconstructor.init_args.texture.init_args
         assert all(value == default(TextureHead, key) for key, value in vars(texture).items())
         assert (task.optimizer.init_args.lr, task.distance) == (1e-4, None)
-        for key in ("render_size", "camera_lr", "feature_dropout", "mask_weight"):
+        for key in ("render_size", "camera_lr", "feature_dropout"):
             assert task[key] == default(ShapeTraining, key), key
+        objective = task.objective.init_args
+        assert all(value == default(MultiplexObjective, key) for key, value in vars(objective).items())
         assert all(value == default(PaperKeypointHead, key) for key, value in vars(head).items())
     if name == "cub-cpu":
         assert settings.shapes.task.init_args.feature_dropout == 0

@@ -12,6 +12,7 @@ from kpose.geometry import mask_iou
 from kpose.heads import KeypointHead, PoseHead, QuaternionHead
 from kpose.metrics import angular_error
 from kpose.network import PoseNetwork
+from kpose.reconstruction import MultiplexObjective
 from kpose.rendering import HardRenderer
 from kpose.structures import Batch, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator, ShapeAdaptation
@@ -93,7 +94,9 @@ class Turned(PoseHead):
 
 def test_shapes_come_to_fit_under_the_cameras_of_the_head(tmp_path):
     slowly = partial(torch.optim.Adam, lr=1e-3)
-    model = task(Told, optimizer=slowly, appearance_weight=0.0, render_size=None)
+    model = task(
+        Told, objective=partial(MultiplexObjective, appearance_weight=0.0), optimizer=slowly, render_size=None
+    )
     before = overlap(model)
     trainer(tmp_path, max_epochs=15).fit(model, without(Data(batch_size=4), "camera"))
     assert before < 0.7
