@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from kpose.geometry import edges, farthest_point_sampling, gaussian_heatmaps, project
 from kpose.heads import SelfSupervision
-from kpose.heads.self_supervision import _color_map, _label_faces, _surface_distances
+from kpose.heads.self_supervision import _label_faces, _surface_distances
 from kpose.structures import Camera, Template
 from kpose.templates import bird
 from kpose.testing import example_batch
@@ -34,25 +34,6 @@ def block_of(shape, indices, **settings):
     return SelfSupervision(shape, torch.tensor(indices), **settings)
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 26, 27, 63, 64, 124])
-def test_colors_are_more_than_epsilon_apart_from_each_other_and_from_black(count):
-    colors = _color_map(count)
-    block = block_of(bird(), list(range(count)))
-    everything = torch.cat((torch.zeros(1, 3), colors))
-    distance = torch.pdist(everything)
-    assert len(colors) == count
-    assert (colors >= 0).all()
-    assert (colors <= 1).all()
-    assert distance.min() > 1.99 * block.epsilon
-
-
-def test_steps_of_the_color_grid():
-    # Half for 26 colors, a third for 63: with black that is a full grid.
-    assert _color_map(26)[0].tolist() == [0, 0, 0.5]
-    assert _color_map(27)[0, 2].item() == pytest.approx(1 / 3)
-    assert len({tuple(c.tolist()) for c in _color_map(26)}) == 26
-
-
 def test_faces_go_to_the_nearest_keypoint_along_the_surface():
     # A strip folded into a hairpin: its ends are close in space and far apart on the surface.
     length = [0.0, 1.0, 2.0, 3.0]
@@ -76,25 +57,18 @@ def test_label_texture_of_a_square_cut_by_its_diagonal():
             expected[row, column] = 0 if row + column < 7 else 1
     off_diagonal = torch.arange(8)[:, None] + torch.arange(8) != 7
     assert torch.equal(labels[off_diagonal], expected[off_diagonal])
-    texture = block.label_texture(vertices, FRONT)[0]
-    assert torch.equal(texture[:, 1, 1], block.colors[0])
-    assert torch.equal(texture[:, 6, 6], block.colors[1])
-    assert (texture[:, 0] == 0).all()
-    assert {tuple(c) for c in texture.flatten(1).T.tolist()} == {(0, 0, 0), *map(tuple, block.colors[:2].tolist())}
 
 
-def test_correspondences_of_two_sheets():
+def test_what_keypoints_of_two_sheets_show():
     # Vertex 4 lies behind the near sheet, on the side of keypoint 0; shrunk, the others lie inside the image.
     shape = two_sheets()
     block = block_of(shape, [0, 3, 4, 5], resolution=64)
     camera = FRONT._replace(translation=torch.tensor([[1e-3, 1e-3]]))  # corners fall on the sheet, not beside it
     shrunk = shape.vertices.clone()
     block.labels[:2] = torch.tensor([0, 1])
-    seen = block.correspondences(shrunk[None], camera)[0]
-    assert seen.dtype == torch.bool
-    assert seen[2].tolist() == [True, False, False, False]  # shows the color of keypoint 0, hidden behind it
+    assert block.shown(shrunk[None], camera)[0, 2] == 0  # shows the part of keypoint 0, hidden behind it
+    assert block.weights(shrunk[None], camera).dtype == torch.bool
     assert not block.weights(shrunk[None], camera)[0, 2]
-    assert (seen.sum(-1) <= 1).all()
 
 
 def test_from_behind_the_far_sheet_is_seen():
@@ -117,13 +91,9 @@ def test_points_outside_the_image_have_no_weight():
     outside = (project(vertices[:, indices], camera).abs() >= 1).any(-1)
     assert outside[1].all()
     assert outside[[0, 2]].any()
-    assert not block.correspondences(vertices, camera)[outside].any()
+    assert (block.shown(vertices, camera)[outside] == -1).all()
+    assert not block.weights(vertices, camera)[outside].any()
     assert not block.visibility(vertices, camera)[outside].any()
-
-
-def test_rows_have_at_most_one_entry():
-    block, vertices, camera = birds(8, 64)
-    assert (block.correspondences(vertices, camera).sum(-1) <= 1).all()
 
 
 def birds(count, num_keypoints, resolution=128):
