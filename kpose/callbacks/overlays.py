@@ -62,17 +62,7 @@ class LogOverlays(Callback):
 def picture_prediction(
     image: Float[Tensor, "3 H W"], prediction: PosePrediction, mesh: Mesh, row: int
 ) -> Float[Tensor, "3 H W2"]:
-    """Draw one prediction of a batch: the crop, the keypoints if there are any, and the mesh on the crop.
-
-    Args:
-        image: The square crop, RGB in [0, 1].
-        prediction: Predictions for the batch.
-        mesh: Mesh that is drawn, without leading dimensions.
-        row: Which of the batch's images this is.
-
-    Returns:
-        The pictures side by side.
-    """
+    """Draw one prediction of a batch: the crop, the keypoints if there are any, and the mesh on the crop."""
     with torch.no_grad():
         camera = prediction.camera.at(row).to(torch.float32)
         height, width = image.shape[-2:]

@@ -80,16 +80,7 @@ class LogShapes(Callback):
 
 @torch.no_grad()
 def picture_shape(comparison: Comparison, faces: Tensor, row: int) -> Float[Tensor, "3 H _"]:
-    """Draw one image of a batch: photo, mask, rendering with the best camera, the shape from three sides.
-
-    Args:
-        comparison: What `ShapeTraining.compare` gave for a batch.
-        faces: Faces of the meshes.
-        row: Which of the batch's images this is.
-
-    Returns:
-        The pictures side by side.
-    """
+    """Draw one image of a batch: photo, mask, rendering with the best camera, the shape from three sides."""
     image = comparison.image[row].float()
     best = int(comparison.score[row].argmin())
     # The blur of the outline is left out: where it is outside, colors are black.
@@ -101,19 +92,7 @@ def picture_shape(comparison: Comparison, faces: Tensor, row: int) -> Float[Tens
 
 
 def picture_azimuths(rotation: Float[Tensor, "N 3 3"], *, bins: int = 24) -> Float[Tensor, "3 160 360"]:
-    """Draw a histogram of azimuths: 0° is the front, 90° and -90° are the sides, ±180° is the rear.
-
-    Args:
-        rotation: Rotations of cameras (see `viewpoint_to_matrix`).
-        bins: Number of bars.
-
-    Returns:
-        Picture.
-
-    Example:
-        >>> picture_azimuths(torch.eye(3).expand(5, 3, 3)).shape
-        torch.Size([3, 160, 360])
-    """
+    """Draw a histogram of azimuths: 0° is the front, 90° and -90° are the sides, ±180° is the rear."""
     azimuth = matrix_to_viewpoint(rotation.detach().float())[0].cpu()
     counts = torch.histc(azimuth, bins, -math.pi, math.pi)
     canvas = Image.new("RGB", (360, 160), "white")

@@ -12,11 +12,6 @@ class PeakConfidence(nn.Module):
 
     Each keypoint has its own linear output on a hidden layer that all share; the layer sees the features at the
     peak, their mean over the image, the height of the peak and the share of the map that is close to it.
-
-    Args:
-        count: Number of keypoints.
-        width: Channels of the features.
-        hidden: Units of the hidden layer.
     """
 
     def __init__(self, count: int, width: int, hidden: int = 32) -> None:
@@ -32,17 +27,7 @@ class PeakConfidence(nn.Module):
         peaks: Float[Tensor, "batch N 2"],
         heights: Float[Tensor, "batch N"],
     ) -> Float[Tensor, "batch N"]:
-        """Judge the peaks.
-
-        Args:
-            features: What the heatmaps were read off.
-            heatmaps: Maps of the keypoints.
-            peaks: Places of the peaks, in normalized coordinates.
-            heights: Their heights.
-
-        Returns:
-            Logits: 0 for a keypoint that is as likely in sight as not, and everywhere before training.
-        """
+        """Return logits of the keypoints being in sight, 0 before training; features are those under the maps."""
         local = nn.functional.grid_sample(features, peaks[:, :, None], padding_mode="border", align_corners=False)
         local = local.squeeze(-1).mT
         pooled = features.mean((-2, -1))[:, None].expand_as(local)

@@ -26,10 +26,6 @@ class _BorderNetwork(nn.Module):
     Bottom-up, against the direction of the smooth network: the fine maps say where edges are, the coarse ones which
     of them are borders.
 
-    Args:
-        spec: Channels and strides of the backbone.
-        width: Channels inside the network.
-
     Source:
         Yu et al., Learning a Discriminative Feature Network for Semantic Segmentation, CVPR 2018, section 3.2.
     """
@@ -41,15 +37,7 @@ class _BorderNetwork(nn.Module):
         self.read = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in spec.channels)
 
     def forward(self, features: Features) -> tuple[list[Tensor], Tensor]:
-        """Compute the borders.
-
-        Args:
-            features: Features of the backbone.
-
-        Returns:
-            Logits ``(batch, h, w)`` of the border after every stage, at the size of the finest feature map, and
-            the features ``(batch, width, h, w)`` that the last were read off.
-        """
+        """Return logits ``(batch, h, w)`` of each stage, as fine as the finest map, and the last one's features."""
         size = features.maps[0].shape[-2:]
         x = features.maps[0].new_zeros(())
         logits = []

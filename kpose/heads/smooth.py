@@ -9,12 +9,7 @@ __all__ = ["ChannelAttention", "RefinementBlock", "SmoothNetwork"]
 
 
 class RefinementBlock(nn.Module):
-    """Refinement residual block: a 1×1 convolution, then two 3×3 convolutions around a shortcut.
-
-    Args:
-        source: Channels of the input.
-        target: Channels of the output.
-    """
+    """Refinement residual block: a 1×1 convolution, then two 3×3 convolutions around a shortcut."""
 
     def __init__(self, source: int, target: int) -> None:
         super().__init__()
@@ -33,11 +28,7 @@ class RefinementBlock(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Channel attention block: what is coarse chooses the channels of what is fine, and is added to it.
-
-    Args:
-        width: Channels of both inputs and of the output.
-    """
+    """Channel attention block: what is coarse chooses the channels of what is fine, and is added to it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,13 +46,8 @@ class SmoothNetwork(nn.Module):
 
     The mean of the coarsest map (global context) starts the way down; at every stage the map goes through a
     refinement block, is joined with what came from above by channel attention, and is refined again. Everything is
-    scaled up bilinearly with ``align_corners=False``, so the maps stay on kpose's one grid.
-
-    Args:
-        spec: Channels and strides of the backbone's feature maps.
-        outputs: Number of output maps.
-        width: Channels inside the network.
-        deep: Whether every stage has an output, not the finest only (deep supervision).
+    scaled up bilinearly with ``align_corners=False``, so the maps stay on kpose's one grid. In a deep network every
+    stage has an output, not the finest only (deep supervision).
 
     Source:
         Yu et al., Learning a Discriminative Feature Network for Semantic Segmentation, CVPR 2018, section 3.1.
@@ -80,17 +66,9 @@ class SmoothNetwork(nn.Module):
         self.read = nn.ModuleList(read)
 
     def forward(self, features: Features, guide: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-        """Compute the output maps.
+        """Return the stages' output maps, coarse to fine, and the features that the finest were read off.
 
-        Args:
-            features: Features of the backbone.
-            guide: Added to the input of the last refinement block: ``(batch, width, h, w)``, of the size of the
-                finest map, such as what a border network has found.
-
-        Returns:
-            Output maps ``(batch, outputs, h, w)`` of every stage that has any, coarse to fine: the last ones have
-            the size of the finest feature map. Beside them the features ``(batch, width, h, w)`` that the last
-            ones were read off.
+        The guide, of the finest map's size, is added to the input of the last refinement block.
         """
         maps = features.maps[::-1]
         x = self.context(maps[0].mean((-2, -1)))[..., None, None].expand(-1, -1, *maps[0].shape[-2:])

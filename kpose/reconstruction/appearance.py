@@ -40,14 +40,8 @@ def principal_components(
 ) -> tuple[Float[Tensor, "C"], Float[Tensor, "C D"]]:
     """Find the directions in which the features of objects differ most.
 
-    Args:
-        maps: Feature maps.
-        foreground: Share of each cell that the object covers; cells from one half on count.
-        dimensions: Number of directions, at most that of the channels.
-        whiten: Power of the variance by which directions are divided: 0 keeps the variances, 0.5 makes them equal.
-
-    Returns:
-        Mean feature, and directions scaled as asked; ValueError if no cell is covered.
+    Cells count where the object covers half of them or more. Directions are divided by their variance to the power
+    of ``whiten``: 0.5 makes all variances equal. Beside them stands the mean feature.
     """
     covered = foreground >= 0.5
     count = int(covered.sum())
@@ -82,28 +76,12 @@ def pose_posterior(
     discriminants: int = 32,
     shrinkage: float = 0.1,
 ) -> PosePosterior:
-    """Estimate the rotations under which all images show the same appearance of the category.
+    """Estimate the rotations under which all images show the same appearance of the category; see `choose_cameras`.
 
-    Features are compared in the directions in which vertices differ most, measured by how much the features of one
-    vertex differ from image to image (Fisher's discriminants).
-
-    Args:
-        features: Features of the images in windows (see `cut_windows`), zero where there is no image.
-        overlap: Of each image's mask with the template under each rotation; rescaled to [0, 1] within each image.
-            Without this term the category may settle back to front, which explains appearance as well.
-        views: The template under each rotation.
-        mirror: Mirror partner of each vertex; partners share their mean feature.
-        rounds: As the next four, see `choose_cameras`.
-        temperature: Of the similarity.
-        silhouette_weight: Of the overlap.
-        hubness: Hubness correction.
-        balance: Of all images' probabilities.
-        discriminants: Directions in which features are compared, at most their number of channels.
-        shrinkage: Share of the mean variance within vertices that is added to each, so that directions in which
-            nothing varies do not count for everything.
-
-    Returns:
-        Probabilities of the rotations, with what they come from.
+    Features, zero where a window has no image, are compared in the ``discriminants`` directions in which vertices
+    differ most, measured by how much the features of one vertex differ from image to image. ``shrinkage`` times the
+    mean variance is added to each of these, so that directions in which nothing varies do not count for everything.
+    Without the overlap the category may settle back to front, which explains appearance as well.
 
     Source:
         Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936, for the discriminants; Radovanović et

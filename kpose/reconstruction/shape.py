@@ -62,12 +62,7 @@ class MirrorSymmetry(nn.Module):
 class MeanShape(nn.Module):
     """Mean shape of a category, a parameter that starts at the template.
 
-    Args:
-        template: Where it starts, and what is symmetric to what.
-
-    Source:
-        Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released code), which also lets vertices of
-        the symmetry plane leave it; here they stay.
+    In the released code of Goel et al. vertices may leave the symmetry plane; here they stay.
     """
 
     def __init__(self, template: Template) -> None:

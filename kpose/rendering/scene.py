@@ -29,16 +29,7 @@ class Part(NamedTuple):
 
 
 class Scene:
-    """Batch of meshes before its cameras.
-
-    Args:
-        mesh: Meshes in the object frame.
-        camera: Cameras in normalized image coordinates.
-        size: Side, or height and width, of the image in pixels.
-        radius: Distance from a face at which its pixels end, in normalized units.
-        cull: Leave out the faces seen from behind.
-        max_pairs: Pairs of a face and a pixel, and pixels, of a group.
-    """
+    """Batch of meshes before its cameras; pixels end at a radius around a face, groups hold ``max_pairs``."""
 
     def __init__(
         self, mesh: Mesh, camera: Camera, size: int | tuple[int, int], *, radius: float, cull: bool, max_pairs: int

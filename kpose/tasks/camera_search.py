@@ -95,11 +95,7 @@ class CameraSearch(Task):
         return self.cameras
 
     def setup(self, stage: str) -> None:
-        """Make the table for the training set.
-
-        Args:
-            stage: Lightning's stage.
-        """
+        """Make the table for the training set."""
         if self.cameras is None and stage == "fit":
             images = training_images("CameraSearch", getattr(self.trainer, "datamodule", None))
             self.cameras = CameraTable.for_images(images, grid=self.grid)

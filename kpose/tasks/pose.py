@@ -191,11 +191,7 @@ class PoseEstimator(Task):
         return prediction
 
     def setup(self, stage: str) -> None:
-        """Read the weights of stage 2, and the cameras that label the training images.
-
-        Args:
-            stage: Lightning's stage.
-        """
+        """Read the weights of stage 2, and the cameras that label the training images."""
         size = getattr(getattr(self.trainer, "datamodule", None), "image_size", None)
         if isinstance(size, int) and stage == "fit":
             self.network.image_size = size
@@ -319,16 +315,7 @@ class PoseEstimator(Task):
 
 
 def _load_shapes(network: PoseNetwork, path: Path) -> None:
-    """Load the weights of reconstructor and backbone from stage 2 into a network.
-
-    Args:
-        network: Network with a reconstructor.
-        path: Checkpoint of a `ShapeTraining`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no reconstructor, or one of another shape.
-    """
+    """Load the weights of reconstructor and backbone from stage 2 into a network."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}. Train stage 2 with kpose.tasks.ShapeTraining.")
     weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]

@@ -134,14 +134,7 @@ class ShapeAdaptation(PoseEstimator):
         return self.network.reconstructor
 
     def train(self, mode: bool = True) -> "ShapeAdaptation":
-        """Switch between training and evaluation; the network predicts as in evaluation in both.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The task itself.
-        """
+        """Switch between training and evaluation; the network predicts as in evaluation in both."""
         super().train(mode)
         self.network.eval()
         if self.held is not None:
@@ -149,11 +142,7 @@ class ShapeAdaptation(PoseEstimator):
         return self
 
     def setup(self, stage: str) -> None:
-        """Read the weights that training starts with.
-
-        Args:
-            stage: Lightning's stage.
-        """
+        """Read the weights that training starts with."""
         super().setup(stage)
         if self.start is None or stage != "fit":
             return

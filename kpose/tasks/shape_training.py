@@ -153,11 +153,7 @@ class ShapeTraining(Task):
         return self.camera_optimizer
 
     def setup(self, stage: str) -> None:
-        """Make the table for the training set, or read it.
-
-        Args:
-            stage: Lightning's stage.
-        """
+        """Make the table for the training set, or read it."""
         if self.camera_optimizer is None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
             images = training_images("ShapeTraining", getattr(self.trainer, "datamodule", None))
