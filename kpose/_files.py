@@ -11,12 +11,34 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "safe_name",
+    "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "safe_name",
     "write_file", "write_text",
 ]  # fmt: skip
 
 MAX_NAME = 60  # characters; of four bytes each, and with an ending, they fit every file system
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+
+
+def existing(path: str | Path, needed_by: str, advice: str) -> Path:
+    """Return the path of something that is there.
+
+    Args:
+        path: File or folder.
+        needed_by: Name of what needs it, for the error.
+        advice: What to do if it is not there, a sentence.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+
+    Example:
+        >>> existing("/nowhere", "read_bird", "Correct the path.")
+        Traceback (most recent call last):
+        FileNotFoundError: read_bird needs /nowhere; there is no such file or folder. Correct the path.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{needed_by} needs {path}; there is no such file or folder. {advice}")
+    return path
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written

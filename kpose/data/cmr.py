@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kpose._files import existing
 from kpose.data.cub import from_cub_pixels, read_cub, write_cameras, write_mean_parts
 from kpose.structures import Camera
 
@@ -49,10 +50,10 @@ def convert_cmr(cache: Path, root: Path, out: Path | None = None) -> int:
     numbers = dict(zip(notes.files, notes.image_ids, strict=True))
     found = [split for split in _SPLITS if _files(cache, split)[0].exists()]
     if not found:
-        raise FileNotFoundError(
-            f"convert_cmr needs {_files(cache, 'train')[0]}; there is no such file. Give the folder `cub` of CMR's "
-            f"cachedir, or compute cameras by `python -m kpose.data.sfm {root}`."
+        advice = (
+            f"Give the folder `cub` of CMR's cachedir, or compute cameras by `python -m kpose.data.sfm {root}`."
         )
+        existing(_files(cache, "train")[0], "convert_cmr", advice)
     rows: list[tuple[int, str, Any]] = []
     shapes = []
     for split in found:
@@ -85,8 +86,7 @@ def _read_split(cache: Path, split: str) -> tuple[list[Any], list[Any], Any]:
     except ImportError as error:
         raise ImportError("convert_cmr needs SciPy to read .mat files. Install it: pip install scipy") from error
     images, cameras = _files(cache, split)
-    if not cameras.exists():
-        raise FileNotFoundError(f"convert_cmr needs {cameras} beside {images}; there is no such file. Add it.")
+    existing(cameras, "convert_cmr", f"Add it to {images}.")
     options = {"struct_as_record": False, "squeeze_me": True}
     listed = [*np.atleast_1d(loadmat(images, variable_names=["images"], **options)["images"])]
     annotation = loadmat(cameras, variable_names=["sfm_anno", "S"], **options)

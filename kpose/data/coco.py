@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from pycocotools import mask as mask_api
 from torch import Tensor
 
-from kpose._files import read_json
+from kpose._files import existing, read_json
 
 __all__ = ["CocoObject", "decode_segmentation", "read_coco"]
 
@@ -52,9 +52,7 @@ def read_coco(path: Path, category: str | None = None, *, faults: list[str] | No
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not in COCO's form, or the category is not clear.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"read_coco needs {path}; there is no such file. Correct the path.")
+    path = existing(path, "read_coco", "Correct the path.")
     try:
         content = read_json(path)
     except ValueError as error:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from kpose._files import write_file
+from kpose._files import existing, write_file
 from kpose.data.photo_dataset import PhotoDataset, load_crop
 from kpose.geometry import apply_crop, crop_camera, matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
@@ -32,7 +32,7 @@ __all__ = [
     "write_mean_parts",
 ]
 
-_DOWNLOAD = "python -m kpose.data.download"
+_DOWNLOAD = "Get it by `python -m kpose.data.download FOLDER`, or correct the folder."
 _CAMERA_COLUMNS = ("image_id", "split", "scale", "tx", "ty", "qw", "qx", "qy", "qz")
 # From CUB's 1-based pixel index to the position of that pixel's center.
 _OFFSET = -0.5
@@ -63,12 +63,7 @@ class CUBAnnotations:
 
 
 def from_cub_pixels(positions: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
-    """Convert positions that count pixels from 1 (CUB's, CMR's, MATLAB's) to photo pixels.
-
-    Example:
-        >>> from_cub_pixels(torch.tensor([1.0, 7.0]))
-        tensor([0.5000, 6.5000])
-    """
+    """Convert positions that count pixels from 1 (CUB's, CMR's, MATLAB's) to photo pixels."""
     return positions + _OFFSET
 
 
@@ -134,11 +129,7 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
         FileNotFoundError: If there is no such file.
         ValueError: If it is no table, a column is missing or has other things than numbers.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"read_cameras needs {path}; there is no such file. "
-            f"Make it from the part annotations by `python -m kpose.data.sfm ROOT --out {path}`."
-        )
+    existing(path, "read_cameras", f"Make it by `python -m kpose.data.sfm ROOT --out {path}`.")
     with path.open(newline="", encoding="utf-8") as file:
         try:
             reader = csv.DictReader(file)
@@ -189,10 +180,7 @@ def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
     Raises:
         FileNotFoundError: If there is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"read_mean_parts needs {path}; there is no such file. Make it by `python -m kpose.data.sfm ROOT`."
-        )
+    existing(path, "read_mean_parts", "Make it by `python -m kpose.data.sfm ROOT`.")
     table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
     return torch.from_numpy(table[np.argsort(table[:, 0]), 1:4]).float()
 
@@ -234,12 +222,8 @@ class CUBDataset(PhotoDataset):
         self.annotations = notes = read_cub(Path(root), cameras) if annotations is None else annotations
         self.root, stamp = notes.root, notes.files.__getitem__
         super().__init__(self.root, split, splits=notes.splits, boxes=notes.boxes, stamp=stamp, **options)
-        for folder in (self.root / "images", self.root / "segmentations"):
-            if not folder.is_dir():
-                raise FileNotFoundError(
-                    f"CUB data needs the folder {folder}; there is none. "
-                    f"Get it by `{_DOWNLOAD} FOLDER`, or correct the folder."
-                )
+        for folder in ("images", "segmentations"):
+            existing(self.root / folder, "CUB data", _DOWNLOAD)
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -280,10 +264,7 @@ class CUBDataset(PhotoDataset):
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"CUB data needs {path}; there is no such file. Get it by `{_DOWNLOAD} FOLDER`, or correct the folder."
-        )
+    existing(path, "CUB data", _DOWNLOAD)
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -297,7 +278,7 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
         if len(line) != 2 or not line[0].isdecimal() or len(line[0]) > 18:
             raise ValueError(
                 f"CUB data needs a number and a name on each line of {path}; got {' '.join(line)[:60]!r} as number "
-                f"{number}. Get the folder again by `{_DOWNLOAD} FOLDER`."
+                f"{number}. {_DOWNLOAD}"
             )
     return [(int(number), name) for number, name in found]
 
@@ -322,7 +303,7 @@ def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 
     if len(table) != repeats * len(rows):
         raise ValueError(
             f"CUB data needs {repeats} line(s) in {path} for each of the {len(rows)} images of images.txt; "
-            f"got {len(table)} in all. Get the folder again by `{_DOWNLOAD} FOLDER`."
+            f"got {len(table)} in all. {_DOWNLOAD}"
         )
     part = table[:, 1] if repeats > 1 else np.zeros(len(table))
     order = np.lexsort((part, np.array([rows[int(number)] for number in table[:, 0]])))

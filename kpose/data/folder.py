@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kpose._files import existing
 from kpose._messages import one_line, warn_once
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, crop_pair
@@ -217,8 +218,7 @@ def _splits(
 
 def _read_splits(path: Path) -> dict[str, str]:
     """Read a file of splits: names without ending."""
-    if not path.is_file():
-        raise FileNotFoundError(f"read_folder needs the file of splits {path}; there is none. Correct the path.")
+    existing(path, "read_folder, for its splits,", "Correct the path.")
     table = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from kpose._files import read_json, write_text
+from kpose._files import existing, read_json, write_text
 from kpose._messages import one_line
 from kpose.data.coco import CocoObject, read_coco
 
@@ -116,11 +116,8 @@ class FolderEntry:
 def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
     """List the images of a folder with masks of the same name, and a line for each that is left out."""
     for name in ("images", "masks"):
-        if not (root / name).is_dir():
-            raise FileNotFoundError(
-                f"read_folder needs the folder {root / name}; there is none. Put images under images/ and their "
-                "masks, with the same names, under masks/, or give a COCO file."
-            )
+        advice = "Put images under images/ and their masks, with the same names, under masks/, or give a COCO file."
+        existing(root / name, "read_folder", advice)
     masks: dict[str, Path] = {}
     for path in _pictures(root / "masks"):
         masks.setdefault(_stem(path, root / "masks"), path)

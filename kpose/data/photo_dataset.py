@@ -163,11 +163,7 @@ def _decode(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return picture
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"Crops need {path}; there is no such file. Get the data again, or put the file back."
-        ) from None
-    except PermissionError:
+    except (FileNotFoundError, PermissionError):  # which name the file
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsers do
         raise ValueError(f"{path} cannot be decoded ({one_line(error)}). Get the file again.") from error

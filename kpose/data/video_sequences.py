@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from kpose._files import read_json
+from kpose._files import existing, read_json
 from kpose._messages import one_line
 
 __all__ = ["VideoSequence", "read_davis", "read_identities", "read_youtube_vos"]
@@ -122,11 +122,7 @@ def read_davis(
         FileNotFoundError: If the root, the split or the frames of a sequence are missing.
         ValueError: If masks cannot be read.
     """
-    images = root / "JPEGImages" / resolution
-    if not images.is_dir():
-        raise FileNotFoundError(
-            f"read_davis needs the folder {images}; there is none. Give the folder that holds JPEGImages."
-        )
+    images = existing(root / "JPEGImages" / resolution, "read_davis", "Give the folder that holds JPEGImages.")
     if split is None:
         names = sorted(path.name for path in images.iterdir() if path.is_dir())
     else:
@@ -134,8 +130,6 @@ def read_davis(
     semantics = _davis_semantics(root / "davis_semantics.json")
     sequences = []
     for name in names:
-        if not (images / name).is_dir():
-            raise FileNotFoundError(f"read_davis needs the frames {images / name}; there are none. Fetch them.")
         frames, annotations = _list_frames(images / name, root / "Annotations" / resolution / name)
         first = next((path for path in annotations if path is not None), None)
         identities = [] if first is None else [int(value) for value in np.unique(read_identities(first)) if value]
@@ -191,9 +185,7 @@ def read_youtube_vos(
         ValueError: If ``meta.json`` cannot be read, or names no categories where some are asked for.
     """
     folder = root / split
-    path = folder / "meta.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"read_youtube_vos needs the file {path}; there is none. Name another split.")
+    path = existing(folder / "meta.json", "read_youtube_vos", "Name another split.")
     try:
         videos: dict[str, Any] = read_json(path)["videos"]
         if odd := [name for name in videos if not _is_folder_name(name)]:
@@ -209,12 +201,9 @@ def read_youtube_vos(
     sequences = []
     for name, table in sorted(tables.items()):
         objects = _pick_objects(table, categories)
-        if not objects:
-            continue
-        frames = folder / "JPEGImages" / name
-        if not frames.is_dir():
-            raise FileNotFoundError(f"read_youtube_vos needs the frames {frames}; there are none. Fetch them.")
-        sequences.append(VideoSequence(name, *_list_frames(frames, folder / "Annotations" / name), objects))
+        if objects:
+            files = _list_frames(folder / "JPEGImages" / name, folder / "Annotations" / name)
+            sequences.append(VideoSequence(name, *files, objects))
     return sequences
 
 
@@ -226,6 +215,7 @@ def _is_folder_name(name: str) -> bool:
 
 def _list_frames(folder: Path, annotations: Path) -> tuple[tuple[Path, ...], tuple[Path | None, ...]]:
     """List the frames of a folder, and the masks of the same names or none."""
+    existing(folder, "A sequence of frames", "Fetch them.")
     frames = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _FRAME_SUFFIXES))
     masks = [annotations / f"{path.stem}.png" for path in frames]
     return frames, tuple(path if path.is_file() else None for path in masks)

@@ -87,7 +87,7 @@ def test_splits_by_folder_and_by_file(tmp_path):
     other.write_text("train/x tset\n")
     with pytest.raises(ValueError, match="line 1"):
         read_folder(tmp_path, splits=other)
-    with pytest.raises(FileNotFoundError, match="file of splits"):
+    with pytest.raises(FileNotFoundError, match="read_folder, for its splits, needs"):
         read_folder(tmp_path, splits=tmp_path / "none.txt")
 
 
