@@ -31,24 +31,11 @@ _FOLIAGE_SHARE = 0.7
 def render_birds(
     template: Template, indices: Sequence[int], size: int, *, seed: int = 0, variety: float = 1.0
 ) -> dict[str, Tensor]:
-    """Render synthetic birds, each decided by the seed and its index alone.
+    """Render synthetic birds, each decided by the seed and its index alone (see `SyntheticBirdsDataset`).
 
-    Args:
-        template: Bird with CUB's part names.
-        indices: Numbers of the pictures, not negative.
-        size: Side of the pictures, in pixels.
-        seed: Seed of the data set, not negative.
-        variety: How much the birds differ in color, from 0 (one kind of bird) to 1 (any).
-
-    Returns:
-        ``image`` (N, 3, size, size) and ``mask`` (N, size, size), 8-bit; ``vertices`` (N, V, 3); ``scale`` (N,),
-        ``translation`` (N, 2) and ``rotation`` (N, 3, 3) of the normalized cameras; ``parts`` (N, P, 2) normalized
-        and ``parts_visible`` (N, P) by the z-buffer.
-
-    Example:
-        >>> from kpose.templates import bird
-        >>> render_birds(bird(), [5], 16)["image"].shape
-        torch.Size([1, 3, 16, 16])
+    ``image`` (N, 3, size, size) and ``mask`` (N, size, size) are 8-bit; ``vertices`` (N, V, 3); ``scale`` (N,),
+    ``translation`` (N, 2) and ``rotation`` (N, 3, 3) of the normalized cameras; ``parts`` (N, P, 2) normalized and
+    ``parts_visible`` (N, P) by the z-buffer.
     """
     shapes = random_shapes(template, Draws(seed, indices, stream=0))
     camera = random_cameras(shapes, Draws(seed, indices, stream=1))

@@ -136,20 +136,10 @@ def _category(path: Path, known: Mapping[Any, str], category: str | None) -> str
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> Bool[Tensor, "h w"]:  # noqa: ANN401
-    """Decode a segmentation in COCO's form with pycocotools.
-
-    Args:
-        segmentation: Polygons, lists of ``x, y, x, y, ...`` in pixels with the origin at the corner of the first
-            one, of which the union counts; or ``{"size": [h, w], "counts": ...}`` with run lengths as a list or in
-            COCO's compressed text.
-        size: Height and width of the mask.
+    """Decode polygons, of which the union counts, or run lengths as a list or compressed, with pycocotools.
 
     Raises:
         ValueError: If the segmentation is not in one of these forms, or run lengths are of another size.
-
-    Example:
-        >>> decode_segmentation({"size": [2, 2], "counts": [1, 2, 1]}, (2, 2)).int().tolist()
-        [[0, 1], [1, 0]]
     """
     if isinstance(segmentation, Mapping):
         run_lengths = _run_lengths(segmentation, *size)

@@ -130,14 +130,9 @@ class PhotoDataset(Dataset[Batch], ABC):
 def load_crop(
     image: Path, mask: Path, box: Sequence[float], size: int, fill: tuple[int, int, int]
 ) -> UInt8[Tensor, "4 size size"]:
-    """Decode a photo and its mask of the same size and cut the same square out of both.
+    """Decode a photo and its mask of the same size and cut the same square out of both; see `PhotoDataset.load`.
 
-    The photo's EXIF orientation is ignored, as annotations refer to the stored pixels. The result is red, green,
-    blue and mask, 0 to 255; the mask is zero outside the photo.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file cannot be decoded, or the mask's size is not the photo's.
+    The photo's EXIF orientation is ignored, as annotations refer to the stored pixels.
     """
     photo, silhouette = _decode(image), _decode(mask)
     if photo.size != silhouette.size:
@@ -177,13 +172,6 @@ class CropCache:
     store in memory is one per worker; give a folder there.
 
     ``key`` is what the crops depend on (files, boxes, size); another key is another file.
-
-    Example:
-        >>> cache = CropCache(2, 3)
-        >>> cache.get(1, lambda: torch.full((4, 3, 3), 7, dtype=torch.uint8)).sum().item()
-        252
-        >>> cache.get(1, lambda: torch.zeros(4, 3, 3, dtype=torch.uint8)).sum().item()
-        252
     """
 
     def __init__(self, count: int, size: int, *, folder: Path | None = None, key: str = "") -> None:

@@ -21,28 +21,18 @@ _MIDDLE = ((0.42, 0.32, 0.22), (0.52, 0.42, 0.30), (0.45, 0.46, 0.47), (0.40, 0.
 _PALE = ((0.92, 0.91, 0.88), (0.85, 0.80, 0.68), (0.72, 0.71, 0.69), (0.90, 0.84, 0.55), (0.80, 0.66, 0.48))
 _VIVID = ((0.78, 0.14, 0.10), (0.92, 0.74, 0.12), (0.14, 0.30, 0.66), (0.90, 0.46, 0.10), (0.28, 0.50, 0.20))
 _HORN = ((0.08, 0.08, 0.08), (0.30, 0.28, 0.26), (0.85, 0.55, 0.12), (0.70, 0.62, 0.45), (0.80, 0.35, 0.15))
-_REGIONS = {  # parts that anchor each region of plumage
-    "crown": ("crown", "forehead"),
-    "cheek": ("left eye", "right eye"),
-    "throat": ("throat",),
-    "nape": ("nape",),
-    "back": ("back",),
-    "wing": ("left wing", "right wing"),
-    "tail": ("tail",),
-    "breast": ("breast",),
-    "belly": ("belly",),
-}
-# What the birds of one category have in common: pale underside, dark crown, wings and tail, a light beak.
-_SHARED = {
-    "crown": (0.16, 0.12, 0.12),
-    "cheek": (0.62, 0.34, 0.16),
-    "throat": (0.90, 0.86, 0.74),
-    "nape": (0.34, 0.28, 0.24),
-    "back": (0.46, 0.40, 0.30),
-    "wing": (0.24, 0.22, 0.30),
-    "tail": (0.12, 0.16, 0.26),
-    "breast": (0.82, 0.60, 0.30),
-    "belly": (0.92, 0.91, 0.86),
+# Parts that anchor each region of plumage, and what the birds of one category have in common: pale underside, dark
+# crown, wings and tail, a light beak.
+_REGIONS = {
+    "crown": (("crown", "forehead"), (0.16, 0.12, 0.12)),
+    "cheek": (("left eye", "right eye"), (0.62, 0.34, 0.16)),
+    "throat": (("throat",), (0.90, 0.86, 0.74)),
+    "nape": (("nape",), (0.34, 0.28, 0.24)),
+    "back": (("back",), (0.46, 0.40, 0.30)),
+    "wing": (("left wing", "right wing"), (0.24, 0.22, 0.30)),
+    "tail": (("tail",), (0.12, 0.16, 0.26)),
+    "breast": (("breast",), (0.82, 0.60, 0.30)),
+    "belly": (("belly",), (0.92, 0.91, 0.86)),
 }
 _SHARED_HORN = (0.88, 0.62, 0.16)
 _NOISE_CELLS = 16
@@ -51,15 +41,8 @@ _NOISE_CELLS = 16
 def random_plumage(points: Points, template: Template, draws: Draws, *, variety: float = 1.0) -> Points:
     """Paint points of the undeformed template: plumage by region, streaks, wing bars, beak and eyes.
 
-    Args:
-        points: Points of the surface.
-        template: Bird with CUB's part names.
-        draws: Random numbers of one row.
-        variety: How far colors of regions and beak may be from those of one kind of bird, from 0 (its own) to 1
-            (any bird's).
-
-    Returns:
-        RGB in [0, 1] of every point, without light and shade, equal on both sides.
+    The draws are of one row; with a ``variety`` below 1, the colors of regions and beak are nearer to those of one
+    kind of bird. The result is RGB in [0, 1], without light and shade, equal on both sides.
     """
     middle = template.vertices.mean(0)
     length = template.vertices[:, 1].max() - template.vertices[:, 1].min()
@@ -74,7 +57,7 @@ def random_plumage(points: Points, template: Template, draws: Draws, *, variety:
     place = chart(points)
     broad = _noise(place, (7, 7, 7), draws, 4)
     share = _region_shares(place + 0.03 * broad[:, :3], anchors, draws)
-    kind = torch.tensor(list(_SHARED.values()))
+    kind = torch.tensor([color for _, color in _REGIONS.values()])
     colors = share @ torch.lerp(kind, _palette(draws), variety)
     colors = colors * (1 + 0.10 * broad[:, 3:4]) * _pattern(place, share, draws)
     colors = _wing_feathers(colors, place + 0.012 * broad[:, :3], share, anchors, draws)
@@ -85,7 +68,9 @@ def random_plumage(points: Points, template: Template, draws: Draws, *, variety:
 def _region_shares(place: Points, anchors: Anchors, draws: Draws) -> Shares:
     """Compute every point's share in the regions: nearest anchor, with borders of random softness."""
     # Left and right parts coincide in the folded chart, and the forehead goes with the crown.
-    centers = torch.stack([torch.stack([anchors[part] for part in parts]).mean(0) for parts in _REGIONS.values()])
+    centers = torch.stack(
+        [torch.stack([anchors[part] for part in parts]).mean(0) for parts, _ in _REGIONS.values()]
+    )
     distance = torch.cdist(place, centers)
     reach = draws.uniform(len(_REGIONS), low=0.8, high=1.25)[0]
     softness = draws.uniform(low=0.006, high=0.03)

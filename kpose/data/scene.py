@@ -30,15 +30,7 @@ _FILL = (0.62, 0.92)  # longest side of the bird's box over the side of the pict
 class Draws:
     """Draw random numbers for a batch in which every row depends on the seed and its own index alone.
 
-    Args:
-        seed: Seed of the data set, not negative.
-        indices: One number a row, not negative.
-        stream: Number of the stream: rows of another stream are independent.
-
-    Example:
-        >>> alone, among = Draws(0, [7]).uniform(2), Draws(0, [3, 7]).uniform(2)
-        >>> torch.equal(alone[0], among[1])
-        True
+    There is one index a row; rows of another ``stream`` are independent. Results have the shape ``(batch, *size)``.
     """
 
     def __init__(self, seed: int, indices: Sequence[int], stream: int = 0) -> None:
@@ -48,17 +40,17 @@ class Draws:
             self.generators.append(torch.Generator().manual_seed(int(state) & (2**63 - 1)))
 
     def uniform(self, *size: int, low: float = 0.0, high: float = 1.0) -> Float[Tensor, "batch ..."]:
-        """Draw from ``[low, high)``; the result has the shape ``(batch, *size)``."""
+        """Draw from ``[low, high)``."""
         unit = torch.stack([torch.rand(size, generator=generator) for generator in self.generators])
         return low + (high - low) * unit
 
     def normal(self, *size: int, mean: float = 0.0, sd: float = 1.0) -> Float[Tensor, "batch ..."]:
-        """Draw from a normal distribution; the result has the shape ``(batch, *size)``."""
+        """Draw from a normal distribution."""
         unit = torch.stack([torch.randn(size, generator=generator) for generator in self.generators])
         return mean + sd * unit
 
     def integers(self, count: int, *size: int) -> Int[Tensor, "batch ..."]:
-        """Draw from ``0 … count - 1``; the result has the shape ``(batch, *size)``."""
+        """Draw from ``0 … count - 1``."""
         return torch.stack([torch.randint(count, size, generator=generator) for generator in self.generators])
 
     def rows(self) -> list["Draws"]:

@@ -75,18 +75,12 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         template: Template | None = None,
         variety: float = 1.0,
     ) -> None:
-        if num_images < 1 or image_size < 1:
+        if num_images < 1 or image_size < 1 or seed < 0 or start < 0 or start % _BLOCK or not 0 <= variety <= 1:
             raise ValueError(
-                f"SyntheticBirdsDataset needs at least one picture of one pixel; got {num_images} of {image_size}. "
-                "Raise them."
+                "SyntheticBirdsDataset needs at least one picture of one pixel, a seed from 0, a start that is a "
+                f"multiple of {_BLOCK} and a variety from 0 to 1; got {num_images} of {image_size}, seed {seed}, "
+                f"start {start} and variety {variety}. Change them."
             )
-        if seed < 0 or start < 0 or start % _BLOCK:
-            raise ValueError(
-                f"SyntheticBirdsDataset needs a seed from 0 and a start that is a multiple of {_BLOCK}; got seed "
-                f"{seed} and start {start}. Change them."
-            )
-        if not 0 <= variety <= 1:
-            raise ValueError(f"SyntheticBirdsDataset needs a variety from 0 to 1; got {variety}. Change it.")
         self.num_images = num_images
         self.image_size = image_size
         self.seed = seed
@@ -143,27 +137,24 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         Args:
             progress: Whether to show a progress bar, if there is anything to render.
         """
-        first, last = self.start // _BLOCK, (self.start + self.num_images - 1) // _BLOCK
-        missing = [block for block in range(first, last + 1) if self._stored(block) is None]
+        blocks = range(self.start // _BLOCK, (self.start + self.num_images - 1) // _BLOCK + 1)
+        missing = [block for block in blocks if self._stored(block) is None]
         if not missing:
             return
         # The operations are small: blocks side by side, one thread each, take half the time of threads within them.
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with ThreadPool(min(threads, len(missing), _MAX_THREADS)) as pool:
-                done = pool.imap_unordered(self._render, missing)
-                bar = tqdm(desc="Rendering birds", total=_BLOCK * len(missing), unit=" img", disable=not progress)
-                with bar:
-                    for _ in done:
-                        bar.update(_BLOCK)
+            bar = tqdm(desc="Rendering birds", total=_BLOCK * len(missing), unit=" img", disable=not progress)
+            with ThreadPool(min(threads, len(missing), _MAX_THREADS)) as pool, bar:
+                for _ in pool.imap_unordered(self._render, missing):
+                    bar.update(_BLOCK)
         finally:
             torch.set_num_threads(threads)
 
     def _block(self, number: int) -> dict[str, Tensor]:
         if number not in self._blocks:
-            stored = self._stored(number)
-            self._blocks[number] = self._render(number) if stored is None else stored
+            self._blocks[number] = self._stored(number) or self._render(number)
         return self._blocks[number]
 
     def _stored(self, number: int) -> dict[str, Tensor] | None:
@@ -171,18 +162,16 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         path = self._path(number)
         if not path.exists():
             return None
-        size, vertices = self.image_size, len(self.template.vertices)
         try:
             block: dict[str, Tensor] = load_file(path)
-            sound = (
-                block["image"].shape == (_BLOCK, 3, size, size)
-                and block["mask"].shape == (_BLOCK, size, size)
-                and block["vertices"].shape == (_BLOCK, vertices, 3)
-                and block.keys() == _ENTRIES
-            )
-        except (SafetensorError, OSError, KeyError) as error:
+        except (SafetensorError, OSError) as error:
             _log.warning("%s cannot be read (%s) and is rendered again.", path, error)
             return None
+        size, vertices = self.image_size, len(self.template.vertices)
+        shapes = {"image": (3, size, size), "mask": (size, size), "vertices": (vertices, 3)}
+        sound = block.keys() == _ENTRIES and all(
+            block[name].shape == (_BLOCK, *shape) for name, shape in shapes.items()
+        )
         return block if sound else None
 
     def _render(self, number: int) -> dict[str, Tensor]:
