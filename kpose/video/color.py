@@ -14,12 +14,7 @@ _MAX_TEMPLATE_PIXELS = 1024  # of the picture that is searched for: the search c
 
 
 def color_histogram(image: Float[Tensor, "3 H W"], mask: Bool[Tensor, "H W"]) -> Float[Tensor, "bins"]:
-    """Compute the shares of the colors of some pixels, neighboring colors together; zero without pixels.
-
-    Example:
-        >>> color_histogram(torch.rand(3, 8, 8), torch.ones(8, 8) > 0).sum().round()
-        tensor(1.)
-    """
+    """Compute the shares of the colors of some pixels, neighboring colors together; zero without pixels."""
     counts = torch.bincount(_bins(image)[mask], minlength=_NUM_BINS**3).to(image)
     cube = counts.view(1, 1, _NUM_BINS, _NUM_BINS, _NUM_BINS)
     counts = avg_pool3d(cube, 3, stride=1, padding=1).flatten()
@@ -32,13 +27,6 @@ def color_share(
     """Compute how much likelier each pixel's color is on an object than beside it, from their histograms.
 
     Values are in [0, 1], averaged over neighbors; one half for colors of neither.
-
-    Example:
-        >>> red, black = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
-        >>> red[0] = 1
-        >>> everywhere = torch.ones(4, 4) > 0
-        >>> color_share(red, color_histogram(red, everywhere), color_histogram(black, everywhere)).min().round()
-        tensor(1.)
     """
     floor = 0.01 / _NUM_BINS**3
     share = ((inside + floor) / (inside + outside + 2 * floor))[_bins(image)]
@@ -47,12 +35,7 @@ def color_share(
 
 
 def color_similarity(first: Float[Tensor, "bins"], second: Float[Tensor, "bins"]) -> float:
-    """Compute the Bhattacharyya coefficient of two histograms: 1 for equal ones.
-
-    Example:
-        >>> color_similarity(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
-        0.0
-    """
+    """Compute the Bhattacharyya coefficient of two histograms: 1 for equal ones."""
     return float((first * second).sqrt().sum())
 
 
@@ -61,22 +44,8 @@ def find_shift(
 ) -> tuple[int, int]:
     """Find where the pixels of a mask went: the shift under which the two pictures differ least there.
 
-    Args:
-        before: RGB in [0, 1].
-        after: The next picture, of the same size.
-        mask: Pixels of the object in the picture before; at least one.
-        reach: Largest shift, in pixels.
-
-    Returns:
-        Shift to the right and down, in pixels: a multiple of two or more for large objects. Parts that leave the
-        picture are compared with its edge.
-
-    Example:
-        >>> picture = torch.rand(3, 24, 32, generator=torch.Generator().manual_seed(0))
-        >>> mask = torch.zeros(24, 32, dtype=torch.bool)
-        >>> mask[8:14, 9:20] = True
-        >>> find_shift(picture, picture.roll((2, -3), (1, 2)), mask, reach=5)
-        (-3, 2)
+    The shift is to the right and down, by at most ``reach`` pixels: a multiple of two or more for large objects.
+    The mask has a pixel at least; parts that leave the picture are compared with its edge.
     """
     box = mask_to_box(mask)
     assert box is not None

@@ -66,8 +66,6 @@ def read_mask_folder(folder: Path) -> VideoSequence:
     """
     paths = tuple(sorted(folder.glob("*.png")))
     if not paths:
-        raise FileNotFoundError(
-            f"read_mask_folder needs PNG files in {folder}; there are none. Name another folder."
-        )
+        raise FileNotFoundError(f"read_mask_folder needs PNG files in {folder}; there are none. Name another.")
     objects = {int(value): "" for path in paths for value in np.unique(read_identities(path)) if value}
     return VideoSequence(folder.name, paths, paths, dict(sorted(objects.items())))

@@ -1,6 +1,5 @@
 """Frames of videos, folders and cameras, one after the other, each with its time."""
 
-import itertools
 import logging
 import math
 import re
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+from kpose._files import existing
 from kpose.inference import Picture, load_photo
 from kpose.visualization import import_av
 
@@ -45,19 +45,20 @@ def open_frames(source: str | Path, *, frame_rate: float = 25.0) -> Iterator[Fra
         frame_rate: Frames a second of a folder.
 
     Returns:
-        Frames, see `read_folder`, `read_video` and `read_camera`.
+        Frames, upright, one at a time. What cannot be read is left out, with its number and time.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
+        ModuleNotFoundError: If it is not a folder, and PyAV is not installed.
+        ValueError: If there is no picture or video in it, or no such camera; or after the last frame, if some could
+            not be read.
     """
     if str(source).split(":")[0] == "camera":
         return read_camera(str(source).partition(":")[2] or None)
     path = Path(source)
     if path.is_dir():
         return read_folder(path, frame_rate=frame_rate)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no video {path}. Check the name.")
-    return read_video(path)
+    return read_video(existing(path, "A video", "Check the name."))
 
 
 def count_frames(source: str | Path) -> int | None:
@@ -80,12 +81,7 @@ def count_frames(source: str | Path) -> int | None:
 
 
 def number_frames(pictures: Iterable[Frame | Picture], *, frame_rate: float = 25.0) -> Iterator[Frame]:
-    """Number pictures and give them times; frames stay as they are.
-
-    Example:
-        >>> [frame.time_s for frame in number_frames([Image.new("RGB", (9, 9))] * 3, frame_rate=10.0)]
-        [0.0, 0.1, 0.2]
-    """
+    """Number pictures and give them times; frames stay as they are."""
     for index, picture in enumerate(pictures):
         yield picture if isinstance(picture, Frame) else Frame(index, index / frame_rate, load_photo(picture))
 
@@ -93,10 +89,7 @@ def number_frames(pictures: Iterable[Frame | Picture], *, frame_rate: float = 25
 def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
     """Read the pictures of a folder in the order of the numbers in their names.
 
-    A picture that cannot be read is left out; its number and time are not given to another.
-
-    Raises:
-        ValueError: If there are no pictures; or at the end, if some could not be read.
+    A picture that cannot be read is left out, with its number and time; a ValueError says so at the end.
     """
     paths = sorted(_pictures(folder), key=_natural)
     if not paths:
@@ -127,12 +120,7 @@ def read_video(path: Path) -> Iterator[Frame]:
     """Decode a video file with PyAV, one upright frame at a time; needs ``kpose[video]``.
 
     What is damaged is left out, and decoding goes on behind it; the number of a frame that is lost is not given to
-    another.
-
-    Raises:
-        ModuleNotFoundError: If PyAV is not installed.
-        ValueError: If the file holds no video that can be read; or at the end, if parts of it could not be read or
-            fewer frames came than the file announces.
+    another. At the end a ValueError says if parts could not be read or fewer frames came than the file announces.
     """
     av = import_av()
     container = _open(av, path)
@@ -146,21 +134,17 @@ def read_video(path: Path) -> Iterator[Frame]:
         stream.codec_context.options = {"err_detect": "explode"}
         stream.thread_type = "NONE"
         announced, read, lost, end = _announced_frames(stream), 0, 0, 0.0
-        for frame in _decode(av, container, stream):
+        start = float((stream.start_time or 0) * (stream.time_base or 0))
+        for number, frame in enumerate(_decode(av, container, stream)):
             if frame is None or frame.is_corrupt:
                 lost += 1
                 continue
-            number = read + lost
-            start = stream.start_time or 0
-            known = frame.pts is not None and stream.time_base is not None
-            time = (
-                float((frame.pts - start) * stream.time_base)
-                if known
-                else number / float(stream.average_rate or 25)
-            )
-            end = time + _frame_seconds(stream, frame)
-            yield Frame(number, max(time, 0.0), _upright(frame))
             read += 1
+            time = number / float(stream.average_rate or 25) if frame.time is None else frame.time - start
+            duration = getattr(frame, "duration", None)  # not of older versions of PyAV
+            shown = float((duration or 0) * (stream.time_base or 0))
+            end = time + (shown or 1 / float(stream.average_rate or math.inf))
+            yield Frame(number, max(time, 0.0), _upright(frame))
         seconds = _announced_seconds(av, container, stream)
     if lost or read < announced:
         missing = f"{read} of {announced}" if announced else str(read)
@@ -177,21 +161,16 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
     Args:
         name: What FFmpeg calls the camera: ``/dev/video0`` on Linux, ``0`` on macOS, ``video=NAME`` on Windows; the
             first one when not given, which Windows does not know.
-
-    Raises:
-        ModuleNotFoundError: If PyAV is not installed.
-        ValueError: If there is no such camera, or it cannot be read.
     """
     av = import_av()
-    available = [
-        kind for kind in _CAMERA_FORMATS if any(kind in known.split(",") for known in av.formats_available)
-    ]
-    known = [kind for kind in (*available, "video4linux2,v4l2") if kind in av.formats_available]
-    if not known:
+    # One format may have several names, such as video4linux2,v4l2.
+    formats = {kind: known for known in av.formats_available for kind in known.split(",")}
+    kind = next((kind for kind in _CAMERA_FORMATS if kind in formats), None)
+    if kind is None:
         raise ValueError("Cameras need a PyAV with v4l2, avfoundation or dshow; this one has none. Give a file.")
-    device = name or {"avfoundation": "0", "dshow": ""}.get(known[0], "/dev/video0")
+    device = name or {"avfoundation": "0", "dshow": ""}.get(kind, "/dev/video0")
     try:
-        container = av.open(device, format=known[0])
+        container = av.open(device, format=formats[kind])
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ValueError(
             f"The camera {device!r} cannot be read ({_reason(error)}). Name another, or a file."
@@ -202,13 +181,6 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
             time = float(frame.time or 0.0)
             start = time if start is None else start
             yield Frame(index, time - start, _upright(frame))
-
-
-def _frame_seconds(stream: Any, frame: "av.VideoFrame") -> float:  # noqa: ANN401
-    """Return how long a frame is shown, 0 if nothing says so."""
-    if getattr(frame, "duration", None) and stream.time_base is not None:
-        return float(frame.duration * stream.time_base)
-    return 1 / float(stream.average_rate) if stream.average_rate else 0.0
 
 
 def _announced_frames(stream: Any) -> int:  # noqa: ANN401
@@ -249,7 +221,7 @@ def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # no
         if packet is None:
             return
         try:
-            yield from itertools.chain(packet.decode())
+            yield from packet.decode()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if not isinstance(error, av.error.EOFError):
                 yield None

@@ -112,12 +112,8 @@ class LWLTracker(Tracker[_Memory]):
             labels[mask.numpy()] = identity
             left, top, right, bottom = mask_to_box(mask) or (0.0, 0.0, 0.0, 0.0)
             boxes[identity] = [left, top, right - left, bottom - top]
-        identities = [*masks]
-        info: dict[str, Any] = {"init_bbox": boxes, "object_ids": identities, "init_object_ids": identities}
-        info["sequence_object_ids"] = identities
-        if not self._boxes:
-            info["init_mask"] = labels
-        return info
+        info: dict[str, Any] = {"init_bbox": boxes} if self._boxes else {"init_bbox": boxes, "init_mask": labels}
+        return info | {key: [*masks] for key in ("object_ids", "init_object_ids", "sequence_object_ids")}
 
 
 def _hide_special_names(kind: Any) -> None:  # noqa: ANN401

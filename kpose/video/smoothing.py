@@ -72,14 +72,7 @@ class TemporalSmoothing:
 
 
 def smooth_camera(first: Camera, second: Camera, share: float) -> Camera:
-    """Interpolate two cameras of one image frame: scale by its logarithm, rotation on the geodesic.
-
-    Example:
-        >>> import torch
-        >>> camera = Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3))
-        >>> smooth_camera(camera, Camera(torch.tensor(4.0), torch.ones(2), torch.eye(3)), 0.5).scale
-        tensor(2.)
-    """
+    """Interpolate two cameras of one image frame: scale by its logarithm, rotation on the geodesic."""
     turn = matrix_to_axis_angle(first.rotation.mT @ second.rotation)
     rotation = first.rotation @ axis_angle_to_matrix(share * turn)
     scale = first.scale.log().lerp(second.scale.log(), share).exp()
