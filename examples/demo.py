@@ -28,7 +28,7 @@ CONFIGS = Path(__file__).parent / "configs" / "pipeline"
 QUICK = (
     "--data.init_args.num_train=16",
     "--data.init_args.num_val=1",
-    "--data.init_args.num_test=6",
+    "--data.init_args.num_test=2",
     "--data.init_args.image_size=32",
     "--data.init_args.batch_size=8",
     "--search.levels=[{size: 16, steps: 2, lr: 0.1, sigma: 4.0e-4}]",
@@ -116,4 +116,4 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of everything the demo writes")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few pictures: learns nothing")
     options = parser.parse_args()
-    demo(options.out, quick=options.quick)
+    demo(options.out, quick=options.quick, birds=2 if options.quick else 6)
