@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
+import yaml
 from fakes import write_fake_cub
 from fuzz.mutations import damage, distort
+from jsonargparse import ArgumentError
 from PIL import Image
 from safetensors.torch import save
 
+from kpose.cli.pipeline import parse_pipeline
 from kpose.data import read_identities, read_youtube_vos
 from kpose.data.coco import read_coco
 from kpose.data.cub import read_cub
@@ -66,6 +69,31 @@ def _contents(good: list[Any], write: Callable[[Any], bytes]) -> Make:
 
 def _write_json(content: Any) -> bytes:
     return json.dumps(content, indent=1).encode()
+
+
+# ---- configurations
+
+CONFIGURATIONS = sorted((Path(__file__).parents[2] / "examples" / "configs" / "pipeline").glob("*.yaml"))
+
+
+def _configurations() -> Make:
+    """Damage configurations, but for nesting without end: YAML's own parser in C overflows the stack there."""
+    make = _contents([yaml.safe_load(path.read_bytes()) for path in CONFIGURATIONS], _write_yaml)
+
+    def shallow(draw: random.Random) -> bytes:
+        while any(sign * 1000 in (content := make(draw)) for sign in (b"[", b'{"a":', b"(")):
+            pass
+        return content
+
+    return shallow
+
+
+def _write_yaml(settings: Any) -> bytes:
+    return yaml.safe_dump(settings).encode("utf-8", "replace")
+
+
+def _read_configuration(path: Path) -> object:
+    return parse_pipeline(["--config", str(path), "--out", "out"])
 
 
 # ---- pictures
@@ -431,6 +459,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "cameras": Reader(_load_cameras, {".safetensors": _cameras()}),
         "template": Reader(load_template, _templates(folder)),
         "cub": Reader(_read_cub, {".txt": _cub(folder)}),
+        "configuration": Reader(_read_configuration, {".yaml": _configurations()}, errors=(ArgumentError,)),
         "checkpoint": Reader(
             Predictor.from_checkpoint, {".ckpt": _contents([checkpoint_contents()], _write_checkpoint)}
         ),

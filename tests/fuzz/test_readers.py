@@ -15,7 +15,7 @@ COUNT = int(os.environ.get("KPOSE_FUZZ", "40"))
 LONGEST_S = 20.0  # of a shared machine; without damage, a few milliseconds
 NAMES = (
     "photo", "mask", "identities", "folder", "coco", "cameras", "template", "cub", "checkpoint", "network",
-    "youtube_vos", "video", "h264",
+    "configuration", "youtube_vos", "video", "h264",
 )  # fmt: skip
 
 
