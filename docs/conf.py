@@ -50,7 +50,7 @@ def write_api_pages() -> None:
         (folder / f"{name}.rst").write_text(page, encoding="utf-8")
     for old in folder.glob("kpose.*.rst"):
         if old.stem not in names:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
 
 write_api_pages()
