@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from kpose.rendering.rasterize import z_buffer
 from kpose.rendering.renderer import Renderer
-from kpose.rendering.scene import Part, Scene, see_surface
+from kpose.rendering.scene import Part, Scene
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["HardRenderer"]
@@ -39,8 +38,7 @@ class HardRenderer(Renderer):
         scene = Scene(mesh, camera, size, radius=0.0, cull=self.cull_back_faces, max_pairs=self.max_pairs)
 
         def draw(part: Part) -> tuple[Tensor, ...]:
-            nearest = z_buffer(part.corners.detach(), part.boxes, scene.size, max_pairs=self.max_pairs)
-            depth, face, weights, *rgb = see_surface(part, nearest, scene.size)
+            depth, face, weights, *rgb = scene.surface(part)
             return (face >= 0).to(depth), depth, face, weights, *rgb
 
         return scene.rendering(*scene.draw(draw))

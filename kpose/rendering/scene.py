@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kpose.rendering.paint import Paint, paint_of
-from kpose.rendering.rasterize import Boxes, ZBuffer, barycentrics, find_boxes, gather_corners
+from kpose.rendering.rasterize import Boxes, ZBuffer, barycentrics, find_boxes, gather_corners, z_buffer
 from kpose.rendering.renderer import image_size, to_image
 from kpose.structures import Camera, Mesh, Rendering
 
@@ -73,6 +73,32 @@ class Scene:
             cost += own
         return sizes
 
+    def surface(self, part: Part, nearest: ZBuffer | None = None) -> tuple[Tensor, ...]:
+        """Depth, face, barycentrics ``(3, Q)`` and, if there is paint, color ``(3, Q)`` of the nearest faces."""
+        if nearest is None:
+            nearest = z_buffer(part.corners.detach(), part.boxes, self.size, max_pairs=self.max_pairs)
+        corners, num_faces = part.corners, part.boxes.num_faces
+        covered = nearest.face >= 0
+        index = nearest.face.clamp_min(0)
+        if num_faces == 0:
+            corners = corners.new_zeros(3, 3, 1)
+        mine = corners.flatten(0, 1).gather(1, index.expand(9, -1)).view(3, 3, -1)
+        height, width = self.size
+        pixel = torch.arange(len(index), device=index.device)
+        image = torch.div(pixel, height * width, rounding_mode="floor")
+        row = torch.div(pixel, width, rounding_mode="floor")
+        x = (2 * (pixel - row * width).to(corners) + 1) / width - 1
+        y = (2 * (row - image * height).to(corners) + 1) / height - 1
+        weights = barycentrics(mine, x, y) * covered
+        depth = torch.where(covered, (weights * mine[2]).sum(0), torch.inf)
+        face = index % max(num_faces, 1)
+        seen = depth, torch.where(covered, face, -1), weights
+        if part.paint is None:
+            return seen
+        if num_faces == 0:
+            return *seen, torch.zeros_like(weights)
+        return *seen, part.paint.at(image + part.first, face, weights) * covered
+
     def images(self, values: Tensor) -> Tensor:
         """Shape pixels ``(Q,)`` as images ``(*batch h w)``, and ``(C, Q)`` as ``(*batch C h w)``."""
         if values.dim() == 1:
@@ -94,28 +120,3 @@ def checkpointed(function: Callable[..., Result], *arguments: object) -> Result:
         return function(*arguments)
     result: Result = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
-
-
-def see_surface(part: Part, nearest: ZBuffer, size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Depth, face, barycentrics ``(3, Q)`` and, if there is paint, color ``(3, Q)`` of the nearest faces."""
-    corners, num_faces = part.corners, part.boxes.num_faces
-    covered = nearest.face >= 0
-    index = nearest.face.clamp_min(0)
-    if num_faces == 0:
-        corners = corners.new_zeros(3, 3, 1)
-    mine = corners.flatten(0, 1).gather(1, index.expand(9, -1)).view(3, 3, -1)
-    height, width = size
-    pixel = torch.arange(len(index), device=index.device)
-    image = torch.div(pixel, height * width, rounding_mode="floor")
-    row = torch.div(pixel, width, rounding_mode="floor")
-    x = (2 * (pixel - row * width).to(corners) + 1) / width - 1
-    y = (2 * (row - image * height).to(corners) + 1) / height - 1
-    weights = barycentrics(mine, x, y) * covered
-    depth = torch.where(covered, (weights * mine[2]).sum(0), torch.inf)
-    face = index % max(num_faces, 1)
-    seen = depth, torch.where(covered, face, -1), weights
-    if part.paint is None:
-        return seen
-    if num_faces == 0:
-        return *seen, torch.zeros_like(weights)
-    return *seen, part.paint.at(image + part.first, face, weights) * covered

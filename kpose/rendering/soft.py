@@ -4,9 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.rendering.blend import Blur, blend, blur_radius, cover
-from kpose.rendering.rasterize import z_buffer
 from kpose.rendering.renderer import Renderer
-from kpose.rendering.scene import Part, Scene, see_surface
+from kpose.rendering.scene import Part, Scene
 from kpose.structures import Camera, Mesh, Rendering
 
 __all__ = ["CompositeRenderer", "SoftRenderer"]
@@ -52,26 +51,27 @@ class CompositeRenderer(Renderer):
     def render(self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]) -> Rendering:
         """Draw meshes; see `Renderer.render`."""
         scene = self._scene(mesh, camera, size)
-
-        def draw(part: Part) -> tuple[Tensor, ...]:
-            nearest = z_buffer(part.corners.detach(), part.boxes, scene.size, max_pairs=self.max_pairs)
-            depth, face, weights, *rgb = see_surface(part, nearest, scene.size)
-            mask = cover(part, scene.size, self.sigma, self.max_pairs)
-            return mask, depth, face, weights, *(mask * color for color in rgb)
-
-        return scene.rendering(*scene.draw(draw))
+        return scene.rendering(*scene.draw(lambda part: self._draw(part, scene)))
 
     def silhouette(
         self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]
     ) -> Float[Tensor, "*batch height width"]:
         """Draw the mask alone, at about two thirds of the cost; see `Renderer.silhouette`."""
         scene = self._scene(mesh, camera, size)
-        (mask,) = scene.draw(lambda part: (cover(part, scene.size, self.sigma, self.max_pairs),))
+        (mask,) = scene.draw(lambda part: (self._cover(part, scene),))
         return scene.images(mask)
 
     def _scene(self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]) -> Scene:
         radius, cull = blur_radius(self.sigma), self.cull_back_faces
         return Scene(mesh, camera, size, radius=radius, cull=cull, max_pairs=self.max_pairs)
+
+    def _draw(self, part: Part, scene: Scene) -> tuple[Tensor, ...]:
+        depth, face, weights, *rgb = scene.surface(part)
+        mask = self._cover(part, scene)
+        return mask, depth, face, weights, *(mask * color for color in rgb)
+
+    def _cover(self, part: Part, scene: Scene) -> Tensor:
+        return cover(part, scene.size, self.sigma, self.max_pairs)
 
 
 class SoftRenderer(CompositeRenderer):
@@ -122,17 +122,10 @@ class SoftRenderer(CompositeRenderer):
         self.near = near
         self.far = far
 
-    def render(self, mesh: Mesh, camera: Camera, size: int | tuple[int, int]) -> Rendering:
-        """Draw meshes; see `Renderer.render`."""
-        scene = self._scene(mesh, camera, size)
+    def _draw(self, part: Part, scene: Scene) -> tuple[Tensor, ...]:
+        surface = scene.surface(part._replace(paint=None))
+        if part.paint is None:
+            return self._cover(part, scene), *surface
         blur = Blur(self.sigma, self.gamma, self.near, self.far)
-
-        def draw(part: Part) -> tuple[Tensor, ...]:
-            nearest = z_buffer(part.corners.detach(), part.boxes, scene.size, max_pairs=self.max_pairs)
-            surface = see_surface(part._replace(paint=None), nearest, scene.size)
-            if part.paint is None:
-                return cover(part, scene.size, self.sigma, self.max_pairs), *surface
-            mask, rgb = blend(part, part.paint, scene.size, blur, self.max_pairs)
-            return mask, *surface, rgb
-
-        return scene.rendering(*scene.draw(draw))
+        mask, rgb = blend(part, part.paint, scene.size, blur, self.max_pairs)
+        return mask, *surface, rgb

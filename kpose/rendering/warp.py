@@ -20,7 +20,7 @@ from torch import Tensor
 from kpose.rendering.blend import blur_radius
 from kpose.rendering.rasterize import NOT_FINITE, ZBuffer
 from kpose.rendering.renderer import image_size, to_image
-from kpose.rendering.scene import Part, Scene, see_surface
+from kpose.rendering.scene import Part, Scene
 from kpose.rendering.soft import CompositeRenderer
 from kpose.structures import Camera, Mesh, Rendering
 
@@ -68,7 +68,7 @@ class WarpRenderer(CompositeRenderer):
 
         def draw(part: Part) -> tuple[Tensor, ...]:
             own = scene.vertices[part.first : part.first + part.boxes.num_meshes].detach()
-            return see_surface(part, _z_buffer(own, mesh.faces, scene.size, cull), scene.size)
+            return scene.surface(part, _z_buffer(own, mesh.faces, scene.size, cull))
 
         depth, face, weights, *rgb = scene.draw(draw)
         return scene.rendering(mask, depth, face, weights, *(mask * color for color in rgb))
