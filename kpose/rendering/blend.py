@@ -31,11 +31,6 @@ class Blur(NamedTuple):
     far: float
     """Depth of closeness 0."""
 
-    @property
-    def radius(self) -> float:
-        """Distance at which a face no longer counts."""
-        return blur_radius(self.sigma)
-
 
 def blur_radius(sigma: float) -> float:
     """Distance from a face at which it covers a pixel with the smallest probability that counts."""
@@ -70,7 +65,7 @@ def blend(part: Part, paint: Paint, size: tuple[int, int], blur: Blur, max_pairs
     num_pixels = part.boxes.num_meshes * size[0] * size[1]
 
     def pairs_of(own: Tensor, chunk: Chunk) -> Pairs:
-        return find_pairs(own.detach(), part.boxes, chunk, size, blur.radius)
+        return find_pairs(own.detach(), part.boxes, chunk, size, blur_radius(blur.sigma))
 
     held = pairs_of(part.corners, chunks[0]) if len(chunks) == 1 else None
     peak = part.corners.new_full((num_pixels,), _BACKGROUND)

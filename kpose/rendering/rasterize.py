@@ -65,7 +65,6 @@ class Pairs(NamedTuple):
     face: Tensor
     """Face of each interval, counted from the first of the chunk, ``(R,)``."""
     x: Tensor
-    """Center of the interval's first pixel, ``(R,)``."""
     y: Tensor
     """Center of the interval's first pixel, ``(R,)``."""
     row: Tensor
@@ -77,18 +76,14 @@ class Pairs(NamedTuple):
 
 
 class Edges(NamedTuple):
-    """Edges of the faces' projections, from corner k to corner k + 1, each ``(3, N)``."""
+    """Edges of the faces' projections ``(3, N)``, from corner k to k + 1: start, unit direction, length."""
 
     x: Tensor
-    """Start."""
     y: Tensor
-    """Start."""
     along_x: Tensor
-    """Direction, unit length; zero for an edge without length."""
     along_y: Tensor
-    """Direction."""
+    """Zero for an edge without length, as is ``along_x``."""
     length: Tensor
-    """Length."""
     inward: Tensor
     """Sign of the face's area, ``(N,)``: turns the left normal ``(-along_y, along_x)`` to the inside."""
 
