@@ -38,7 +38,7 @@ napoleon_preprocess_types = False
 def public_modules() -> list[str]:
     """Return the modules that have a page: sub-packages and single modules."""
     names = (info.name for info in pkgutil.iter_modules(kpose.__path__, "kpose."))
-    return sorted(name for name in names if not name.endswith("__main__"))
+    return sorted(name for name in names if not name.rpartition(".")[2].startswith("_"))
 
 
 def write_api_pages() -> None:
