@@ -12,6 +12,7 @@ from PIL import Image
 from kpose.backbones import TinyBackbone
 from kpose.heads import KeypointHead, QuaternionHead
 from kpose.tasks import PoseEstimator
+from kpose.templates import bird, coarsen_template
 
 HEADS = {"keypoint": partial(KeypointHead, num_keypoints=16, width=16), "quaternion": QuaternionHead}
 
@@ -23,9 +24,10 @@ def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
 
 
 def build_task(head: str) -> PoseEstimator:
-    """Build an untrained task, the same at every call."""
+    """Build an untrained task of a mesh that is quickly drawn, the same at every call."""
     torch.manual_seed(0)
-    task = PoseEstimator(TinyBackbone(width=8), HEADS[head]).eval()
+    template = coarsen_template(bird(), 200)
+    task = PoseEstimator(TinyBackbone(width=8), HEADS[head], template=template).eval()
     task.network.image_size = 64
     return task
 

@@ -12,6 +12,7 @@ from kpose.heads import QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.segmentation import Segment, Segmenter
 from kpose.tasks import PoseEstimator
+from kpose.templates import bird, coarsen_template
 from kpose.video import Frame
 
 SIZE = (96, 64)
@@ -64,7 +65,8 @@ def frames() -> list[Frame]:
 
 def build_task() -> PoseEstimator:
     torch.manual_seed(0)
-    return PoseEstimator(TinyBackbone(width=8), QuaternionHead).eval()
+    template = coarsen_template(bird(), 200)  # a mesh that is quickly drawn
+    return PoseEstimator(TinyBackbone(width=8), QuaternionHead, template=template).eval()
 
 
 @pytest.fixture(scope="session")
