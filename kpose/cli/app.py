@@ -23,15 +23,7 @@ DISTANCE = 3.2  # of the viewer's eye, in radii of the mesh
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command.
-
-    Args:
-        args: Arguments after ``kpose app``.
-
-    Returns:
-        0, 1 if Gradio is not installed, the checkpoint cannot be used or the port is taken, 2 if the arguments are
-        wrong, 130 if interrupted.
-    """
+    """Run the command."""
     return run(app, args)
 
 
@@ -58,18 +50,7 @@ def app(networks: Networks, host: str = "127.0.0.1", port: int = 7860) -> int:
 
 
 def build_app(predictor: "Predictor", folder: Path) -> Any:  # noqa: ANN401 - Gradio need not be installed
-    """Build the page.
-
-    Args:
-        predictor: Predicts what the photos show.
-        folder: Where the meshes are written that the page shows.
-
-    Returns:
-        Gradio's ``Blocks``, to be launched.
-
-    Raises:
-        ImportError: If Gradio is not installed.
-    """
+    """Build the page."""
     from kpose.visualization import to_pillow
 
     gradio = _import_gradio()

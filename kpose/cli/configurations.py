@@ -13,9 +13,6 @@ __all__ = ["instantiate", "parsing"]
 def parsing() -> Iterator[None]:
     r"""Turn what jsonargparse lets through while it parses into its own error.
 
-    Raises:
-        ArgumentError: If a file is no text in UTF-8, or a class of settings refuses its values.
-
     Example:
         >>> with parsing():
         ...     b"\xff".decode()
@@ -29,14 +26,6 @@ def parsing() -> Iterator[None]:
 
 
 def instantiate(parser: Any, settings: Any) -> Any:  # noqa: ANN401 - jsonargparse's own types
-    """Build what parsed settings describe, by the name that the method has in this version of jsonargparse.
-
-    Args:
-        parser: Parser.
-        settings: What it has parsed.
-
-    Returns:
-        Settings with objects in the place of class paths.
-    """
+    """Build what parsed settings describe, by the name that the method has in this version of jsonargparse."""
     method: Any = getattr(parser, "instantiate", None) or parser.instantiate_classes  # before 4.49
     return method(settings)

@@ -57,17 +57,7 @@ class CommandLine(LightningCLI):
 
 
 def main(args: Sequence[str] | None) -> int:
-    """Run one of Lightning's commands for a user of the shell.
-
-    Args:
-        args: Command and arguments, those of the process when None.
-
-    Returns:
-        0; 1 if the data or the settings cannot be used, and one line says why.
-
-    Raises:
-        SystemExit: If the arguments are wrong.
-    """
+    """Run one of Lightning's commands for a user of the shell."""
     try:
         run_lightning(args)
     except (OSError, ValueError, KeyError, RuntimeError, MisconfigurationException) as error:
@@ -79,18 +69,7 @@ def main(args: Sequence[str] | None) -> int:
 
 
 def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> LightningCLI:
-    """Run one of Lightning's commands.
-
-    Args:
-        args: Command and arguments, those of the process when None.
-        overwrite: Whether the copy of the configuration that an earlier run left may be replaced.
-
-    Returns:
-        What ran, with ``trainer``, ``model`` and ``datamodule``.
-
-    Raises:
-        SystemExit: If the arguments are wrong.
-    """
+    """Run one of Lightning's commands."""
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # frozen backbones, on purpose
     if args is not None:  # those of the process are then for someone else, such as `kpose pipeline`
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within")

@@ -64,19 +64,7 @@ class Networks:
         return self.segmenter or AutomaticSegmenter().model_name
 
     def load_predictor(self, *, find: bool) -> "Predictor":
-        """Load the checkpoint.
-
-        Args:
-            find: Whether to find the object in photos without box and mask; else the whole frame is taken.
-
-        Returns:
-            Predictor.
-
-        Raises:
-            ArgumentError: If this machine has no such device.
-            OSError: If there is no such file, or no such model to find the object.
-            ValueError: If it cannot be used; see `Predictor.from_checkpoint`.
-        """
+        """Load the checkpoint."""
         import torch
 
         from kpose.inference import Predictor
@@ -96,15 +84,7 @@ class Networks:
         )
 
     def load_segmenter(self) -> "Segmenter":
-        """Load what finds the object: the model that was named, or the best that this machine has.
-
-        Returns:
-            Segmenter.
-
-        Raises:
-            OSError: If there is no such model.
-            ValueError: If it is no segmentation model, or does not know the label.
-        """
+        """Load what finds the object: the model that was named, or the best that this machine has."""
         from kpose.inference.segmentation import AutomaticSegmenter, TransformersSegmenter
 
         if self.segmenter is None:
@@ -149,19 +129,7 @@ class Targets:
         return bool(self.box) or self.mask is not None or self.masks is not None
 
     def load_tracker(self, networks: Networks) -> "Tracker[Any]":
-        """Load what follows the objects.
-
-        Args:
-            networks: What finds objects that are not given, and where the tracker runs.
-
-        Returns:
-            Tracker.
-
-        Raises:
-            ImportError: If a library of the tracker is not installed.
-            OSError: If a file or a model cannot be read.
-            ValueError: If a file or a model cannot be used.
-        """
+        """Load what follows the objects."""
         from kpose.video import AssociationTracker, DiskTracker, LWLTracker, Sam2Tracker, read_mask_folder
 
         if self.masks is not None:

@@ -32,14 +32,7 @@ LIGHT = 1.75
 
 
 def mesh_page(mesh: Mesh) -> str:
-    """Return a page on which a mesh is turned by the mouse.
-
-    Args:
-        mesh: One mesh.
-
-    Returns:
-        HTML that needs no other file.
-    """
+    """Return a page on which a mesh is turned by the mouse."""
     # The viewer decodes textures to linear values and shows these as they are, under a light of 1.75.
     if mesh.texture is not None:
         mesh = mesh._replace(texture=linear_rgb_to_rgb(mesh.texture / LIGHT))
@@ -55,15 +48,7 @@ def mesh_page(mesh: Mesh) -> str:
 
 
 def write_page(folder: Path, failures: Mapping[Path, str]) -> Path:
-    """Write ``index.html``, which shows all results of a folder.
-
-    Args:
-        folder: Folder with results; what is not whole is left out.
-        failures: Photos that could not be used, and why.
-
-    Returns:
-        The page; an older one is replaced.
-    """
+    """Write ``index.html``, which shows all results of a folder."""
     records = [(path.stem, read_record(path)) for path in sorted(folder.glob("*.json"))]
     cards = [_card(name, record) for name, record in records if record and _is_whole(folder, name)]
     template = Template((files("kpose.cli") / "index.html").read_text(encoding="utf-8"))

@@ -24,20 +24,10 @@ def run(command: Callable[..., int], args: Sequence[str], **forms: dict[str, Any
 
     A parameter is an option: ``whole_frame`` is ``--whole-frame``. Booleans are flags, a tuple takes as many words,
     and a list may be given several times. The fields of a parameter that is a dataclass are options of their own.
-
-    Args:
-        command: Function that returns an exit code. It reports wrong arguments by `ArgumentError`. One named like a
-            package of kpose, which jsonargparse would import, has an underscore after its name.
-        args: Words after the name of the command.
-        forms: Settings of argparse that a type does not tell, by parameter, such as ``metavar``; with
-            ``positional`` it is no option but takes so many words (``nargs``).
-
-    Returns:
-        Exit code: 2 for wrong arguments, 1 if a file or an option cannot be used, 130 after an interruption; one
-        line on standard error says why.
-
-    Raises:
-        SystemExit: If the arguments ask for help.
+    ``forms`` are settings of argparse that a type does not tell, by parameter; with ``positional`` it is no option but
+    takes so many words (``nargs``). A command named like a package of kpose, which jsonargparse would import, has an
+    underscore after its name. Returns the command's exit code: 2 for wrong arguments, 1 if a file or an option cannot
+    be used, 130 after an interruption; one line on standard error says why.
     """
     prog = f"kpose {command.__name__.rstrip('_')}"
     try:

@@ -37,15 +37,7 @@ COLOR_STEPS = 63  # of a sheet's file, which is half as large as with 255 and lo
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command.
-
-    Args:
-        args: Arguments after ``kpose predict``.
-
-    Returns:
-        0 if every photo was predicted, 1 if one was not or the checkpoint cannot be used, 2 if the arguments are
-        wrong, 130 if interrupted.
-    """
+    """Run the command."""
     return run(
         predict,
         args,

@@ -15,20 +15,7 @@ __all__ = ["json_text", "prediction_record"]
 
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction in plain values, as ``kpose predict`` writes it.
-
-    Args:
-        prediction: What a photo gave.
-
-    Returns:
-        What `json.dumps` takes: version, size of the photo, the box that was used and where it comes from, the
-        square that was cut out, whether the camera is valid and what it comes from, the camera of the photo and of
-        the crop, that of the photo for other libraries, its covariance, and keypoints with confidence and inliers;
-        None for what the head does not predict.
-
-    Raises:
-        ValueError: If the camera or a keypoint is not finite.
-    """
+    """Return a prediction in plain values, as ``kpose predict`` writes it."""
     numbers = [*prediction.camera, *prediction.crop_camera]
     numbers += [part for part in (prediction.keypoints, prediction.confidence) if part is not None]
     if not all(bool(tensor.isfinite().all()) for tensor in numbers):
@@ -58,15 +45,6 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 
 def json_text(record: dict[str, Any]) -> str:
     """Return a record as JSON in which the numbers of a point, or of a row of a matrix, share a line.
-
-    Args:
-        record: Plain values.
-
-    Returns:
-        Text that ends in a line break.
-
-    Raises:
-        ValueError: If a number is not finite.
 
     Example:
         >>> json_text({"point": [1.0, 2.0]}).splitlines()[1]

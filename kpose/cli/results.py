@@ -64,16 +64,7 @@ class PhotoResult(NamedTuple):
         return record.get("made_from") == self.made_from and all(_is_own(path, record) for path in self.files)
 
     def check(self, inputs: Collection[Path], *, overwrite: bool) -> None:
-        """Refuse to replace what kpose did not write for this photo, or another program has changed since.
-
-        Args:
-            inputs: Files that must not be replaced.
-            overwrite: Whether files of others may be replaced.
-
-        Raises:
-            ValueError: If a result would replace an input.
-            FileExistsError: If a file is not kpose's, or belongs to another photo.
-        """
+        """Refuse to replace what kpose did not write for this photo, or another program has changed since."""
         record = read_record(self.record)
         for path in (self.record, *self.files):
             check_replaced(path, inputs, allowed=overwrite or _is_own(path, record))
@@ -84,14 +75,7 @@ class PhotoResult(NamedTuple):
             )
 
     def write(self, prediction: "Prediction") -> None:
-        """Write all files, each whole or not at all.
-
-        Args:
-            prediction: What the photo gave.
-
-        Raises:
-            ValueError: If the pose is not finite; nothing is written then.
-        """
+        """Write all files, each whole or not at all."""
         from kpose.cli.page import mesh_page
         from kpose.cli.record import json_text, prediction_record
         from kpose.visualization import save_animation, to_pillow, turntable
@@ -125,15 +109,6 @@ def photo_results(
     numbered in their order, so that no two share a name on any file system. A photo that has its result in the
     folder keeps the name of that, whatever photos have come since.
 
-    Args:
-        photos: Photo files.
-        folder: Folder of the results.
-        options: What the results depend on beside the photos and the version of kpose, in plain values.
-        turning: Whether animations of the turning meshes belong to the results.
-
-    Returns:
-        Results, in the same order.
-
     Example:
         >>> photos = [Path("a/robin.jpg"), Path("b/robin.png"), Path("wren?.jpg")]
         >>> [result.name for result in photo_results(photos, Path("out"), {})]
@@ -160,30 +135,13 @@ def photo_results(
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a file in the place of a folder.
-
-    Args:
-        path: What is given as ``--out``; it need not be there.
-
-    Raises:
-        ArgumentError: If it is a file.
-    """
+    """Refuse a file in the place of a folder."""
     if path.exists() and not path.is_dir():
         raise ArgumentError(None, f"--out needs a folder; {path} is a file")
 
 
 def check_replaced(path: Path, inputs: Iterable[Path], *, allowed: bool) -> None:
-    """Refuse to write a result over a file that must stay.
-
-    Args:
-        path: The result.
-        inputs: Files that must not be replaced.
-        allowed: Whether it may replace another file.
-
-    Raises:
-        ValueError: If it is one of the inputs.
-        FileExistsError: If it exists and may not be replaced.
-    """
+    """Refuse to write a result over a file that must stay."""
     if path.exists() and _real_path(path) in map(_real_path, inputs):
         raise ValueError(f"The result {path} would replace an input. Choose another --out.")
     if path.exists() and not allowed:
@@ -191,11 +149,7 @@ def check_replaced(path: Path, inputs: Iterable[Path], *, allowed: bool) -> None
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of ``kpose predict`` holds; nothing if there is no such file, or another.
-
-    Args:
-        path: File.
-    """
+    """Return what a JSON file of ``kpose predict`` holds; nothing if there is no such file, or another."""
     try:
         record = read_json(path)
     except (OSError, ValueError):
@@ -207,23 +161,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_marked_picture(path: Path, picture: Image.Image) -> None:
-    """Write a picture that `is_marked` knows again, whole or not at all.
-
-    Args:
-        path: PNG file; an older one is replaced.
-        picture: Content.
-    """
+    """Write a picture that `is_marked` knows again, whole or not at all."""
     note = PngImagePlugin.PngInfo()
     note.add_text("Software", MARK)
     write_file(path, lambda fresh: picture.save(fresh, "PNG", pnginfo=note, optimize=True))
 
 
 def is_marked(path: Path) -> bool:
-    """Return whether kpose wrote a picture or a page that no record names.
-
-    Args:
-        path: PNG or HTML file, which need not be there.
-    """
+    """Return whether kpose wrote a picture or a page that no record names."""
     try:
         if path.suffix == ".html":
             return PAGE_MARK in path.read_text(encoding="utf-8")

@@ -18,14 +18,7 @@ VIEWS_DEG = ((0.0, 0.0), (50.0, 15.0), (90.0, 0.0), (180.0, 0.0), (90.0, 80.0), 
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command.
-
-    Args:
-        args: Arguments after ``kpose template``.
-
-    Returns:
-        0, 1 if no template can be made, or 2 if the arguments are wrong.
-    """
+    """Run the command."""
     return run(
         template,
         args,

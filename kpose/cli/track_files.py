@@ -25,11 +25,6 @@ class TrackFiles:
     """Write the cameras of a video as they come: one row for each object and frame, nothing is kept in memory.
 
     Both files appear under their names at the end, or not at all if the block fails.
-
-    Args:
-        table: CSV file.
-        record: JSON file.
-        video: What is noted as the video.
     """
 
     def __init__(self, table: Path, record: Path, video: str) -> None:
@@ -50,11 +45,7 @@ class TrackFiles:
         return self
 
     def add(self, found: FramePredictions) -> None:
-        """Write the objects of a frame.
-
-        Args:
-            found: What `VideoPredictor` yields.
-        """
+        """Write the objects of a frame."""
         objects = [object_record(thing) for thing in found.objects]
         frame, time = found.frame.number, round(found.frame.time_s, 6)
         for thing in objects:
@@ -77,15 +68,7 @@ class TrackFiles:
 
 
 def object_record(thing: ObjectPrediction) -> dict[str, Any]:
-    """Return one object of one frame in plain values.
-
-    Args:
-        thing: Object.
-
-    Returns:
-        Its number, why it was not reconstructed, whether its camera is valid, its box, and its camera in pixels of
-        the frame (scale, translation, quaternion ``w, x, y, z``) or None.
-    """
+    """Return one object of one frame in plain values."""
     camera = None
     if thing.prediction is not None:
         found = thing.prediction.camera

@@ -26,15 +26,7 @@ MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?\.(glb|mtl|obj|ply|png)")
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command.
-
-    Args:
-        args: Arguments after ``kpose video``.
-
-    Returns:
-        0 if the whole video was read, or a camera until it was interrupted; 1 if a part of a video could not be
-        read or nothing can be done, 2 if the arguments are wrong, and 130 if a video was interrupted.
-    """
+    """Run the command."""
     return run(
         video_,
         args,

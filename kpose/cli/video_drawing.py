@@ -20,12 +20,6 @@ GOLDEN = 0.618034
 def object_color(identity: int) -> tuple[float, float, float]:
     """Return the color of an object: orange for the first, as different as can be for the next ones.
 
-    Args:
-        identity: Number of the object.
-
-    Returns:
-        RGB in [0, 1].
-
     Example:
         >>> object_color(1)
         (1.0, 0.516, 0.12)
@@ -35,16 +29,7 @@ def object_color(identity: int) -> tuple[float, float, float]:
 
 
 def draw_objects(frame: Frame, objects: Iterable[ObjectPrediction], *, largest: int = 800) -> Image.Image:
-    """Draw the meshes of the objects on a frame, each in its color.
-
-    Args:
-        frame: The frame.
-        objects: What was reconstructed in it.
-        largest: Most pixels on a side; a larger frame is scaled down.
-
-    Returns:
-        Picture.
-    """
+    """Draw the meshes of the objects on a frame, each in its color."""
     picture = _fit(frame.image, largest)
     factor = picture.width / frame.image.width
     image = from_pillow(picture)
@@ -64,15 +49,7 @@ def draw_objects(frame: Frame, objects: Iterable[ObjectPrediction], *, largest: 
 
 
 def side_by_side(frame: Frame, drawn: Image.Image) -> Image.Image:
-    """Put a frame to the left of what was drawn on it.
-
-    Args:
-        frame: The frame.
-        drawn: What `draw_objects` returns.
-
-    Returns:
-        Picture of twice the width, with even sides, as video files want them.
-    """
+    """Put a frame to the left of what was drawn on it."""
     width, height = drawn.width - drawn.width % 2, drawn.height - drawn.height % 2
     sheet = Image.new("RGB", (2 * width, height))
     sheet.paste(frame.image.resize(drawn.size), (0, 0))

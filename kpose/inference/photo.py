@@ -158,14 +158,6 @@ def photo_square(
 def cut_square(photo: Image.Image, square: Sequence[float], size: int) -> Tensor:
     """Cut a square out of a photo, white beyond its edges.
 
-    Args:
-        photo: Picture of mode ``RGB``.
-        square: ``(left, top, right, bottom)`` in pixels.
-        size: Side of the result, in pixels.
-
-    Returns:
-        RGB ``(3, size, size)`` in [0, 1], resampled as in training.
-
     Example:
         >>> cut_square(Image.new("RGB", (64, 64)), (0.0, 0.0, 128.0, 128.0), 8)[0, :, 0]
         tensor([0.0000, 0.0000, 0.0000, 0.1255, 0.8745, 1.0000, 1.0000, 1.0000])

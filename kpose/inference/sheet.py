@@ -66,14 +66,6 @@ def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tenso
     The photo is whole, with a frame around what the network saw where that is less; the keypoints, on their
     heatmaps, and the overlay show what it saw. The mesh, `Prediction.colored_mesh`, is turned from
     the camera's view.
-
-    Args:
-        prediction: What the photo gave.
-        size: Side of each picture, in pixels; smaller photos are enlarged.
-
-    Returns:
-        Pictures by caption: the photo, keypoints of heads that have some, the overlay, and the mesh as seen, from
-        the right and from above.
     """
     seen = cut_square(prediction.photo, prediction.square, size)
     row = {"photo": _framed(prediction, size)}
@@ -88,18 +80,7 @@ def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tenso
 
 
 def lay_out(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequence[str]) -> Float[Tensor, "3 H W"]:
-    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot.
-
-    Args:
-        rows: What `sheet_row` gives for each photo, all by one predictor.
-        names: Captions of the photos.
-
-    Returns:
-        Sheet.
-
-    Raises:
-        ValueError: If there are no rows, rows of different heads, or not as many names.
-    """
+    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot."""
     lengths = {len(row) for row in rows}
     if len(lengths) != 1 or len(names) != len(rows):
         raise ValueError(
