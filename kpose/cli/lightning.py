@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning
-from jsonargparse import ArgumentError
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
@@ -17,11 +16,10 @@ import kpose.callbacks
 import kpose.data
 import kpose.tasks
 from kpose._messages import one_line
-from kpose.cli.configurations import parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.tasks import Task
 
-__all__ = ["main", "run_lightning"]
+__all__ = ["main"]
 
 DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all commands."
 # What these refuse is about settings and files; other errors are of code, perhaps the user's.
@@ -43,10 +41,9 @@ class CommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Read the arguments; wrong ones end the process."""
         try:
-            with parsing():
-                super().parse_arguments(parser, args)
-        except ArgumentError as error:
-            parser.error(error.message)
+            super().parse_arguments(parser, args)
+        except (TypeError, ValueError) as error:  # no text in UTF-8, or what a class of settings refuses
+            parser.error(one_line(error))
 
     def instantiate_classes(self) -> None:
         """Build what the arguments describe."""
@@ -59,7 +56,7 @@ class CommandLine(LightningCLI):
 def main(args: Sequence[str] | None) -> int:
     """Run one of Lightning's commands for a user of the shell."""
     try:
-        run_lightning(args)
+        _run(args)
     except (OSError, ValueError, KeyError, RuntimeError, MisconfigurationException) as error:
         if not (isinstance(error, RefusedSettings | MisconfigurationException) or _is_explained(error)):
             raise
@@ -68,18 +65,16 @@ def main(args: Sequence[str] | None) -> int:
     return 0
 
 
-def run_lightning(args: Sequence[str] | None, *, overwrite: bool = False) -> LightningCLI:
-    """Run one of Lightning's commands."""
+def _run(args: Sequence[str] | None) -> None:
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # frozen backbones, on purpose
     if args is not None:  # those of the process are then for someone else, such as `kpose pipeline`
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within")
-    return CommandLine(
+    CommandLine(
         Task,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
-        save_config_kwargs={"overwrite": overwrite},
         args=None if args is None else list(args),
     )
 

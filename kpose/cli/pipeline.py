@@ -15,7 +15,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
 from kpose._messages import one_line
-from kpose.cli.configurations import instantiate, parsing
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.pipeline import Pipeline
 
@@ -32,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     try:
         settings = parse_pipeline(args)
-    except ArgumentError as error:
+    except (ArgumentError, TypeError, ValueError) as error:
         return _complain(error, 2)
     logging.basicConfig(format="%(message)s")
     try:
@@ -47,17 +46,16 @@ def parse_pipeline(args: Sequence[str] | None = None, *, prog: str = "kpose pipe
     """Read the arguments of a `Pipeline` from a command line; no data are read and no backbone is loaded.
 
     Returns settings with class paths and arguments in the place of objects. Raises `ArgumentError` if the arguments
-    are wrong.
+    are wrong, `TypeError` or `ValueError` if a class of settings refuses its values or a file is no text in UTF-8.
     """
-    with parsing():
-        settings = _parser(prog).parse_args(_with_bases(sys.argv[1:] if args is None else args))
-        for name in ("config", "base"):
-            settings.pop(name, None)
-        # Settings of stages refuse wrong values when they are built; what they name is built later, by the stages.
-        stages = settings.clone()
-        for name in _PARTS:
-            stages.pop(name)
-        instantiate(_parser(prog, _PARTS), stages)
+    settings = _parser(prog).parse_args(_with_bases(sys.argv[1:] if args is None else args))
+    for name in ("config", "base"):
+        settings.pop(name, None)
+    # Settings of stages refuse wrong values when they are built; what they name is built later, by the stages.
+    stages = settings.clone()
+    for name in _PARTS:
+        stages.pop(name)
+    _parser(prog, _PARTS).instantiate(stages)
     return settings
 
 
@@ -72,7 +70,7 @@ def build_pipeline(settings: Namespace) -> Pipeline:
     torch.manual_seed(settings.seed)
     whole = settings.clone()
     whole.data = data
-    parts = instantiate(_parser("kpose pipeline"), whole)
+    parts = _parser("kpose pipeline").instantiate(whole)
     return Pipeline(**{name: part for name, part in parts.as_dict().items() if name not in ("config", "base")})
 
 
@@ -83,7 +81,7 @@ def instantiate_data(settings: Namespace) -> Any:  # noqa: ANN401
     only = settings.clone()
     for name in set(vars(only)) - {"data"}:
         only.pop(name)
-    return instantiate(parser, only).data
+    return parser.instantiate(only).data
 
 
 def _parser(prog: str, skip: Set[str] = frozenset()) -> ArgumentParser:

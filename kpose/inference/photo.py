@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from kpose._cropping import crop_image, square_box
@@ -29,7 +29,6 @@ Picture = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
 PADDING = 0.05  # as the crops of training
 WHITE = (255, 255, 255)
 MIN_SIDE = 8
-MAX_PIXELS = 178_956_970  # where Pillow takes a file for an attack on the memory
 MAX_CANVAS = 2**26
 # What Pillow's decoders raise on bytes that are not what they say.
 DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, RuntimeError, struct.error)
@@ -181,35 +180,23 @@ def _read(source: str | PathLike[str] | Image.Image, what: str) -> Image.Image:
     if isinstance(source, Image.Image):
         return _upright(source, source)
     path = Path(source)
-    if path.is_dir():
-        raise ValueError(f"A {what} needs to be a file; {path} is a folder. Give the files in it.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {what} {path}. Check the name, and where a link leads.")
-    if not path.is_file():  # reading a pipe or a device may never end
-        raise ValueError(f"A {what} needs to be a file; {path} is a pipe or a device. Save it first.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"A {what} needs content; {path} is empty. Fetch it again.")
+    if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+        raise ValueError(f"A {what} needs to be a file; {path} is a folder, a pipe or a device. Name a file.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about odd metadata and about large pictures that do fit
         try:
             with Image.open(path) as picture:
                 picture.load()
                 return _upright(picture, path)
-        except PermissionError:
+        except (FileNotFoundError, PermissionError):
             raise
-        except Image.DecompressionBombError:
-            raise ValueError(
-                f"A {what} needs at most {MAX_PIXELS:,} pixels; {path} has more. Scale it down first."
-            ) from None
-        except UnidentifiedImageError:
-            raise ValueError(
-                f"{path} is no picture of a known kind. Convert it to JPEG or PNG, or fetch it again."
-            ) from None
-        except MemoryError:
-            raise ValueError(f"{path} does not fit the memory. Scale it down first.") from None
+        except (Image.DecompressionBombError, MemoryError) as error:
+            raise ValueError(f"{path} is too large ({one_line(error)}). Scale it down first.") from error
         except DECODING_ERRORS as error:
-            reason = one_line(error)
-            raise ValueError(f"{path} is damaged or cut short ({reason}). Fetch it again.") from error
+            raise ValueError(
+                f"{path} is no {what} that can be read ({one_line(error)}). Convert it to JPEG or PNG, or fetch it "
+                "again."
+            ) from error
 
 
 def _name(source: Picture) -> str:

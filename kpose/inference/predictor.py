@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 Box = Sequence[int | float] | Tensor
 
+OPTIONS = {"image_size", "device", "segmenter", "batch_size"}  # of a predictor, beside its network
+
 MODEL_CARD = """---
 {{ card_data }}
 ---
@@ -44,7 +46,7 @@ predictor = kpose.Predictor.from_pretrained("this repository")
 
 
 class _Frame(NamedTuple):
-    """Where in a photo a crop lies."""
+    """Where in a photo a crop lies, as a `Prediction` has it."""
 
     square: tuple[float, float, float, float]
     box: tuple[float, ...] | None
@@ -118,11 +120,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         cls,
         path: str | PathLike[str],
         *,
-        device: str | torch.device = "cpu",
-        image_size: int | None = None,
-        segmenter: Segmenter | Literal["automatic"] | None = "automatic",
-        batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
+        **options: Any,  # noqa: ANN401
     ) -> "Predictor":
         """Load a checkpoint of ``kpose fit``, of a trainer in Python or of a pipeline.
 
@@ -132,12 +131,9 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 
         Args:
             path: Checkpoint.
-            device: Where the network runs.
-            image_size: Side of the crops, in pixels; that of training, which the checkpoint knows, when not given.
-            segmenter: What finds the object in a photo that comes without box and mask; see `Predictor`.
-            batch_size: How many photos the network sees at a time.
             trusted_modules: Modules and packages beside kpose whose classes the checkpoint may name: importing them
                 runs their code.
+            options: Further arguments of `Predictor`, such as ``device``.
 
         Returns:
             Predictor.
@@ -147,32 +143,23 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             ValueError: If it is no checkpoint of a `PoseEstimator`, names classes that are not trusted, or does not
                 know its image size; one line says which.
         """
-        network = PoseNetwork.from_checkpoint(path, trusted_modules=trusted_modules)
-        return cls(network, image_size=image_size, device=device, segmenter=segmenter, batch_size=batch_size)
+        return cls(PoseNetwork.from_checkpoint(path, trusted_modules=trusted_modules), **options)
 
     @classmethod
     def from_pretrained(  # the mixin's own would take arguments from the file as well
         cls,
         pretrained_model_name_or_path: str | PathLike[str],
         *,
-        device: str | torch.device = "cpu",
-        image_size: int | None = None,
-        segmenter: Segmenter | Literal["automatic"] | None = "automatic",
-        batch_size: int = 32,
         trusted_modules: Sequence[str] = (),
-        **download: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
     ) -> "Predictor":
         """Load a folder that ``save_pretrained`` has written, or a repository of the Hugging Face Hub.
 
         Args:
             pretrained_model_name_or_path: Folder, or ``owner/name`` of the repository.
-            device: Where the network runs.
-            image_size: Side of the crops, in pixels; that of training when not given.
-            segmenter: What finds the object in a photo that comes without box and mask; see `Predictor`.
-            batch_size: How many photos the network sees at a time.
             trusted_modules: Modules and packages beside kpose whose classes the description may name.
-            download: Arguments of ``huggingface_hub.snapshot_download``, such as ``revision``, ``token``,
-                ``cache_dir``, ``force_download`` and ``local_files_only``.
+            options: Further arguments of `Predictor`, such as ``device``; all others are those of
+                ``huggingface_hub.snapshot_download``, such as ``revision``, ``token`` and ``cache_dir``.
 
         Returns:
             Predictor.
@@ -182,11 +169,11 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             ValueError: If a file is damaged, names classes that are not trusted, or does not know the image size;
                 one line says which.
         """
+        own = {name: options.pop(name) for name in OPTIONS & options.keys()}
         folder = model_source(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
-            folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **download)
-        network = PoseNetwork.load(folder, trusted_modules=trusted_modules)
-        return cls(network, image_size=image_size, device=device, segmenter=segmenter, batch_size=batch_size)
+            folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options)
+        return cls(PoseNetwork.load(folder, trusted_modules=trusted_modules), **own)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write a folder, for the mixin."""
@@ -284,12 +271,8 @@ def _photo(pose: PosePrediction, row: int, mesh: Mesh, frame: _Frame) -> Predict
         camera=uncrop_camera(camera, crop),
         crop_camera=camera,
         crop=crop,
-        square=frame.square,
-        box=frame.box,
-        located_by=frame.located_by,
-        size=frame.size,
-        source=frame.source,
         mesh=mesh,
+        **frame._asdict(),
         **keypoints,
     )
     return prediction if prediction.is_finite else replace(prediction, valid=False)
@@ -334,7 +317,7 @@ def _is_box(value: Any) -> bool:  # noqa: ANN401
 
 
 def load(name: str | PathLike[str], **options: Any) -> Predictor:  # noqa: ANN401
-    """Load a predictor from a folder or the Hugging Face Hub.
+    """Load a predictor from a folder or the Hugging Face Hub; see `Predictor.from_pretrained`.
 
     Args:
         name: Folder of `PoseNetwork.save` or `Predictor.save_pretrained`, or ``owner/name`` of a repository.
@@ -342,9 +325,5 @@ def load(name: str | PathLike[str], **options: Any) -> Predictor:  # noqa: ANN40
 
     Returns:
         Predictor.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or a file of it is missing.
-        ValueError: If a file is damaged or names classes that are not trusted; one line says which.
     """
     return Predictor.from_pretrained(name, **options)

@@ -1,7 +1,7 @@
 """Sheets of what was predicted: a row of pictures for each photo, to look at."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +21,7 @@ from kpose.visualization import (
     overlay_mesh,
 )
 
-__all__ = ["lay_out", "prediction_sheet", "sheet_row"]
+__all__ = ["prediction_sheet", "sheet_row"]
 
 SIZE = 160
 VIEWS = ("as seen", "from the right", "from above")
@@ -33,7 +33,7 @@ ORANGE = (255, 128, 38)
 def prediction_sheet(
     predictions: Sequence[Prediction], names: Sequence[str] | None = None, *, size: int = SIZE
 ) -> Float[Tensor, "3 H W"]:
-    """Draw a row of pictures for each photo: see `sheet_row`.
+    """Draw a row of pictures for each photo: itself, keypoints, overlay, and the mesh from three sides.
 
     Args:
         predictions: What the photos gave.
@@ -57,7 +57,18 @@ def prediction_sheet(
     """
     names = [str(number + 1) for number in range(len(predictions))] if names is None else names
     rows = [sheet_row(replace(one), size) for one in predictions]  # copies, as a prediction keeps its photo
-    return lay_out(rows, names)
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or len(names) != len(rows):
+        raise ValueError(
+            f"A sheet needs photos of one predictor and a name for each; got {len(rows)} photos with "
+            f"{sorted(lengths)} pictures and {len(names)} names."
+        )
+    pictures, labels = list[Tensor](), list[str]()
+    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+        foot = number == len(rows) - 1
+        pictures += row.values()
+        labels += [name, *(caption if foot or "not valid" in caption else "" for caption in [*row][1:])]
+    return image_grid(pictures, labels, columns=lengths.pop())
 
 
 def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tensor, "3 _ _"]]:
@@ -77,22 +88,6 @@ def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tenso
     turns = axis_angle_to_matrix(TURNS.to(camera.rotation)) @ camera.rotation
     views = mesh_views(prediction.colored_mesh, size, rotations=turns)
     return {**row, **dict(zip(VIEWS, views, strict=True))}
-
-
-def lay_out(rows: Sequence[Mapping[str, Float[Tensor, "3 _ _"]]], names: Sequence[str]) -> Float[Tensor, "3 H W"]:
-    """Lay rows out under one another, each photo with its name, the columns with their captions at the foot."""
-    lengths = {len(row) for row in rows}
-    if len(lengths) != 1 or len(names) != len(rows):
-        raise ValueError(
-            f"A sheet needs photos of one predictor and a name for each; got {len(rows)} photos with "
-            f"{sorted(lengths)} pictures and {len(names)} names."
-        )
-    pictures, labels = list[Tensor](), list[str]()
-    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
-        foot = number == len(rows) - 1
-        pictures += row.values()
-        labels += [name, *(caption if foot or "not valid" in caption else "" for caption in [*row][1:])]
-    return image_grid(pictures, labels, columns=lengths.pop())
 
 
 def _framed(prediction: Prediction, size: int) -> Tensor:

@@ -175,3 +175,23 @@ def test_files_that_are_layered_over_each_other_or_over_nothing_give_one_line(co
         assert main(["--config", str(config), "--out", "out"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("kpose pipeline: ")
+
+
+DAMAGED = {
+    "not UTF-8": (b"seed: \xff", "utf-8"),
+    "thousands of digits": (b"seed: " + b"9" * 5_000, "digits"),
+    "code": (b"seed: !!python/object/apply:os.getcwd []", "constructor"),
+    "no mapping": (b"- 1", "Unexpected config"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_configuration_is_one_line_here_and_no_trace_in_fit(damage, config, capsys):
+    content, word = DAMAGED[damage]
+    config.write_bytes(content)
+    assert main(["--config", str(config), "--out", "out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert word in line
+    with pytest.raises(SystemExit, match="2"):
+        kpose(["fit", "--config", str(config)])
+    assert word in capsys.readouterr().err.partition("error: ")[2]

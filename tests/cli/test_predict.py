@@ -116,9 +116,9 @@ def test_what_is_no_file_in_a_folder_is_one_line_each(
     (folder / "nowhere.jpg").symlink_to(folder / "missing.jpg")
     assert call(checkpoints["quaternion"], out, folder) == 1
     circle, nowhere, pipe, *_, last = capsys.readouterr().err.strip().splitlines()
-    assert re.match("There is no photo .*circle.jpg", circle)
-    assert re.match("There is no photo .*nowhere.jpg", nowhere)
-    assert re.search("pipe.jpg is a pipe", pipe)
+    assert re.search(r"circle\.jpg is no photo that can be read", circle)
+    assert re.search(r"No such file or directory: .*nowhere\.jpg", nowhere)
+    assert re.search(r"pipe\.jpg is a folder, a pipe", pipe)
     assert "Predicted 1 of 4 photos" in last
 
 

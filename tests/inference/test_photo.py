@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.inference.photo import MAX_PIXELS, cut_square, load_mask, load_photo, photo_square
+from kpose.inference.photo import cut_square, load_mask, load_photo, photo_square
 
 RED, GREEN, BLUE = (200, 30, 20), (20, 180, 40), (10, 40, 210)
 
@@ -145,10 +145,10 @@ def test_a_file_cut_short_is_refused(form: str, share: float, tmp_path: Path) ->
 def test_empty_missing_folder_and_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("I am a bird")
-    assert "is empty" in refused(tmp_path / "empty.jpg")
-    assert "no picture of a known kind" in refused(tmp_path / "text.jpg")
+    for name in ("empty.jpg", "text.jpg"):
+        assert "is no photo that can be read (cannot identify image file" in refused(tmp_path / name)
     assert "is a folder" in refused(tmp_path)
-    assert "There is no photo" in refused(tmp_path / "missing.jpg")
+    assert "No such file" in refused(tmp_path / "missing.jpg")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 100), (100, 7)])
@@ -164,7 +164,7 @@ def test_the_smallest_photo_is_read(tmp_path: Path) -> None:
 
 def test_huge_photos_are_refused_before_they_are_decoded(huge_png: bytes, tmp_path: Path) -> None:
     (tmp_path / "photo").write_bytes(huge_png)
-    assert f"at most {MAX_PIXELS:,} pixels" in refused(tmp_path / "photo")
+    assert "too large (Image size (3600000000 pixels) exceeds" in refused(tmp_path / "photo")
 
 
 def test_large_photos_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from kpose.backbones import TinyBackbone
-from kpose.cli.configurations import instantiate
 from kpose.heads import PoseHead
 from kpose.templates import bird
 
@@ -85,7 +84,7 @@ def test_configured_variants_are_heads(config, monkeypatch):
     parser.add_function_arguments(ablations.main, as_positional=False, skip={"data", "backbone"})
     for part in ("data", "backbone"):  # neither photographs nor weights are needed here
         parser.add_argument(f"--{part}", type=dict)
-    variants = instantiate(parser, parser.parse_args(["--config", str(config), "--out=x"])).variants
+    variants = parser.instantiate(parser.parse_args(["--config", str(config), "--out=x"])).variants
     assert variants
     for head in variants.values():
         assert isinstance(head(TinyBackbone(width=8).spec, bird()), PoseHead)
