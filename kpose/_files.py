@@ -42,16 +42,7 @@ def existing(path: str | Path, needed_by: str, advice: str) -> Path:
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written
-    """Read JSON of any origin.
-
-    Args:
-        text: JSON.
-
-    Returns:
-        Plain values. NaN and infinities are refused: they are no JSON, and no setting or measure of an image.
-
-    Raises:
-        ValueError: If it is no JSON, or nested too deeply or with numbers too long for Python.
+    """Read JSON of any origin; NaN, infinities and what is nested too deeply raise `ValueError`.
 
     Example:
         >>> parse_json('{"width": 8}')
@@ -71,17 +62,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
-    """Read a JSON file of any origin.
-
-    Args:
-        path: File.
-
-    Returns:
-        Plain values, see `parse_json`.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is no JSON; the text does not name the file, which the caller knows by another name.
+    """Read a JSON file of any origin as `parse_json` does; errors do not name the file.
 
     Example:
         >>> path = getfixture("tmp_path") / "bird.json"
@@ -94,15 +75,6 @@ def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
 
 def model_source(name: str | os.PathLike[str]) -> str:
     """Return the source of a model, unless it is a folder that is not there; the Hub is not asked.
-
-    Args:
-        name: Folder with a model, or its name on the Hub.
-
-    Returns:
-        The same as text.
-
-    Raises:
-        FileNotFoundError: If it is no folder, and no name that the Hub could know.
 
     Example:
         >>> model_source("microsoft/resnet-50")
@@ -120,11 +92,6 @@ def model_source(name: str | os.PathLike[str]) -> str:
 def write_file(path: str | Path, save: Callable[[Path], object]) -> None:
     """Write a file under a temporary name beside it, then rename it.
 
-    Args:
-        path: File; its folder is made, an older file is replaced at once.
-        save: Writes the content to the file that it is given; the name ends in ``.tmp``. If it fails, nothing is
-            left behind.
-
     Example:
         >>> path = getfixture("tmp_path") / "new" / "bird.bin"
         >>> write_file(path, lambda fresh: fresh.write_bytes(b"bird"))
@@ -137,13 +104,9 @@ def write_file(path: str | Path, save: Callable[[Path], object]) -> None:
 
 @contextmanager
 def fresh_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside a file, for content that comes bit by bit; it is renamed at the end.
+    """Yield a temporary name ending in ``.tmp`` beside a file, for content that comes bit by bit.
 
-    Args:
-        path: File; its folder is made, an older file is replaced at once.
-
-    Yields:
-        The temporary name, which ends in ``.tmp``. If the block fails, nothing is left behind.
+    It is renamed at the end; if the block fails, nothing is left behind. Folders are made.
 
     Example:
         >>> path = getfixture("tmp_path") / "bird.txt"
@@ -165,10 +128,6 @@ def fresh_file(path: str | Path) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Write text in UTF-8, whole or not at all.
 
-    Args:
-        path: File; its folder is made, an older file is replaced at once.
-        text: Content.
-
     Example:
         >>> path = getfixture("tmp_path") / "bird.txt"
         >>> write_text(path, "bird")
@@ -181,12 +140,6 @@ def write_text(path: str | Path, text: str) -> None:
 def safe_name(name: str) -> str:
     """Return a name that every file system takes, without a leading dot or dash.
 
-    Args:
-        name: Name without folders and ending.
-
-    Returns:
-        At most 60 characters; others than letters, digits, dot, dash and underscore are replaced.
-
     Example:
         >>> safe_name("a wren?"), safe_name("...")
         ('a_wren_', 'unnamed')
@@ -197,12 +150,6 @@ def safe_name(name: str) -> str:
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """Digest settings to a few letters.
 
-    Args:
-        settings: Plain values; others count by what `str` makes of them.
-
-    Returns:
-        Ten hexadecimal digits, the same for any order of the settings.
-
     Example:
         >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
         True
@@ -212,15 +159,6 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 def file_digest(path: str | Path) -> str:
     """Digest the content of a file.
-
-    Args:
-        path: File.
-
-    Returns:
-        SHA-256, in hexadecimal digits.
-
-    Raises:
-        OSError: If it cannot be read.
 
     Example:
         >>> path = getfixture("tmp_path") / "empty"

@@ -8,12 +8,6 @@ __all__ = ["one_line", "warn_once"]
 def one_line(error: BaseException) -> str:
     r"""Return the text of an error on one line.
 
-    Args:
-        error: Error.
-
-    Returns:
-        Its text, or its kind if it has none.
-
     Example:
         >>> one_line(ValueError("a\n  b")), one_line(MemoryError())
         ('a b', 'MemoryError')
@@ -25,12 +19,7 @@ _told: set[tuple[str, str]] = set()
 
 
 def warn_once(log: logging.Logger, line: str) -> None:
-    """Log a warning, unless this process has logged it.
-
-    Args:
-        log: Logger.
-        line: Text.
-    """
+    """Log a warning, unless this process has logged it."""
     if (log.name, line) not in _told:
         _told.add((log.name, line))
         log.warning("%s", line)
