@@ -25,9 +25,9 @@ def run(command: Callable[..., int], args: Sequence[str], **forms: dict[str, Any
     A parameter is an option: ``whole_frame`` is ``--whole-frame``. Booleans are flags, a tuple takes as many words,
     and a list may be given several times. The fields of a parameter that is a dataclass are options of their own.
     ``forms`` are settings of argparse that a type does not tell, by parameter; with ``positional`` it is no option
-    but takes so many words (``nargs``). A command named like a package of kpose, which jsonargparse would import, has
-    an underscore after its name. Returns the command's exit code: 2 for wrong arguments, 1 if a file or an option
-    cannot be used, 130 after an interruption; one line on standard error says why.
+    but takes so many words (``nargs``). A command named like a package of kpose, which jsonargparse would import,
+    has an underscore after its name. Returns the command's exit code: 2 for wrong arguments, 1 if a file or an
+    option cannot be used, 130 after an interruption; one line on standard error says why.
     """
     prog = f"kpose {command.__name__.rstrip('_')}"
     try:

@@ -2,8 +2,10 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,8 +111,8 @@ def predict(
         raise ArgumentError(None, f"--sheet needs a number of photos from 1 to {MAX_ROWS}; got {sheet}")
     check_folder(out)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the photo's own line has what matters of it
-    work = _Work(place, sheet or 0, overwrite)
-    files = [file for path in photos for file in _photos(path, work.failures)]
+    failures: dict[Path, str] = {}
+    files = [file for path in photos for file in _photos(path, failures)]
     if not files:
         return 1
     options = {
@@ -122,15 +124,24 @@ def predict(
         "segmenter": (None if given else networks.segmenter_name, networks.label),
     }
     results = photo_results(files, out, options, turning=turntable)
-    work.inputs = [*files, *networks.checkpoint_files, *([place.mask] if place.mask else [])]
+    inputs = [*files, *networks.checkpoint_files, *([place.mask] if place.mask else [])]
     for path in (out / "index.html", *([out / SHEET] if sheet else [])):
-        check_replaced(path, work.inputs, allowed=overwrite or is_marked(path))
+        check_replaced(path, inputs, allowed=overwrite or is_marked(path))
     pending = {result for result in results if overwrite or not result.is_done()}
-    predictor = None
-    if pending or sheet:
-        predictor = networks.load_predictor(find=not given)
+
+    def predict_one(predictor: "Predictor", result: PhotoResult) -> "Prediction":
+        from kpose.inference import load_photo
+
+        if result in pending:
+            result.check(inputs, overwrite=overwrite)
+        [prediction] = predictor(load_photo(result.photo), box=place.box, mask=place.mask)
+        if result in pending:
+            result.write(prediction)
+        return prediction
+
+    work = partial(predict_one, networks.load_predictor(find=not given)) if pending or sheet else None
     out.mkdir(parents=True, exist_ok=True)
-    return _finish(work, results, pending, predictor)
+    return _finish(work, results, pending, failures, sheet or 0)
 
 
 def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
@@ -150,67 +161,49 @@ def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
     return found
 
 
-@dataclass
-class _Work:
-    """What a call does with each photo, and what has come of it."""
-
-    place: Place
-    rows: int
-    overwrite: bool
-    inputs: Sequence[Path] = ()
-    failures: dict[Path, str] = field(default_factory=dict)
-    sheet: "dict[str, Prediction]" = field(default_factory=dict)
-    located_by: list[str] = field(default_factory=list)
-
-    def do(self, predictor: "Predictor", result: PhotoResult, *, pending: bool) -> None:
-        """Predict one photo and write what is pending of it, or note why that cannot be."""
-        from kpose.inference import load_photo
-
-        try:
-            if pending:
-                result.check(self.inputs, overwrite=self.overwrite)
-            [prediction] = predictor(load_photo(result.photo), box=self.place.box, mask=self.place.mask)
-            if pending:
-                result.write(prediction)
-        except FAULTS as error:
-            line = one_line(error)
-            self.failures[result.photo] = line
-            _report(line if str(result.photo) in line else f"{result.photo}: {line}")
-            return
-        self.located_by.append(prediction.located_by)
-        if len(self.sheet) < self.rows:
-            self.sheet[result.name] = replace(prediction)  # without the pictures that it keeps
-
-
 def _finish(
-    work: _Work, results: Sequence[PhotoResult], pending: set[PhotoResult], predictor: "Predictor | None"
+    predict_one: "Callable[[PhotoResult], Prediction] | None",
+    results: Sequence[PhotoResult],
+    pending: set[PhotoResult],
+    failures: dict[Path, str],
+    rows: int,
 ) -> int:
-    """Predict what is pending and what the sheet shows; write page and sheet."""
+    """Predict what is pending and what the sheet of so many rows shows; write page and sheet."""
     from kpose.cli.page import write_page
 
     out, code = results[0].folder, 0
+    located_by = Counter[str]()
+    shown: dict[str, Prediction] = {}
     try:
         for result in tqdm(results, desc="predict", unit="photo", disable=None):
-            if predictor is not None and (result in pending or len(work.sheet) < work.rows):
-                work.do(predictor, result, pending=result in pending)
+            if predict_one is None or (result not in pending and len(shown) >= rows):
+                continue
+            try:
+                prediction = predict_one(result)
+            except FAULTS as error:
+                line = failures[result.photo] = one_line(error)
+                _report(line if str(result.photo) in line else f"{result.photo}: {line}")
+                continue
+            located_by[prediction.located_by] += 1
+            if len(shown) < rows:
+                shown[result.name] = replace(prediction)  # without the pictures that it keeps
     except KeyboardInterrupt:
         _report("Interrupted; the same call goes on from here.")
         code = INTERRUPTED
-    found, whole = (work.located_by.count(name) for name in ("SaliencySegmenter", "frame"))
-    if found:
+    if found := located_by["SaliencySegmenter"]:
         _report(f"In {found} of the photos the salient object was taken; where it is another, give its --box.")
-    if whole:
+    if whole := located_by["frame"]:
         _report(f"Of {whole} of the photos the whole frame was taken.")
-    page = write_page(out, work.failures)
+    page = write_page(out, failures)
     drawn = ""
-    if work.sheet and not code:
-        _write_sheet(out / SHEET, work.sheet)
+    if shown and not code:
+        _write_sheet(out / SHEET, shown)
         drawn = f" and {out / SHEET}"
     before = len(results) - len(pending)
     kept = f", {before} of them before" if before else ""
     done = sum(result.is_done() for result in results)
     _report(f"Predicted {done} of {len(results)} photos{kept}; see {page}{drawn}.")
-    return code or int(bool(work.failures))
+    return code or int(bool(failures))
 
 
 def _write_sheet(path: Path, predictions: "dict[str, Prediction]") -> None:

@@ -1,7 +1,7 @@
 """The folder of ``kpose predict``: what belongs to each photo, what is done, and what must not be replaced."""
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from os.path import realpath  # unlike that of pathlib, it leaves links in a circle as they are
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -69,7 +69,7 @@ class PhotoResult(NamedTuple):
         for path in (self.record, *self.files):
             check_replaced(path, inputs, allowed=overwrite or _is_own(path, record))
         other = record.get("photo")
-        if not overwrite and other is not None and _real_path(other) != _real_path(self.photo):
+        if not overwrite and other is not None and realpath(other) != realpath(self.photo):
             raise FileExistsError(
                 f"{self.record} is the result of {other}. Choose another --out, or give --overwrite."
             )
@@ -115,8 +115,8 @@ def photo_results(
         ['robin', 'robin-2', 'wren_']
     """
     records = {path.stem: read_record(path) for path in sorted(folder.glob("*.json"))}
-    before = {_real_path(record["photo"]): name for name, record in records.items() if "photo" in record}
-    kept = [before.get(_real_path(photo)) for photo in photos]
+    before = {realpath(record["photo"]): name for name, record in records.items() if "photo" in record}
+    kept = [before.get(realpath(photo)) for photo in photos]
     taken = {"index", *(name.casefold() for name in kept if name)}
     results = []
     for photo, name in zip(photos, kept, strict=True):
@@ -142,7 +142,7 @@ def check_folder(path: Path) -> None:
 
 def check_replaced(path: Path, inputs: Iterable[Path], *, allowed: bool) -> None:
     """Refuse to write a result over a file that must stay."""
-    if path.exists() and _real_path(path) in map(_real_path, inputs):
+    if path.exists() and realpath(path) in map(realpath, inputs):
         raise ValueError(f"The result {path} would replace an input. Choose another --out.")
     if path.exists() and not allowed:
         raise FileExistsError(f"The result {path} exists. Choose another --out, or give --overwrite.")
@@ -176,11 +176,6 @@ def is_marked(path: Path) -> bool:
             return picture.info.get("Software") == MARK
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
-
-
-def _real_path(path: str | Path) -> str:
-    """Return where a file is, so that two names of one file are the same; links in a circle stay as they are."""
-    return os.path.realpath(path)
 
 
 def _digest(record: Mapping[str, Any]) -> str:
