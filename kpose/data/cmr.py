@@ -38,11 +38,6 @@ def convert_cmr(cache: Path, root: Path, out: Path | None = None) -> int:
 
     Returns:
         How many cameras were written.
-
-    Raises:
-        FileNotFoundError: If there is no split, or one file of a split is missing.
-        ImportError: If SciPy is not installed.
-        ValueError: If the two files of a split do not belong together.
     """
     cache, root = Path(cache), Path(root)
     out = root / "sfm" / "cameras.csv" if out is None else Path(out)
@@ -50,9 +45,7 @@ def convert_cmr(cache: Path, root: Path, out: Path | None = None) -> int:
     numbers = dict(zip(notes.files, notes.image_ids, strict=True))
     found = [split for split in _SPLITS if _files(cache, split)[0].exists()]
     if not found:
-        advice = (
-            f"Give the folder `cub` of CMR's cachedir, or compute cameras by `python -m kpose.data.sfm {root}`."
-        )
+        advice = f"Give the folder `cub` of CMR's cachedir, or run `python -m kpose.data.sfm {root}`."
         existing(_files(cache, "train")[0], "convert_cmr", advice)
     rows: list[tuple[int, str, Any]] = []
     shapes = []
@@ -101,9 +94,7 @@ def _read_split(cache: Path, split: str) -> tuple[list[Any], list[Any], Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert CMR's annotation files to a cameras file, as the command line says."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kpose.data.cmr", description="Convert CMR's annotation files to a cameras file."
-    )
+    parser = argparse.ArgumentParser("python -m kpose.data.cmr", description="Convert CMR's cameras of CUB.")
     parser.add_argument("cache", type=Path, help="folder `cub` of CMR's cachedir")
     parser.add_argument("root", type=Path, help="folder in CUB's layout")
     parser.add_argument("--out", type=Path, help="cameras file; ROOT/sfm/cameras.csv if not given")

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from kpose._files import existing, write_file
+from kpose._files import existing, write_text
 from kpose.data.photo_dataset import PhotoDataset, load_crop
 from kpose.geometry import apply_crop, crop_camera, matrix_to_quaternion, quaternion_to_matrix
 from kpose.structures import Batch, Camera
@@ -119,15 +119,8 @@ def read_cameras(path: Path, image_ids: Sequence[int]) -> tuple[Camera, list[str
     """Read the cameras and splits of images from a cameras file, the inverse of `write_cameras`.
 
     Its columns are ``image_id,split,scale,tx,ty,qw,qx,qy,qz``; ``tx``, ``ty`` in CUB's 1-based pixels, ``split``
-    optional.
-
-    Returns:
-        Cameras in photo pixels, not a number where the file has none for an image, and the splits, empty for those
-        images, or ``None`` if the file has no such column.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no table, a column is missing or has other things than numbers.
+    optional. Cameras are in photo pixels, not a number where the file has none for an image; there, splits are
+    empty. They are ``None`` if the file has no such column.
     """
     existing(path, "read_cameras", f"Make it by `python -m kpose.data.sfm ROOT --out {path}`.")
     with path.open(newline="", encoding="utf-8") as file:
@@ -284,13 +277,7 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    def save(fresh: Path) -> None:
-        with fresh.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-
-    write_file(path, save)
+    write_text(path, "".join(",".join(map(str, row)) + "\n" for row in (header, *rows)))
 
 
 def _by_image(path: Path, rows: dict[int, int], *, columns: int, repeats: int = 1) -> np.ndarray:

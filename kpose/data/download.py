@@ -27,16 +27,12 @@ _log = logging.getLogger(__name__)
 
 
 class Archive(NamedTuple):
-    """File on a server."""
+    """File on a server, its name and hexadecimal checksum here, and the folder that extracting it makes."""
 
     url: str
-    """Where it is."""
     name: str
-    """Name under which it is kept."""
     md5: str
-    """Checksum of its content, hexadecimal."""
     creates: str
-    """A path, relative to where it is extracted, that exists once it has been."""
 
 
 CUB_ARCHIVES = (
@@ -69,7 +65,8 @@ def download_cub(folder: Path, archives: Sequence[Archive] = CUB_ARCHIVES, *, ke
 
     Raises:
         ConnectionError: If a server cannot be reached or ends the transfer; a later call resumes.
-        ValueError: If a file's checksum is wrong; the file is removed.
+        ValueError: If a file's checksum is wrong (the file is removed), or an archive is damaged, does not hold its
+            folder, or would write outside it.
     """
     folder = Path(folder)
     photos, segmentations = archives
@@ -86,13 +83,9 @@ def download_cub(folder: Path, archives: Sequence[Archive] = CUB_ARCHIVES, *, ke
 
 
 def download_archive(archive: Archive, folder: Path, *, timeout: float = 30.0) -> Path:
-    """Download a file, from where an earlier attempt stopped, and check it.
+    """Download a file, from where an earlier attempt stopped, and check it; see `download_cub`.
 
     While it is incomplete its name ends in ``.part``; ``timeout`` is in seconds without an answer.
-
-    Raises:
-        ConnectionError: If the server cannot be reached or ends the transfer; a later call resumes.
-        ValueError: If the checksum is wrong; the file is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / archive.name
@@ -113,11 +106,7 @@ def download_archive(archive: Archive, folder: Path, *, timeout: float = 30.0) -
 
 
 def extract_archive(path: Path, folder: Path, *, creates: str) -> None:
-    """Extract a tar archive; its main folder appears only once it is complete.
-
-    Raises:
-        ValueError: If the archive is damaged, does not hold that folder, or would write outside ``folder``.
-    """
+    """Extract a tar archive; its main folder appears only once it is complete."""
     work = folder / f".{creates}.part"
     work.mkdir(parents=True, exist_ok=True)
     try:

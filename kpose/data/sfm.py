@@ -65,9 +65,6 @@ def structure_from_motion(
         min_parts: Images with fewer visible parts get no camera and teach nothing.
         progress: Whether to show a progress bar.
 
-    Returns:
-        Shape and cameras.
-
     Raises:
         ValueError: If too few images have enough visible parts, or a part is missing.
 
@@ -105,20 +102,13 @@ def factorize(
     are found in turn. Residuals of the last step are measured on the object, not in the image: there, a shape that
     deforms between images would be flattened.
 
-    Arguments are those of `structure_from_motion`.
-
-    Returns:
-        Part positions, centered, symmetric about ``x = 0``, the farthest two 2 apart, left at ``x > 0``, the crown
-        in front (−y) of the tail at the same height, the back above (+z) the belly.
-
-    Raises:
-        ValueError: If there are fewer than ten images, a part is seen in fewer than four, or one is missing.
+    Arguments are those of `structure_from_motion`. The shape is centered, symmetric about ``x = 0``, its farthest
+    two parts 2 apart, left at ``x > 0``, the crown in front (−y) of the tail at the same height, the back above
+    (+z) the belly.
     """
     mirror = list(mirror_names(part_names))
-    if missing := [name for name in (_FRONT, _REAR, _LOW, _HIGH) if name not in part_names]:
-        raise ValueError(
-            f"factorize needs the parts {missing} to fix the frame; got {tuple(part_names)}. Name them."
-        )
+    if missing := {_FRONT, _REAR, _LOW, _HIGH} - set(part_names):
+        raise ValueError(f"factorize needs the parts {sorted(missing)} to fix the frame. Name them.")
     seen = visible.sum(0) + visible[:, mirror].sum(0)
     if len(points) < 10 or seen.min() < 4:
         raise ValueError(
@@ -235,7 +225,7 @@ def _polish(image: Tensor, weight: Tensor, shape: Tensor, part_names: Sequence[s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute the cameras of a folder in CUB's layout and write them, with the mean parts beside them."""
     parser = argparse.ArgumentParser(
-        prog="python -m kpose.data.sfm", description="Compute cameras from part annotations."
+        "python -m kpose.data.sfm", description="Compute cameras from annotated parts."
     )
     parser.add_argument("root", type=Path, help="folder in CUB's layout")
     parser.add_argument("--out", type=Path, help="cameras file; ROOT/sfm/cameras.csv if not given")

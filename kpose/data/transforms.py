@@ -44,14 +44,8 @@ def mirror_names(names: Sequence[str]) -> tuple[int, ...]:
 def recrop_batch(batch: Batch, crop: Crop, size: int, *, fill: float = 1.0) -> Batch:
     """Crop the crops of a batch again; entries other than image, mask, parts, camera and crop are kept.
 
-    Args:
-        batch: Batch.
-        crop: For each image, the map from its present normalized coordinates to the new ones.
-        size: Side of the new images, in pixels.
-        fill: Value of image pixels outside the present crop; masks are false there.
-
-    Returns:
-        A new batch. Parts that leave the crop stay visible, with coordinates beyond ±1.
+    A crop maps present normalized coordinates to new ones. Outside the present crop images have the value ``fill``
+    and masks are false. Parts that leave the crop stay visible, with coordinates beyond ±1.
     """
     result = batch.copy()
     # The grid asks for old coordinates of new pixels: u_old = (u_new - translation) / scale.
