@@ -1,7 +1,8 @@
 """COCO's json files: which objects they annotate, and their segmentations as masks."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,11 @@ class CocoObject:
         return decode_segmentation(self.segmentation, self.size)
 
 
-def read_coco(path: Path, category: str | None = None, *, faults: list[str] | None = None) -> list[CocoObject]:
+def read_coco(path: Path, category: str | None = None) -> tuple[list[CocoObject], list[str]]:
     """List the objects of a COCO file that have a segmentation, crowds left out.
 
-    Args:
-        path: File with ``images``, ``annotations`` and ``categories``.
-        category: Name of the objects' category; not needed if the file has one category only.
-        faults: Takes a line for each object whose own entries are wrong, and it is left out; when None, the whole
-            file is refused for it.
+    The category need not be given if the file has one only. Of an object whose own entries are wrong there is a
+    line in the second list instead.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -60,7 +58,7 @@ def read_coco(path: Path, category: str | None = None, *, faults: list[str] | No
             f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."
         ) from error
     try:
-        return _objects(content, path, category, faults)
+        return _objects(content, path, category)
     except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"read_coco needs images, annotations and categories in COCO's form; got {path} with the fault "
@@ -68,12 +66,7 @@ def read_coco(path: Path, category: str | None = None, *, faults: list[str] | No
         ) from error
 
 
-def _objects(
-    content: Any,  # noqa: ANN401
-    path: Path,
-    category: str | None,
-    faults: list[str] | None,
-) -> list[CocoObject]:
+def _objects(content: Any, path: Path, category: str | None) -> tuple[list[CocoObject], list[str]]:  # noqa: ANN401
     images = {image["id"]: image for image in content["images"]}
     known = {entry["id"]: entry["name"] for entry in content.get("categories", ())}
     wanted = _category(path, known, category)
@@ -82,33 +75,19 @@ def _objects(
         for note in content["annotations"]
         if note.get("segmentation") and not note.get("iscrowd") and known.get(note.get("category_id")) == wanted
     ]
-    counts: dict[Any, int] = {}
+    counts = Counter(note.get("image_id") for note in chosen)
+    found, faults = [], []
     for note in chosen:
-        counts[note.get("image_id")] = counts.get(note.get("image_id"), 0) + 1
-    several = {number for number, count in counts.items() if count > 1}
-    found = (_object(note, images, several, path, faults) for note in chosen)
-    return [one for one in found if one is not None]
-
-
-def _object(
-    note: Mapping[str, Any],
-    images: Mapping[Any, Any],
-    several: Collection[Any],
-    path: Path,
-    faults: list[str] | None,
-) -> CocoObject | None:
-    """Describe an object; one with a fault is listed and left out (None), or raises if there is no list."""
-    try:
-        image = images[note["image_id"]]
-        stem = Path(_file_name(image)).with_suffix("").as_posix()
-        name = f"{stem}#{note['id']}" if note["image_id"] in several else stem
-        return CocoObject(name, image["file_name"], note["segmentation"], _size(image))
-    except (LookupError, TypeError, AttributeError, OverflowError) as error:
-        if faults is None:
-            raise
-        what = f"{path}: annotation {note.get('id')} of image {note.get('image_id')}"
-        faults.append(f"{what} is not in COCO's form ({type(error).__name__} {error})")
-        return None
+        number = note.get("image_id")
+        try:
+            image = images[note["image_id"]]
+            stem = Path(_file_name(image)).with_suffix("").as_posix()
+            name = f"{stem}#{note['id']}" if counts[number] > 1 else stem
+            found.append(CocoObject(name, image["file_name"], note["segmentation"], _size(image)))
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
+            what = f"{path}: annotation {note.get('id')!r} of image {number!r}"
+            faults.append(f"{what} is not in COCO's form ({type(error).__name__} {error})")
+    return found, faults
 
 
 def _file_name(image: Mapping[str, Any]) -> str:

@@ -143,7 +143,9 @@ def list_coco(
     entries: dict[str, FolderEntry] = {}
     faults: list[str] = []
     for split, path in files.items():
-        for found in read_coco(Path(path), category, faults=faults):
+        objects, wrong = read_coco(Path(path), category)
+        faults += wrong
+        for found in objects:
             if found.name in entries:
                 faults.append(f"{folder / found.file_name}: a second object has the name {found.name}")
                 continue

@@ -212,7 +212,9 @@ COCO = {
 
 
 def _read_coco(path: Path) -> object:
-    return [thing.mask().shape for thing in read_coco(path)]
+    objects, faults = read_coco(path)
+    assert all(fault.isprintable() for fault in faults)
+    return [thing.mask().shape for thing in objects]
 
 
 # ---- tables of tensors
