@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
+from tqdm.auto import tqdm
 
 from kpose._messages import one_line
 
-__all__ = ["ArgumentError", "run"]
+__all__ = ["ArgumentError", "report", "run"]
 
 INTERRUPTED = 130  # exit code of shells for an interrupted command
 # What files, options and the machine may be to blame for; torch asserts that CUDA is there.
@@ -40,6 +41,11 @@ def run(command: Callable[..., int], args: Sequence[str], **forms: dict[str, Any
         line, code = one_line(error), 1
     sys.stderr.write(f"{prog}: {line}\n")
     return code
+
+
+def report(line: str) -> None:
+    """Write a line to standard error, above the progress bar."""
+    tqdm.write(line, file=sys.stderr)
 
 
 class _CommandParser(ArgumentParser):

@@ -1,7 +1,6 @@
 """``kpose predict``: photos in, and for each a mesh, a picture and a JSON file out, with a page to see them all."""
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 from kpose._files import file_digest
 from kpose._messages import one_line
 from kpose.cli.networks import Box, Networks
-from kpose.cli.parser import FAULTS, INTERRUPTED, ArgumentError, run
+from kpose.cli.parser import FAULTS, INTERRUPTED, ArgumentError, report, run
 from kpose.cli.results import (
     PhotoResult,
     check_folder,
@@ -157,7 +156,7 @@ def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
     )  # fmt: skip
     if not found:
         failures[path] = f"A folder needs photos; {path} has none. Name another, or the files themselves."
-        _report(failures[path])
+        report(failures[path])
     return found
 
 
@@ -182,18 +181,18 @@ def _finish(
                 prediction = predict_one(result)
             except FAULTS as error:
                 line = failures[result.photo] = one_line(error)
-                _report(line if str(result.photo) in line else f"{result.photo}: {line}")
+                report(line if str(result.photo) in line else f"{result.photo}: {line}")
                 continue
             located_by[prediction.located_by] += 1
             if len(shown) < rows:
                 shown[result.name] = replace(prediction)  # without the pictures that it keeps
     except KeyboardInterrupt:
-        _report("Interrupted; the same call goes on from here.")
+        report("Interrupted; the same call goes on from here.")
         code = INTERRUPTED
     if found := located_by["SaliencySegmenter"]:
-        _report(f"In {found} of the photos the salient object was taken; where it is another, give its --box.")
+        report(f"In {found} of the photos the salient object was taken; where it is another, give its --box.")
     if whole := located_by["frame"]:
-        _report(f"Of {whole} of the photos the whole frame was taken.")
+        report(f"Of {whole} of the photos the whole frame was taken.")
     page = write_page(out, failures)
     drawn = ""
     if shown and not code:
@@ -202,7 +201,7 @@ def _finish(
     before = len(results) - len(pending)
     kept = f", {before} of them before" if before else ""
     done = sum(result.is_done() for result in results)
-    _report(f"Predicted {done} of {len(results)} photos{kept}; see {page}{drawn}.")
+    report(f"Predicted {done} of {len(results)} photos{kept}; see {page}{drawn}.")
     return code or int(bool(failures))
 
 
@@ -212,8 +211,3 @@ def _write_sheet(path: Path, predictions: "dict[str, Prediction]") -> None:
 
     sheet = prediction_sheet([*predictions.values()], [*predictions])
     write_marked_picture(path, to_pillow((COLOR_STEPS * sheet).round() / COLOR_STEPS))
-
-
-def _report(line: str) -> None:
-    """Write a line to standard error, above the progress bar."""
-    tqdm.write(line, file=sys.stderr)

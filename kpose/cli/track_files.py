@@ -2,9 +2,10 @@
 
 import csv
 import json
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import kpose
@@ -12,7 +13,7 @@ from kpose._files import fresh_file
 from kpose.geometry import matrix_to_quaternion
 from kpose.video import FramePredictions, ObjectPrediction
 
-__all__ = ["COLUMNS", "TrackFiles", "object_record"]
+__all__ = ["COLUMNS", "track_files"]
 
 COLUMNS = (
     "frame", "time_s", "object", "problem", "valid", "left", "top", "right", "bottom", "scale", "tx", "ty",
@@ -21,53 +22,41 @@ COLUMNS = (
 """Columns of the CSV file; cells are empty where there is no box or no camera."""
 
 
-class TrackFiles:
-    """Write the cameras of a video as they come: one row for each object and frame, nothing is kept in memory.
+@contextmanager
+def track_files(table: Path, record: Path, video: str) -> Iterator[Callable[[FramePredictions], None]]:
+    """Yield what writes the cameras of a frame, one row for each object: nothing is kept in memory.
 
-    Both files appear under their names at the end, or not at all if the block fails.
+    The table is a CSV file, the record a JSON file that notes the video. Both appear under their names at the end,
+    or not at all if the block fails.
     """
+    with (
+        fresh_file(table) as fresh_table,
+        fresh_file(record) as fresh_record,
+        fresh_table.open("w", encoding="utf-8", newline="") as csv_file,
+        fresh_record.open("w", encoding="utf-8") as json_file,
+    ):
+        rows = csv.writer(csv_file)
+        rows.writerow(COLUMNS)
+        separators = chain([""], repeat(","))
 
-    def __init__(self, table: Path, record: Path, video: str) -> None:
-        self._paths = table, record
-        self._video = video
-        self._stack = ExitStack()
-        self._first = True
+        def add(found: FramePredictions) -> None:
+            objects = [_object_record(thing) for thing in found.objects]
+            frame, time = found.frame.number, round(found.frame.time_s, 6)
+            for thing in objects:
+                camera = thing["camera"] or {"scale": "", "translation": ("", ""), "quaternion": ("",) * 4}
+                numbers = (camera["scale"], *camera["translation"], *camera["quaternion"])
+                box = thing["box"] or ("",) * 4
+                valid = "" if thing["valid"] is None else int(thing["valid"])
+                rows.writerow((frame, time, thing["object"], thing["problem"], valid, *box, *numbers))
+            line = json.dumps({"frame": frame, "time_s": time, "objects": objects}, allow_nan=False)
+            json_file.write(f"{next(separators)}\n{line}")
 
-    def __enter__(self) -> "TrackFiles":
-        """Open the files."""
-        table, record = (self._stack.enter_context(fresh_file(path)) for path in self._paths)
-        self._table: Any = self._stack.enter_context(table.open("w", encoding="utf-8", newline=""))
-        self._record = self._stack.enter_context(record.open("w", encoding="utf-8"))
-        self._rows = csv.writer(self._table)
-        self._rows.writerow(COLUMNS)
-        head = {"kpose": kpose.__version__, "video": self._video}
-        self._record.write(json.dumps(head)[:-1] + ', "frames": [')
-        return self
-
-    def add(self, found: FramePredictions) -> None:
-        """Write the objects of a frame."""
-        objects = [object_record(thing) for thing in found.objects]
-        frame, time = found.frame.number, round(found.frame.time_s, 6)
-        for thing in objects:
-            camera = thing["camera"] or {"scale": "", "translation": ("", ""), "quaternion": ("",) * 4}
-            numbers = (camera["scale"], *camera["translation"], *camera["quaternion"])
-            box = thing["box"] or ("",) * 4
-            valid = "" if thing["valid"] is None else int(thing["valid"])
-            self._rows.writerow((frame, time, thing["object"], thing["problem"], valid, *box, *numbers))
-        line = json.dumps({"frame": frame, "time_s": time, "objects": objects}, allow_nan=False)
-        self._record.write(f"{'' if self._first else ','}\n{line}")
-        self._first = False
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the files, or leave none."""
-        if kind is None:
-            self._record.write("\n]}\n")
-        self._stack.__exit__(kind, error, trace)
+        json_file.write(json.dumps({"kpose": kpose.__version__, "video": video})[:-1] + ', "frames": [')
+        yield add
+        json_file.write("\n]}\n")
 
 
-def object_record(thing: ObjectPrediction) -> dict[str, Any]:
+def _object_record(thing: ObjectPrediction) -> dict[str, Any]:
     """Return one object of one frame in plain values."""
     camera = None
     if thing.prediction is not None:

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 from kpose._files import fresh_file, safe_name
 from kpose._messages import one_line
 from kpose.cli.networks import Networks, Targets
-from kpose.cli.parser import INTERRUPTED, ArgumentError, run
+from kpose.cli.parser import INTERRUPTED, ArgumentError, report, run
 from kpose.cli.results import check_folder, check_replaced
 
 if TYPE_CHECKING:
@@ -94,10 +93,10 @@ def video_(
     interrupted = _write(predictor, source, writer, total) and not video.startswith("camera")
     rate = writer.frames / max(time.perf_counter() - started, 1e-9)
     for line in (*faults, *(["Interrupted; the results end there."] if interrupted else [])):
-        _report(line)
+        report(line)
     if writer.frames:
         _summarize(writer, networks, targets)
-        _report(
+        report(
             f"{writer.frames} frames at {rate:.1f} a second, {writer.predictions} predictions; the results are "
             f"in {out}."
         )
@@ -128,7 +127,7 @@ class _Writer:
         self._outputs, self._video, self._meshes, self._largest = outputs, video, meshes, largest
         self._stack = ExitStack()
         self._kept: set[Path] = set()
-        self._tracks: Any = None
+        self._add_tracks: Any = None
         self._overlay: Any = None
 
     def __enter__(self) -> "_Writer":
@@ -143,12 +142,12 @@ class _Writer:
                     path.unlink()
 
     def add(self, found: "FramePredictions") -> None:
-        from kpose.cli.track_files import TrackFiles
+        from kpose.cli.track_files import track_files
 
-        if self._tracks is None:
-            files = TrackFiles(self._outputs.table, self._outputs.record, self._video)
-            self._tracks = self._stack.enter_context(files)
-        self._tracks.add(found)
+        if self._add_tracks is None:
+            tracks = track_files(self._outputs.table, self._outputs.record, self._video)
+            self._add_tracks = self._stack.enter_context(tracks)
+        self._add_tracks(found)
         if self._largest is not None:
             self._draw(found, self._largest)
         for thing in found.objects:
@@ -192,13 +191,8 @@ def _until_fault(frames: "Iterator[Frame]", faults: list[str], count: int | None
 def _summarize(writer: _Writer, networks: Networks, targets: Targets) -> None:
     """Report how objects were found that were not given."""
     if not writer.predictions:
-        _report("No object was found; give its --box or --mask.")
+        report("No object was found; give its --box or --mask.")
     elif not targets.given and networks.segmenter is None:
         model = networks.segmenter_name
         by = "as salient objects" if model is None else f"by {model}, and as salient objects where it found none"
-        _report(f"Objects were looked for {by}; where they are not, give a --box for each.")
-
-
-def _report(line: str) -> None:
-    """Write a line to standard error, above the progress bar."""
-    tqdm.write(line, file=sys.stderr)
+        report(f"Objects were looked for {by}; where they are not, give a --box for each.")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.cli.track_files import COLUMNS, TrackFiles
+from kpose.cli.track_files import COLUMNS, track_files
 from kpose.geometry import quaternion_to_matrix
 from kpose.inference import Prediction
 from kpose.video import Frame, FramePredictions, ObjectPrediction, Track
@@ -24,9 +24,9 @@ def frames(prediction: Prediction) -> list[FramePredictions]:
 
 def test_both_files_hold_the_same_cameras(small_prediction: Prediction, tmp_path: Path) -> None:
     table, record = tmp_path / "cameras.csv", tmp_path / "cameras.json"
-    with TrackFiles(table, record, "bird.mp4") as files:
+    with track_files(table, record, "bird.mp4") as add:
         for found in frames(small_prediction):
-            files.add(found)
+            add(found)
     content = json.loads(record.read_text())
     assert content["video"] == "bird.mp4"
     assert [(frame["frame"], frame["time_s"], len(frame["objects"])) for frame in content["frames"]] == [
@@ -46,8 +46,8 @@ def test_both_files_hold_the_same_cameras(small_prediction: Prediction, tmp_path
 
 def test_a_failure_leaves_no_file(small_prediction: Prediction, tmp_path: Path) -> None:
     def write() -> None:
-        with TrackFiles(tmp_path / "cameras.csv", tmp_path / "cameras.json", "bird.mp4") as files:
-            files.add(frames(small_prediction)[0])
+        with track_files(tmp_path / "cameras.csv", tmp_path / "cameras.json", "bird.mp4") as add:
+            add(frames(small_prediction)[0])
             raise KeyError("in the middle")
 
     with pytest.raises(KeyError, match="in the middle"):
