@@ -12,6 +12,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 # Short class names on the command line resolve among classes that have been imported.
+import kpose._files
 import kpose.callbacks
 import kpose.data
 import kpose.tasks
@@ -23,7 +24,8 @@ __all__ = ["main"]
 
 DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all commands."
 # What these refuse is about settings and files; other errors are of code, perhaps the user's.
-EXPLAINING = tuple(Path(module.__path__[0]) for module in (kpose.data, kpose.tasks, pytorch_lightning))
+DATA = (Path(kpose.data.__path__[0]), Path(kpose._files.__file__))
+EXPLAINING = (*DATA, Path(kpose.tasks.__path__[0]), Path(pytorch_lightning.__path__[0]))
 
 
 class RefusedSettings(ValueError):
@@ -83,7 +85,7 @@ def _is_explained(error: BaseException) -> bool:
     """Return whether data, a task or Lightning raised an error on purpose; a worker's text has its traceback."""
     text = str(error)
     if text.startswith("Caught ") and "DataLoader worker" in text:
-        return text.rpartition('File "')[2].startswith(str(EXPLAINING[0]))
+        return text.rpartition('File "')[2].startswith(tuple(map(str, DATA)))
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return (frame.line or "").startswith("raise ") and any(map(Path(frame.filename).is_relative_to, EXPLAINING))
 

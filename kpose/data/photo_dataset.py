@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kpose._cropping import crop_image, square_box
+from kpose._files import existing
 from kpose._messages import one_line
 from kpose.geometry import box_to_crop
 from kpose.structures import Batch
@@ -154,11 +155,12 @@ def crop_pair(
 
 
 def _decode(path: Path) -> Image.Image:
+    existing(path, "load_crop", "Get the data again, or put the file back.")
     try:
         with Image.open(path) as picture:
             picture.load()
             return picture
-    except (FileNotFoundError, PermissionError):  # which name the file
+    except PermissionError:  # which names the file
         raise
     except Exception as error:  # Pillow's readers raise whatever their parsers do
         raise ValueError(f"{path} cannot be decoded ({one_line(error)}). Get the file again.") from error

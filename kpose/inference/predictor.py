@@ -175,6 +175,12 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options)
         return cls(PoseNetwork.load(folder, trusted_modules=trusted_modules), **own)
 
+    def __repr__(self) -> str:
+        """Return a line on what predicts and where."""
+        head, segmenter = (type(part).__name__ for part in (self.network.head, self.segmenter))
+        size, device = self.image_size, str(self.device)
+        return f"Predictor({head}, crops of {size} pixels, segmenter={segmenter}, device={device!r})"
+
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write a folder, for the mixin."""
         self.network.image_size = self.image_size

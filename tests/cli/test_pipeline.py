@@ -98,7 +98,11 @@ def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
         (["--heads={}"], 1, "needs a pose head; got none"),
         (["--pose.epochs=many"], 2, "epochs"),
         (["--template=nowhere.safetensors"], 1, "nowhere.safetensors"),
-        (["--data={class_path: FolderDataModule, init_args: {root: nowhere}}"], 1, "the folder nowhere/images"),
+        (
+            ["--data={class_path: FolderDataModule, init_args: {root: nowhere}}"],
+            1,
+            "read_folder needs nowhere/images",
+        ),
         (["--config=nowhere.yaml"], 2, "nowhere.yaml"),
         (["--seed=-1"], 1, "needs seeds from 0 to 4294967295; got -1"),
         (["--pose.epochs=0"], 2, "PoseSettings needs epochs from 1; got 0"),
@@ -127,7 +131,7 @@ def test_missing_data_are_told_before_a_backbone_is_looked_for(config, capsys):
     data = "--data={class_path: FolderDataModule, init_args: {root: nowhere}}"
     backbone = "--backbone={class_path: TransformersBackbone, init_args: {name: nobody/nothing}}"
     assert main(["--config", str(config), data, backbone, "--out=out"]) == 1
-    assert "the folder nowhere/images" in capsys.readouterr().err
+    assert "read_folder needs nowhere/images" in capsys.readouterr().err
 
 
 def test_an_accelerator_that_is_not_there_is_one_line(config, monkeypatch, capsys):

@@ -461,7 +461,9 @@ def readers(folder: Path) -> dict[str, Reader]:
         "cameras": Reader(_load_cameras, {".safetensors": _cameras()}),
         "template": Reader(load_template, _templates(folder)),
         "cub": Reader(_read_cub, {".txt": _cub(folder)}),
-        "configuration": Reader(_read_configuration, {".yaml": _configurations()}, errors=(ArgumentError,)),
+        "configuration": Reader(
+            _read_configuration, {".yaml": _configurations()}, errors=(ArgumentError, TypeError, ValueError)
+        ),
         "checkpoint": Reader(
             Predictor.from_checkpoint, {".ckpt": _contents([checkpoint_contents()], _write_checkpoint)}
         ),

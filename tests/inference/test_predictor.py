@@ -98,8 +98,10 @@ def test_keypoints_have_confidence_and_inliers(predictor: Predictor) -> None:
     assert (found.keypoints < torch.tensor([right, bottom]) + 0.01).all()
 
 
-def test_a_reconstruction_is_one_line(predictor: Predictor) -> None:
+def test_predictor_and_prediction_are_a_line_each(predictor: Predictor) -> None:
     [found] = predictor(torch.rand(3, 40, 40))
+    assert repr(predictor).startswith("Predictor(")
+    assert "crops of 64 pixels" in repr(predictor)
     assert repr(found).startswith("Prediction(a Tensor, located_by=")
     assert len(repr(found)) < 200
 

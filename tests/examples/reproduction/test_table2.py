@@ -167,7 +167,7 @@ def test_another_tracker_is_named(done):
         (["--checkpoints", "svd=nowhere.ckpt"], "there is no nowhere.ckpt"),
         (["--checkpoints", "{heads}", "quaternion={heads}/axis_angle.ckpt"], "got quaternion twice"),
         (["--checkpoints", "svd={davis}/Annotations/480p/bear/00000.png"], "00000.png"),
-        (["--davis", "nowhere"], "needs the folder nowhere"),
+        (["--davis", "nowhere"], "read_davis needs nowhere/JPEGImages"),
         (["--sequences", "bear"], "needs some of blackswan, mallard-fly; got bear"),
         (["--sam2", "nowhere"], ""),
     ],
