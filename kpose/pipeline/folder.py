@@ -86,7 +86,7 @@ class ResultFolder:
         return folder
 
     def publish(self, path: Path, name: str) -> None:
-        """Give a file of a finished step a name of its own in the folder, in place of what had it."""
+        """Publish a file of a finished step under a name of its own in the folder, in place of what had it."""
         with fresh_file(self.root / name) as fresh:
             try:
                 os.link(path, fresh)

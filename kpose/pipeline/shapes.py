@@ -43,7 +43,7 @@ def train_shapes(
 
 
 def load_shapes(task: ShapeTraining, folder: Path) -> ShapeTraining:
-    """Give a task the backbone and the reconstructor that `train_shapes` has trained, and put it in evaluation."""
+    """Load what `train_shapes` has trained into a task, and put it in evaluation."""
     weights = trained_weights(folder)
     for name in ("backbone", "reconstructor"):
         own = {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
