@@ -1,6 +1,8 @@
 """Keypoints instead of numbers: heatmaps of points on the template, and the camera that explains their peaks."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,15 +15,27 @@ from kpose.heads.self_supervision import SelfSupervision
 from kpose.heads.smooth import SmoothNetwork
 from kpose.heads.solver import KeypointSolver
 from kpose.losses import HeatmapLoss
+from kpose.pnp import PnPSolution
 from kpose.structures import Batch, Camera, Features, FeatureSpec, PosePrediction, Template
 
 __all__ = ["KeypointHead", "KeypointPrediction"]
 
 
+_SOLVED = ("camera", "inliers", "covariance", "valid")
+
+
 @dataclass(frozen=True)
 class KeypointPrediction(PosePrediction):
-    """Camera with the keypoints that it was solved from."""
+    """Keypoints, and the camera that they give: solved for when it is first read, since no loss reads it."""
 
+    camera: Camera = field(init=False, repr=False)
+    """Camera that explains the keypoints."""
+    inliers: Bool[Tensor, "batch N"] = field(init=False, repr=False)
+    """Keypoints that agree with the camera."""
+    covariance: Float[Tensor, "batch 6 6"] = field(init=False, repr=False)
+    """Uncertainty of the camera (see `kpose.pnp.PnPSolution`)."""
+    valid: Bool[Tensor, "batch"] = field(init=False, repr=False)
+    """Whether the keypoints determine the camera."""
     heatmaps: Float[Tensor, "batch N h w"]
     """One map for each keypoint, highest at its place."""
     keypoints: Float[Tensor, "batch N 2"]
@@ -34,16 +48,22 @@ class KeypointPrediction(PosePrediction):
     """The keypoints on the object, in its frame."""
     vertices: Float[Tensor, "batch V 3"]
     """The shape that ``points`` were taken from."""
-    inliers: Bool[Tensor, "batch N"]
-    """Keypoints that agree with the camera."""
-    covariance: Float[Tensor, "batch 6 6"]
-    """Uncertainty of the camera (see `kpose.pnp.PnPSolution`)."""
-    valid: Bool[Tensor, "batch"]
-    """Whether the keypoints determine the camera."""
     outputs: tuple[Float[Tensor, "batch N _ _"], ...]
     """Maps of the network's stages, coarse to fine; the heatmaps are made from the last ones."""
+    solver: Callable[..., PnPSolution] = field(repr=False)
+    """How the camera is solved for (see `KeypointSolver`)."""
     logits: Float[Tensor, "batch N"] | None = None
     """Logits of the confidence, where it is learned."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Solve for the camera: Python asks here for what is not there yet."""
+        if name not in _SOLVED:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        with torch.no_grad(), torch.autocast(self.points.device.type, enabled=False):
+            solution = self.solver(self.keypoints, self.points.float(), self.confidence)
+        for each in _SOLVED:
+            object.__setattr__(self, each, getattr(solution, each))
+        return getattr(solution, name)
 
 
 class KeypointHead(PoseHead[KeypointPrediction]):
@@ -128,12 +148,12 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         return self.self_supervision.indices
 
     def forward(self, features: Features, vertices: Float[Tensor, "batch V 3"] | None = None) -> KeypointPrediction:
-        """Predict heatmaps and solve for the camera of every image."""
+        """Predict heatmaps, and the camera of every image once it is read."""
         outputs, seen = self.network(features)
-        return self._solve(outputs, seen, vertices)
+        return self._read(outputs, seen, vertices)
 
-    def _solve(self, outputs: list[Tensor], seen: Tensor, vertices: Tensor | None) -> KeypointPrediction:
-        """Read keypoints off the maps of the network's stages and solve for the cameras."""
+    def _read(self, outputs: list[Tensor], seen: Tensor, vertices: Tensor | None) -> KeypointPrediction:
+        """Read keypoints off the maps of the network's stages."""
         maps = tuple(output.float() for output in outputs)
         if vertices is None or not self.reads_shapes:
             vertices = self.template_vertices.expand(len(maps[-1]), -1, -1)
@@ -147,20 +167,15 @@ class KeypointHead(PoseHead[KeypointPrediction]):
                 logits = self.confidence(seen.detach().float(), heatmaps.detach(), keypoints, heights)
             confidence = heights if logits is None else logits.detach().sigmoid()
             confidence = torch.where(confidence.isfinite(), confidence, 0.0)
-            with torch.no_grad():
-                solution = self.solver(keypoints, points.float(), confidence)
         return KeypointPrediction(
-            camera=solution.camera,
             heatmaps=heatmaps,
             keypoints=keypoints,
             heights=heights,
             confidence=confidence,
             points=points,
             vertices=vertices,
-            inliers=solution.inliers,
-            covariance=solution.covariance,
-            valid=solution.valid,
             outputs=maps,
+            solver=self.solver,
             logits=logits,
         )
 
@@ -181,7 +196,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         return losses
 
     def camera_of(self, prediction: KeypointPrediction) -> Camera:
-        """Solve for the cameras once more, with gradients through the solver to the maps."""
+        """Solve for the cameras with gradients through the solver to the maps."""
         with torch.autocast(prediction.heatmaps.device.type, enabled=False):
             keypoints, _ = self.loss.peaks(prediction.heatmaps)
             camera: Camera = self.solver(keypoints, prediction.points.float(), prediction.confidence).camera

@@ -201,10 +201,10 @@ class PaperKeypointHead(KeypointHead):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Features, vertices: Float[Tensor, "batch V 3"] | None = None) -> KeypointPrediction:
-        """Predict borders and heatmaps and solve for the camera of every image."""
+        """Predict borders and heatmaps; see `KeypointHead.forward`."""
         borders, seen = self.border_network(features)
         outputs, seen = self.network(features, self.guide(seen))
-        prediction = self._solve(outputs, seen, vertices)
+        prediction = self._read(outputs, seen, vertices)
         return _PaperPrediction(**vars(prediction), borders=tuple(border.float() for border in borders))
 
     def losses(self, prediction: KeypointPrediction, batch: Batch) -> dict[str, Float[Tensor, ""]]:

@@ -249,7 +249,7 @@ class PoseEstimator(Task):
         terms = head.losses(prediction, batch)
         loss = torch.stack(list(terms.values())).sum()
         named = {f"{stage}/{name}": value for name, value in {**terms, "loss": loss}.items()}
-        size = len(prediction.camera.scale)
+        size = len(vertices)
         if not evaluating:
             self.log("train/loss", named.pop("train/loss"), batch_size=size, prog_bar=True)
             self.log_dict(named, batch_size=size)
