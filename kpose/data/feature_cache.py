@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ def cache_features(
     views: int | None = None,
     seed: int = 0,
     picture_size: int | None = None,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> "CachedFeatures":
     """Run the images of a split through a frozen backbone, as far as that is not done yet.
 
@@ -56,14 +57,15 @@ def cache_features(
         seed: Decides the augmentation.
         picture_size: Side of the pictures and masks of augmented images that are served beside the features, for
             stages that compare them with renderings; none are when None.
+        precision: What the backbone computes in, by Lightning's names; what is kept is float16.
 
     Returns:
         Data set whose batches carry ``features`` in place of ``image``; each image comes as one of its views.
     """
-    settings = json.dumps([_FORMAT, seed, describe_data(data)])
+    settings = json.dumps([_FORMAT, seed, precision, describe_data(data)])
     key = hashlib.sha256(f"{settings} {digest_tensors(backbone.state_dict())}".encode()).hexdigest()[:16]
     passes = [
-        _FeaturePass(*_compute(data, backbone, folder / key, split, view, seed, picture_size))
+        _FeaturePass(*_compute(data, backbone, folder / key, split, view, seed, picture_size, precision))
         for view in ((None,) if views is None else range(views))
     ]
     return CachedFeatures(passes, picture_size)
@@ -84,6 +86,7 @@ class CachedFeaturesDataModule(LightningDataModule):
         seed: Decides the augmentation of the views.
         picture_size: Side of the images and masks of training batches; None leaves images out and masks as they
             are.
+        precision: See `cache_features`.
 
     Raises:
         ValueError: If ``views`` or ``picture_size`` is not positive or the backbone is not frozen.
@@ -99,6 +102,7 @@ class CachedFeaturesDataModule(LightningDataModule):
         batch_size: int | None = None,
         seed: int = 0,
         picture_size: int | None = None,
+        precision: Literal["32-true", "bf16-mixed"] = "32-true",
     ) -> None:
         super().__init__()
         if views < 1:
@@ -117,6 +121,7 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.batch_size: int = getattr(data, "batch_size", 32) if batch_size is None else batch_size
         self.seed = seed
         self.picture_size = picture_size
+        self.precision = precision
         self.image_size = getattr(data, "image_size", None)
         self.test_split = getattr(data, "test_split", "test")
         self._computed: dict[tuple[str, int | None, int | None], CachedFeatures] = {}
@@ -139,7 +144,14 @@ class CachedFeaturesDataModule(LightningDataModule):
         views, size = (self.views, self.picture_size) if train else (None, None)
         if (split, views, size) not in self._computed:
             self._computed[split, views, size] = cache_features(
-                self.data, self.backbone, self.folder, split, views=views, seed=self.seed, picture_size=size
+                self.data,
+                self.backbone,
+                self.folder,
+                split,
+                views=views,
+                seed=self.seed,
+                picture_size=size,
+                precision=self.precision,
             )
         return self._computed[split, views, size]
 
@@ -212,6 +224,7 @@ def _compute(
     view: int | None,
     seed: int,
     picture_size: int | None,
+    precision: str,
 ) -> tuple[Path, Path | None]:
     """Write what is missing of a pass; return its folder and the file of its pictures."""
     name = split if view is None else f"{split}-view{view}"
@@ -220,7 +233,8 @@ def _compute(
         partial = folder / f".{name}.{secrets.token_hex(4)}"
         partial.mkdir(parents=True)
         try:
-            _write_pass(partial, len(data.dataset(split)), backbone, _batches(data, split, view, seed, "features"))
+            batches = _batches(data, split, view, seed, "features")
+            _write_pass(partial, len(data.dataset(split)), backbone, batches, precision)
             # Another process may have finished the same pass meanwhile; both wrote the same.
             if not place.exists():
                 partial.rename(place)
@@ -255,12 +269,16 @@ def _stream(seed: int, view: int, number: int) -> int:
 
 
 @torch.no_grad()
-def _write_pass(folder: Path, count: int, backbone: Backbone, batches: Iterator[Batch]) -> None:
+def _write_pass(
+    folder: Path, count: int, backbone: Backbone, batches: Iterator[Batch], precision: str
+) -> None:
+    device = backbone.mean.device
     arrays: list[np.memmap[tuple[int, ...], np.dtype[np.float16]]] = []
     rest: dict[str, list[Tensor]] = {}
     position = 0
     for batch in batches:
-        features: Features = backbone.eval()(batch["image"].to(backbone.mean.device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            features: Features = backbone.eval()(batch["image"].to(device))
         maps = [m.to("cpu", torch.float16).numpy() for m in features.maps]
         arrays = arrays or [
             np.lib.format.open_memmap(

@@ -10,6 +10,7 @@ from kpose.pipeline.settings import (
     SearchSettings,
     ShapeSettings,
 )
+from kpose.pipeline.training import fast_precision
 
 __all__ = [
     "AdaptationSettings",
@@ -21,4 +22,5 @@ __all__ = [
     "ShapeSettings",
     "TrainedHead",
     "TrainingCameras",
+    "fast_precision",
 ]

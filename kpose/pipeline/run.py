@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -32,7 +32,7 @@ from kpose.pipeline.settings import (
     ShapeSettings,
 )
 from kpose.pipeline.shapes import load_shapes, new_shapes, train_shapes
-from kpose.pipeline.training import device_of, fit, score, trained_weights
+from kpose.pipeline.training import Precision, device_of, fast_precision, fit, score, trained_weights
 from kpose.recipe import encode, encode_factory
 from kpose.reconstruction import CameraTable
 from kpose.structures import Template
@@ -70,6 +70,8 @@ class Pipeline:
         adaptation: Stage 4; None leaves it out.
         seed: Of everything.
         accelerator: What Lightning computes on.
+        precision: Of features that are kept and of the training of heads: Lightning's ``32-true`` or
+            ``bf16-mixed``, or ``auto``, the faster one on this device (see `fast_precision`).
 
     Raises:
         OSError: If the file of the template cannot be read.
@@ -94,6 +96,7 @@ class Pipeline:
         adaptation: AdaptationSettings | None = None,
         seed: int = 0,
         accelerator: str = "auto",
+        precision: Precision | Literal["auto"] = "32-true",
     ) -> None:
         self.data: Any = data
         self.backbone = backbone
@@ -111,6 +114,7 @@ class Pipeline:
         self.adaptation = adaptation
         self.seed = seed
         self.accelerator = accelerator
+        self._precision = precision
 
     def run(self) -> dict[str, Any]:
         """Do what is not done yet.
@@ -271,17 +275,25 @@ class Pipeline:
         return device_of(self.accelerator)
 
     @cached_property
+    def precision(self) -> Precision:
+        """The precision of features that are kept and of the training of heads."""
+        return fast_precision(self.device) if self._precision == "auto" else self._precision
+
+    @cached_property
     def _features(self) -> CachedFeaturesDataModule | None:
         if not self.views:
             return None
         backbone, folder = copy.deepcopy(self.backbone).to(self.device), self.results.root / "features"
-        return CachedFeaturesDataModule(self.data, backbone, folder=folder, views=self.views, seed=self.seed)
+        return CachedFeaturesDataModule(
+            self.data, backbone, folder=folder, views=self.views, seed=self.seed, precision=self.precision
+        )
 
     @cached_property
     def _seen(self) -> dict[str, Any]:
         """What decides the features that networks see."""
         weights = digest_tensors(self.backbone.state_dict())
-        return {"seed": self.seed, "backbone": encode(self.backbone), "weights": weights, "views": self.views}
+        seen = {"backbone": encode(self.backbone), "weights": weights, "views": self.views}
+        return {"seed": self.seed, "precision": self.precision, **seen}
 
     def _recipe(self, head: HeadFactory) -> dict[str, Any]:
         return encode_factory(PoseNetwork(self.backbone, head, template=self.template).head)
@@ -361,7 +373,9 @@ class Pipeline:
     ) -> None:
         pl.seed_everything(seed, verbose=False)
         task = new()
-        fit(task, data(task), folder, epochs=epochs, accelerator=self.accelerator)
+        fit(
+            task, data(task), folder, epochs=epochs, accelerator=self.accelerator, precision=self.precision
+        )
 
     def _score(self, name: str, task: PoseEstimator, trained: Path) -> tuple[PoseEstimator, dict[str, float]]:
         """Score a trained task, unless that is done."""

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +15,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from kpose._messages import one_line
 from kpose.pipeline.folder import CHECKPOINT
 
-__all__ = ["device_of", "fit", "score", "trained_weights"]
+__all__ = ["Precision", "device_of", "fast_precision", "fit", "score", "trained_weights"]
+
+Precision = Literal["32-true", "bf16-mixed"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +28,26 @@ def device_of(accelerator: str) -> torch.device:
     return trainer.strategy.root_device
 
 
+def fast_precision(device: torch.device) -> Precision:
+    """Return the precision that a network trains fastest in: bfloat16 where the device has instructions for it.
+
+    Without them (a processor with AVX2 alone) a step in bfloat16 takes several times as long as in float32.
+
+    Args:
+        device: Where the network is trained.
+
+    Example:
+        >>> fast_precision(torch.device("cpu")) in ("32-true", "bf16-mixed")
+        True
+    """
+    if device.type == "cpu":
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
+        return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "32-true"
+    return "bf16-mixed"
+
+
 def fit(
     task: pl.LightningModule,
     data: pl.LightningDataModule,
@@ -34,6 +56,7 @@ def fit(
     epochs: int,
     accelerator: str,
     callbacks: Sequence[pl.Callback] = (),
+    precision: Precision = "32-true",
 ) -> None:
     """Train a task; a training that was interrupted goes on with the epoch that was under way.
 
@@ -45,6 +68,7 @@ def fit(
         max_epochs=epochs,
         accelerator=accelerator,
         devices=1,
+        precision=precision,
         limit_val_batches=0,
         enable_model_summary=False,
         logger=TensorBoardLogger(folder, name="logs", version=""),

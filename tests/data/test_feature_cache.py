@@ -40,6 +40,17 @@ def test_evaluation_features_are_the_backbone_s(root, tmp_path, backbone):
     assert torch.equal(batch["mask"][0], item["mask"])
 
 
+def test_features_in_bfloat16_are_others_of_the_same_views(root, tmp_path, backbone):
+    exact, rough = (
+        build(root, tmp_path / "features", backbone, precision=precision).features("train", train=True).passes[0]
+        for precision in ("32-true", "bf16-mixed")
+    )
+    first, second = (torch.from_numpy(views.maps[-1].copy()) for views in (exact, rough))
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(first, second, atol=5e-2, rtol=5e-2)
+    assert torch.equal(exact.rest["camera.rotation"], rough.rest["camera.rotation"])
+
+
 def test_training_views_belong_to_their_cameras(root, tmp_path, backbone):
     module = build(root, tmp_path / "features", backbone, views=2)
     module.setup("fit")

@@ -47,6 +47,22 @@ def test_perfect_heatmaps_give_the_camera():
     assert losses["heatmap"] < 1e-6
 
 
+def test_the_camera_is_solved_for_when_it_is_read_and_once(monkeypatch):
+    head = KeypointHead(SPEC, bird())
+    calls, solve = [], head.solver.forward
+    monkeypatch.setattr(head.solver, "forward", lambda *given: calls.append(given) or solve(*given))
+    prediction = head(features(2))
+    losses = head.losses(prediction, example_batch(2))
+    torch.stack(list(losses.values())).sum().backward()
+    assert not calls
+    assert prediction.camera.rotation.shape == (2, 3, 3)
+    assert prediction.inliers.shape == (2, 16)
+    assert len(calls) == 1
+    assert not prediction.camera.rotation.requires_grad
+    with pytest.raises(AttributeError, match="KeypointPrediction has no attribute 'pose'"):
+        _ = prediction.pose
+
+
 def test_wild_peaks_are_outvoted():
     head = KeypointHead(SPEC, bird()).eval()
     camera = example_batch(4)["camera"]

@@ -5,7 +5,7 @@ from pipeline.small import BATCH, QUIET, backbone, birds
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from kpose.heads import QuaternionHead
-from kpose.pipeline.training import device_of, fit, score, trained_weights
+from kpose.pipeline.training import device_of, fast_precision, fit, score, trained_weights
 from kpose.tasks import PoseEstimator
 
 pytestmark = QUIET
@@ -16,6 +16,12 @@ def test_the_device_is_lightning_s(monkeypatch):
     monkeypatch.setattr(pl.accelerators.CUDAAccelerator, "is_available", staticmethod(lambda: False))
     with pytest.raises(MisconfigurationException):
         device_of("cuda")
+
+
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch):
+    for capabilities, expected in (({"avx2": True}, "32-true"), ({"avx512_bf16": True}, "bf16-mixed")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        assert fast_precision(torch.device("cpu")) == expected
 
 
 def trained(tmp_path, name, epochs):
