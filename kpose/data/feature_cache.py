@@ -269,9 +269,7 @@ def _stream(seed: int, view: int, number: int) -> int:
 
 
 @torch.no_grad()
-def _write_pass(
-    folder: Path, count: int, backbone: Backbone, batches: Iterator[Batch], precision: str
-) -> None:
+def _write_pass(folder: Path, count: int, backbone: Backbone, batches: Iterator[Batch], precision: str) -> None:
     device = backbone.mean.device
     arrays: list[np.memmap[tuple[int, ...], np.dtype[np.float16]]] = []
     rest: dict[str, list[Tensor]] = {}

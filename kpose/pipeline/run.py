@@ -373,9 +373,7 @@ class Pipeline:
     ) -> None:
         pl.seed_everything(seed, verbose=False)
         task = new()
-        fit(
-            task, data(task), folder, epochs=epochs, accelerator=self.accelerator, precision=self.precision
-        )
+        fit(task, data(task), folder, epochs=epochs, accelerator=self.accelerator, precision=self.precision)
 
     def _score(self, name: str, task: PoseEstimator, trained: Path) -> tuple[PoseEstimator, dict[str, float]]:
         """Score a trained task, unless that is done."""
