@@ -1,8 +1,8 @@
-"""What errors and warnings say: on one line, and once."""
+"""What errors and warnings say: on one line, once, and with counted nouns."""
 
 import logging
 
-__all__ = ["one_line", "warn_once"]
+__all__ = ["counted", "one_line", "warn_once"]
 
 
 def one_line(error: BaseException) -> str:
@@ -13,6 +13,16 @@ def one_line(error: BaseException) -> str:
         ('a b', 'MemoryError')
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> counted(1, "photo"), counted(12_000, "photo")
+        ('1 photo', '12,000 photos')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 _told: set[tuple[str, str]] = set()

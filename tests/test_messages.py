@@ -2,12 +2,16 @@ import logging
 
 import pytest
 
-from kpose._messages import one_line, warn_once
+from kpose._messages import counted, one_line, warn_once
 
 
 def test_an_error_is_one_line() -> None:
     assert one_line(ValueError("a\n\tb  c")) == "a b c"
     assert one_line(MemoryError()) == "MemoryError"
+
+
+def test_a_counted_noun_has_its_form() -> None:
+    assert [counted(number, "photo") for number in (0, 1, 2)] == ["0 photos", "1 photo", "2 photos"]
 
 
 def test_a_warning_is_logged_once_by_each_logger(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kpose._files import existing
-from kpose._messages import one_line, warn_once
+from kpose._messages import counted, one_line, warn_once
 from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, crop_pair
 from kpose.structures import Batch
@@ -20,6 +21,8 @@ from kpose.structures import Batch
 __all__ = ["FolderAnnotations", "FolderDataset", "read_folder"]
 
 _log = logging.getLogger(__name__)
+
+_MAX_REASONS = 5  # in the text of an error
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,15 @@ class FolderAnnotations:
     boxes: Float[Tensor, "N 4"]
     """Box ``(left, top, right, bottom)`` of each mask in pixels, not a number for an image that cannot be used."""
     problems: tuple[str, ...]
-    """For each image that cannot be used, one line with its path that says why."""
+    """For each image that cannot be used, one line with its path that says why; for what else a COCO file has that
+    is left out, a line for each reason."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Path of each image without its ending; with a COCO file, one for each object (see `CocoObject`)."""
+        """Path of each image without its ending.
+
+        With a COCO file there is one for each object, and ``#`` and its id follow where an image has several.
+        """
         return tuple(entry.name for entry in self.entries)
 
 
@@ -56,9 +63,10 @@ def read_folder(
     """List the images of a folder with their masks, and check them.
 
     Images are ``images/**`` with masks of the same path, whatever the ending, under ``masks/``; or, with a COCO
-    file, the objects that it annotates, with images under ``images/`` or, if there is no such folder, ``root``. The
-    split of an image is decided by, in this order: the COCO file it is from, if there is one for each split; a file
-    of splits; its top folder (``images/train/...``); chance, where ``train`` and ``val`` are the only ones.
+    file, the objects that it annotates, wherever below the root or beside the file their images are (see
+    `kpose.data.coco_photos.CocoPhotos`). The split of an image is decided by, in this order: the COCO file it is
+    from, if there is one for each split; a file of splits; its top folder (``images/train/...``), unless all are in
+    ``train``; chance, where ``train`` and ``val`` are the only ones.
 
     An image that cannot be used (no mask, an empty one, one of another size, an unreadable file) is left out; one
     line says so in the log.
@@ -91,12 +99,13 @@ def read_folder(
     faults += [f"{entry.file}: {fault}" for entry, (_, fault) in zip(found, checked, strict=True) if fault]
     for line in faults:
         warn_once(_log, line)  # a pipeline reads a folder a dozen times
-    if faults:
-        warn_once(_log, f"{len(faults)} of {len(found)} images of {root} are left out.")
+    if not all(good):
+        warn_once(_log, f"{good.count(False)} of {counted(len(good), 'image')} of {root} left out.")
     if not any(good):
+        why = "; ".join(faults[:_MAX_REASONS]) + (", ..." if len(faults) > _MAX_REASONS else "")
         raise ValueError(
-            f"read_folder needs an image that can be used; got {len(found)} in {root}, and none can. "
-            + (f"The first: {faults[0]}." if faults else "Check the folder.")
+            f"read_folder needs an image that can be used; got {len(found)} in {root}, and none can: "
+            f"{why or 'there is no picture'}. Correct the folder."
         )
     nothing = [float("nan")] * 4
     return FolderAnnotations(
@@ -204,12 +213,12 @@ def _splits(
         keys = [(entry.name, entry.name.partition("#")[0]) for entry in entries]
         return [table.get(name, table.get(image, "")) for name, image in keys]
     tops = [entry.name.split("/")[0] if "/" in entry.name else "" for entry in entries]
-    if any(top in SPLITS for top in tops):
+    if any(top in SPLITS for top in tops) and set(tops) != {"train"}:
         return [top if top in SPLITS else "" for top in tops]
     # The order is each image's own: others that come or go do not change it. Objects of one image stay together.
     images = sorted(
         {str(entry.file) for entry, fine in zip(entries, good, strict=True) if fine},
-        key=lambda path: hashlib.sha256(f"{seed} {Path(path).relative_to(root).as_posix()}".encode()).digest(),
+        key=lambda path: hashlib.sha256(f"{seed} {Path(relpath(path, root)).as_posix()}".encode()).digest(),
     )
     count = max(1, round(share * len(images))) if share and len(images) > 1 else 0
     held_out = set(images[:count])

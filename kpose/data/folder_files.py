@@ -14,8 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from kpose._files import existing, read_json, write_text
-from kpose._messages import one_line
+from kpose._messages import counted, one_line
 from kpose.data.coco import CocoObject, read_coco
+from kpose.data.coco_photos import CocoPhotos
 
 __all__ = ["SPLITS", "SUFFIXES", "FolderEntry", "check_entries", "list_coco", "list_masked", "read_mask"]
 
@@ -139,17 +140,27 @@ def list_coco(
     files = annotations if isinstance(annotations, Mapping) else {"": annotations}
     if unknown := sorted(files.keys() - {*SPLITS, ""}):
         raise ValueError(f"read_folder needs COCO files for {SPLITS}; got {unknown}. Rename the splits.")
-    folder = root / "images" if (root / "images").is_dir() else root
     entries: dict[str, FolderEntry] = {}
     faults: list[str] = []
     for split, path in files.items():
         objects, wrong = read_coco(Path(path), category)
-        faults += wrong
+        photos = CocoPhotos(root, Path(path), [found.file_name for found in objects], split)
+        missing = []
         for found in objects:
-            if found.name in entries:
-                faults.append(f"{folder / found.file_name}: a second object has the name {found.name}")
-                continue
-            entries[found.name] = FolderEntry(found.name, folder / found.file_name, found, split)
+            paths = photos.find(found.file_name)
+            name = photos.name(paths[0]) + found.identity if paths else ""
+            if not paths:
+                missing.append(found.file_name)
+            elif len(paths) > 1:
+                wrong.append(f"{path}: {found.file_name} may be {' or '.join(map(str, paths))}; it is left out")
+            elif name in entries:
+                wrong.append(f"{paths[0]}: a second object has the name {name}")
+            else:
+                entries[name] = FolderEntry(name, paths[0], found, split)
+        if missing:
+            lost = f"{counted(len(missing), 'object')} left out: there are no photos of these names below {root}"
+            wrong.append(f"{path}: {lost} or beside the file; the first is {missing[0]}")
+        faults += wrong
     return list(entries.values()), faults
 
 

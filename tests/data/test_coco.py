@@ -78,17 +78,19 @@ def test_polygons_of_one_object_are_united():
 
 
 def test_objects_of_a_file(tmp_path):
-    (one, two, three), faults = read_coco(write(tmp_path / "a.json"), "car")
-    assert faults == []
-    assert [thing.name for thing in (one, two, three)] == ["a/one", "two#2", "two#3"]
-    assert one.file_name == "a/one.jpg"
+    path = write(tmp_path / "a.json")
+    (one, two, three), faults = read_coco(path, "car")
+    crowds = "1 annotation left out: they are marked as crowds (iscrowd 1), and others are not"
+    assert faults == [f"{path}: {crowds}"]
+    assert [thing.file_name for thing in (one, two, three)] == ["a/one.jpg", "two.jpg", "two.jpg"]
+    assert [thing.identity for thing in (one, two, three)] == ["", "#2", "#3"]
     assert one.mask().nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     # Columns come first: the last of 24 pixels is at the lower right.
     assert two.mask().nonzero().tolist() == [[3, 5]]
     with pytest.raises(ValueError, match="add up to the 24 pixels"):
         three.mask()
     [tree], _ = read_coco(write(tmp_path / "a.json"), "tree")
-    assert tree.name == "two"
+    assert (tree.file_name, tree.identity) == ("two.jpg", "")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +109,10 @@ def test_objects_of_a_file(tmp_path):
         ({"size": [4, 6], "counts": "PPPPPPPPPPPP0"}, "whole numbers"),
         ({"size": [4, 6], "counts": "é"}, "whole numbers"),
         ({"size": [4, 6]}, "whole numbers"),
-        ([], "got neither"),
-        ("0123", "got neither"),
+        ([], "a polygon of three points"),
+        ("0123", "a polygon of three points"),
+        ([["0", "1", "2", "3", "4", "x"]], "as numbers"),
+        ([[0, 0, 2, 0, 2, float("nan")]], "as numbers"),
         ([[0, 0, 1e300, 0, 1, 1]], "outline"),
         ([[-5e6, 0, -5e6, 0, -5e6, 1]], "outline"),
     ],
@@ -132,5 +136,76 @@ def test_files_of_another_kind(tmp_path):
             read_coco(path)
     objects, faults = read_coco(write(path, images=[]), "car")
     assert objects == []
-    assert len(faults) == 3
-    assert "is not in COCO's form (KeyError 5)" in faults[0]
+    assert len(faults) == 4
+    assert faults[1] == f"{path}: annotation 1 of image 5 is left out: no image has that id"
+
+
+GOOD = [0, 0, 2, 0, 2, 2, 0, 2]
+
+
+@pytest.mark.parametrize("stray", [[5, 5, 6, 6], [5.0, 5.0], [], [5, 5, 6, 6, 7, 7, 8]])
+def test_stray_clicks_beside_a_polygon_are_passed_over_and_counted(tmp_path, stray):
+    assert torch.equal(decode_segmentation([GOOD, stray], (4, 6)), decode_segmentation([GOOD], (4, 6)))
+    note = {"id": 1, "image_id": 5, "category_id": 1, "segmentation": [GOOD, stray]}
+    [found], faults = read_coco(write(tmp_path / "a.json", annotations=[note]))
+    assert found.mask().sum() == 4
+    assert "1 polygon of fewer than three points" in faults[0]
+
+
+def test_a_polygon_without_a_list_around_it():
+    assert torch.equal(decode_segmentation(GOOD, (4, 6)), decode_segmentation([GOOD], (4, 6)))
+
+
+MASK = {"size": [4, 6], "counts": [4, 2, 18]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "reason"),
+    [
+        ({"segmentation": MASK, "iscrowd": 1, "attributes": {"occluded": False}}, 2, ""),  # as CVAT writes masks
+        ({"segmentation": MASK, "iscrowd": 1}, 1, "marked as crowds"),
+        ({"segmentation": [GOOD], "iscrowd": 1}, 1, "marked as crowds"),
+        ({"segmentation": [], "bbox": [0, 0, 2, 2]}, 1, "no segmentation"),
+        ({"segmentation": None}, 1, "no segmentation"),
+        ({"segmentation": [GOOD], "category_id": 9}, 1, "do not list their category_id, 9"),
+        ({"segmentation": [GOOD], "category_id": "1"}, 2, ""),
+        ({"segmentation": [GOOD], "category_id": 1.0}, 2, ""),
+        ({"segmentation": [GOOD], "image_id": "5"}, 2, ""),
+        ({"segmentation": [GOOD], "image_id": 77}, 1, "no image has that id"),
+    ],
+)
+def test_what_is_left_out_is_counted_by_reason(tmp_path, changes, count, reason):
+    good = {"id": 1, "image_id": 6, "category_id": 1, "segmentation": [GOOD]}
+    notes = [good, {"id": 2, "image_id": 5, "category_id": 1, **changes}]
+    objects, faults = read_coco(write(tmp_path / "a.json", annotations=notes))
+    assert len(objects) == count
+    faults = [fault for fault in faults if "without annotation" not in fault]
+    assert len(faults) == bool(reason)
+    assert all(reason in fault and fault.startswith(f"{tmp_path / 'a.json'}: ") for fault in faults)
+
+
+def test_masks_marked_as_crowds_are_objects_where_nothing_else_is(tmp_path):
+    note = {"id": 1, "image_id": 5, "category_id": 1, "segmentation": MASK, "iscrowd": 1}
+    flock = {"id": 2, "image_id": 6, "category_id": 1, "segmentation": [GOOD], "iscrowd": 1}
+    [found], [fault] = read_coco(write(tmp_path / "a.json", annotations=[note, flock]))
+    assert found.mask().sum() == 2
+    assert "1 annotation left out" in fault
+
+
+def test_a_category_that_nothing_is_of_needs_no_choice(tmp_path):
+    group = {"id": 0, "name": "birds-x3Yz", "supercategory": "none"}
+    bird = {"id": 1, "name": "bird", "supercategory": "birds-x3Yz"}
+    notes = [{"id": 1, "image_id": k, "category_id": 1, "segmentation": [GOOD]} for k in (5, 6)]
+    objects, faults = read_coco(write(tmp_path / "a.json", categories=[group, bird], annotations=notes))
+    assert (len(objects), faults) == (2, [])
+
+
+def test_images_of_one_id_and_images_without_annotation_are_told(tmp_path):
+    images = [{"id": number, "file_name": f"{number}.jpg", "height": 4, "width": 6} for number in (5, "5", 6, 7)]
+    notes = [{"id": k, "image_id": k, "category_id": 1, "segmentation": [GOOD]} for k in (5, 6)]
+    [found], faults = read_coco(write(tmp_path / "a.json", images=images, annotations=notes))
+    assert found.file_name == "6.jpg"
+    assert [fault.partition(": ")[2] for fault in faults] == [
+        "annotation 5 of image 5 is left out: two images have that id",
+        "1 image without annotation",
+    ]

@@ -130,7 +130,7 @@ def test_bad_images_are_listed_and_the_others_used(root, caplog):
         assert fault in line
         assert "\n" not in line
         assert line in caplog.messages
-    assert caplog.messages[-1] == f"8 of 11 images of {root} are left out."
+    assert caplog.messages[-1] == f"7 of 11 images of {root} left out."
     used = [name for name, split in zip(notes.names, notes.splits, strict=True) if split]
     assert used == ["a/three", "b/one", "b/two", "four.v2"]
     assert notes.boxes[list(notes.names).index("empty")].isnan().all()
@@ -152,7 +152,7 @@ def test_nothing_usable_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="images"):
         read_folder(tmp_path)
     write_pair(tmp_path, "empty", box=(0, 0, 0, 0))
-    with pytest.raises(ValueError, match=r"none can\. The first: .*empty\.png: its mask is empty"):
+    with pytest.raises(ValueError, match=r"none can: .*empty\.png: its mask is empty\."):
         read_folder(tmp_path)
 
 
@@ -237,8 +237,9 @@ def test_coco_file_for_each_split_and_bad_entries(tmp_path):
     size = [{"id": 0, "file_name": "y.png", "width": 41, "height": 30}]
     files = {"train": coco(tmp_path, ["x", "gone"]), "val": coco(tmp_path, ["y"])}
     notes = read_folder(tmp_path, files)
-    assert dict(zip(notes.names, notes.splits, strict=True)) == {"gone": "", "x": "train", "y": "val"}
-    assert "gone.png: it cannot be read" in notes.problems[0]
+    assert dict(zip(notes.names, notes.splits, strict=True)) == {"x": "train", "y": "val"}
+    assert notes.problems[0].startswith(f"{files['train']}: 1 object left out: there are no photos of these names")
+    assert notes.problems[0].endswith("; the first is gone.png")
     coco(tmp_path, ["y"], images=size)
     assert "its mask is 41 × 30, the image 40 × 30 pixels" in read_folder(tmp_path, files).problems[1]
     with pytest.raises(ValueError, match=r"got \['dev'\]"):
@@ -258,8 +259,37 @@ def test_bad_entries_of_a_coco_file_are_listed_and_the_others_used(tmp_path):
     assert notes.names == ("x",)
     assert notes.problems == (
         f"{path}: annotation 8 of image 1 is not in COCO's form (KeyError 'width')",
-        f"{path}: annotation 9 of image 99 is not in COCO's form (KeyError 99)",
+        f"{path}: annotation 9 of image 99 is left out: no image has that id",
+        f"{path}: 1 image without annotation",
     )
+
+
+def test_nothing_usable_in_a_coco_file_says_why(tmp_path):
+    write_pair(tmp_path, "x")
+    boxes = [{"id": 7, "image_id": 0, "segmentation": [], "bbox": [10, 5, 16, 8]}]
+    with pytest.raises(ValueError, match=r"none can: .*1 annotation left out: they have no segmentation"):
+        read_folder(tmp_path, coco(tmp_path, ["x"], annotations=boxes))
+    with pytest.raises(ValueError, match=r"none can: .*no photos of these names .* the first is gone\.png"):
+        read_folder(tmp_path, coco(tmp_path, ["gone"]))
+
+
+def test_three_splits_with_the_same_names_and_the_file_beside_its_photos(tmp_path):
+    for folder in ("train", "valid", "test"):
+        write_pair(tmp_path / folder, "x")
+        (tmp_path / folder / "images/x.png").rename(tmp_path / folder / "x.png")
+        coco(tmp_path / folder, ["x"]).rename(tmp_path / folder / "_annotations.coco.json")
+    files = {"train": "train", "val": "valid", "test": "test"}
+    files = {split: tmp_path / folder / "_annotations.coco.json" for split, folder in files.items()}
+    notes = read_folder(tmp_path, files)
+    assert notes.names == ("test/x", "train/x", "valid/x")
+    assert notes.splits == ("test", "train", "val")
+    assert notes.problems == ()
+    # The only folder of a file does not decide on its split.
+    for name in "yz":
+        write_pair(tmp_path / "train", name)
+        (tmp_path / "train/images" / f"{name}.png").rename(tmp_path / "train" / f"{name}.png")
+    coco(tmp_path / "train", ["x", "y", "z"]).rename(files["train"])
+    assert sorted(read_folder(tmp_path, files["train"], val_share=0.4).splits) == ["train", "train", "val"]
 
 
 def test_data_module_batches(root):
