@@ -78,7 +78,8 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
         """Return what changes a training batch; called once, at the first training batch.
 
         Returns:
-            Module from `Batch` to `Batch`; it draws from torch's global generator.
+            Module from `Batch` to `Batch`; it draws from torch's global generator of the CPU, so that every device
+            gives the same.
         """
 
     @property
@@ -138,7 +139,7 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
         if self._augmentation is None:
             self._augmentation = self.new_augmentation()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed accelerators, too
             augmented: Batch = self._augmentation(batch)
         return augmented
 

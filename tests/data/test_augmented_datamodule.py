@@ -76,6 +76,15 @@ def test_augmentation_is_decided_by_its_seed(data):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_augmentation_leaves_the_generators_of_accelerators_alone(data, monkeypatch):
+    batch, seeded = next(iter(data.train_dataloader())), []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(0)
+    assert seeded == [0]
+    data.augment(batch, seed=1)
+    assert seeded == [0]
+
+
 def test_only_training_batches_are_augmented(data):
     batch = next(iter(data.val_dataloader()))
     assert data.on_after_batch_transfer(batch, 0) is batch
