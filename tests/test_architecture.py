@@ -16,11 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LIGHTNING = {"pytorch_lightning", "lightning"}
+LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline"}
 OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio", "scipy", "skimage"}
 NEVER = {"torchvision", "timm"}
-PLUMBING = {"__main__", "_cropping", "_files", "_messages"}
+PLUMBING = {"__main__", "_cropping", "_distributed", "_files", "_messages"}
 """Modules that are no part of the public namespace."""
 NEEDS_EXTRA = {"kpose.rendering.warp_kernels", "kpose.templates.voxels"}
 """Modules that nothing imports unless their extra is there."""
@@ -173,7 +173,8 @@ def declared() -> set[str]:
     block = re.search(r"^dependencies = \[$(.*?)^\]$", text, flags=re.M | re.S)
     assert block is not None
     names = re.findall(r'^    "([A-Za-z0-9_.-]+)', block[1], flags=re.M)
-    return {{"pillow": "PIL", "PyYAML": "yaml"}.get(name, name.replace("-", "_")) for name in names}
+    found = {{"pillow": "PIL", "PyYAML": "yaml"}.get(name, name.replace("-", "_")) for name in names}
+    return found | {"lightning_fabric"}  # the wheel of pytorch-lightning has both packages
 
 
 def run(code: str, *arguments: str) -> dict:

@@ -5,10 +5,14 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import lightning_fabric
 import pytorch_lightning
-from pytorch_lightning import LightningDataModule
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 # Short class names on the command line resolve among classes that have been imported.
@@ -16,6 +20,7 @@ import kpose._files
 import kpose.callbacks
 import kpose.data
 import kpose.tasks
+from kpose._distributed import check_tasks
 from kpose._messages import one_line
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.tasks import Task
@@ -25,15 +30,38 @@ __all__ = ["main"]
 DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all commands."
 # What these refuse is about settings and files; other errors are of code, perhaps the user's.
 DATA = (Path(kpose.data.__path__[0]), Path(kpose._files.__file__))
-EXPLAINING = (*DATA, Path(kpose.tasks.__path__[0]), Path(pytorch_lightning.__path__[0]))
+LIGHTNING = (Path(pytorch_lightning.__path__[0]), Path(lightning_fabric.__path__[0]))
+EXPLAINING = (*DATA, Path(__file__), Path(kpose.tasks.__path__[0]), *LIGHTNING)
 
 
 class RefusedSettings(ValueError):
     """A class cannot be built from the settings that it was given."""
 
 
+class SaveConfig(SaveConfigCallback):
+    """Save the settings in the folder of the run; those of another run are kept, and refused."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save them when training starts."""
+        if self.already_saved:
+            return
+        self.already_saved = True
+        file = Path(trainer.strategy.broadcast(_run_folder(trainer)), self.config_filename)
+        text = self.parser.dump(self.config, skip_none=False)
+        # The folder of a SLURM job is that of these settings: it has them if the job was requeued.
+        taken = trainer.is_global_zero and file.exists() and not (_slurm_job() and file.read_text() == text)
+        if trainer.strategy.broadcast(taken):
+            raise ValueError(f"kpose fit needs a folder for its settings; {file} is another run's. Give a new one.")
+        if trainer.is_global_zero:
+            kpose._files.write_text(file, text)
+
+
 class CommandLine(LightningCLI):
-    """Lightning's command line without its ``predict``, which ours replaces."""
+    """Lightning's command line without its ``predict``, which ours replaces.
+
+    Under SLURM a run has a folder of its own, ``version_<job>-<digest of the settings>``: it is where Lightning
+    leaves the state of a job that is requeued, and where it looks for one.
+    """
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -53,6 +81,35 @@ class CommandLine(LightningCLI):
             super().instantiate_classes()
         except (OSError, ValueError) as error:
             raise RefusedSettings(one_line(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as Lightning has it
+        """Build the trainer."""
+        own = self.config_init[self.subcommand]
+        if job := _slurm_job():
+            settings = self.parser.dump(self.config, skip_none=False)
+            version = f"version_{job}-{kpose._files.fingerprint({'settings': settings})}"
+            root = Path(own.trainer.default_root_dir or Path.cwd())
+            kwargs["default_root_dir"] = root / "lightning_logs" / version
+            if own.trainer.logger is None or own.trainer.logger is True:
+                kwargs["logger"] = TensorBoardLogger(root, version=version)
+            if any(kwargs["default_root_dir"].glob("hpc_ckpt_*.ckpt")):
+                own.ckpt_path = None  # what the job had reached before it was requeued comes first
+        trainer = super().instantiate_trainer(**kwargs)
+        check_tasks("kpose fit", trainer.world_size, "--trainer.devices")
+        return trainer
+
+
+def _slurm_job() -> int | None:
+    return SLURMEnvironment.job_id() if SLURMEnvironment.detect() else None
+
+
+def _run_folder(trainer: Trainer) -> str:
+    """Return the folder of a run, in which its checkpoints are, too."""
+    logger: Logger | None = trainer.logger
+    if logger is None or logger.save_dir is None:
+        return trainer.default_root_dir
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    return str(Path(logger.save_dir, str(logger.name), version))
 
 
 def main(args: Sequence[str] | None) -> int:
@@ -74,6 +131,7 @@ def _run(args: Sequence[str] | None) -> None:
     CommandLine(
         Task,
         LightningDataModule,
+        save_config_callback=SaveConfig,
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_kwargs={"prog": "kpose", "description": DESCRIPTION},

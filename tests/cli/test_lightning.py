@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,7 +164,93 @@ def test_a_photo_that_cannot_be_read_is_named(content, workers, photographs, cap
 def test_a_second_run_without_logger_keeps_what_the_first_has_left(arguments, capsys):
     given = arguments("quaternion", "--trainer.logger=false", "--trainer.max_epochs=1")
     main(["fit", *given])
-    assert re.search(r"SaveConfigCallback expected .*config\.yaml to NOT exist", refusal(capsys, "fit", *given))
+    assert re.search(r"needs a folder for its settings; .*config\.yaml is another", refusal(capsys, "fit", *given))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb")
+def test_runs_with_weights_and_biases_keep_their_settings_apart(arguments, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = ("--trainer.logger=WandbLogger", "--trainer.logger.offline=true")
+    for _ in range(2):
+        main(["fit", *arguments("quaternion", *logger, "--trainer.max_epochs=1", "--trainer.limit_val_batches=0")])
+        wandb.finish()
+    kept = sorted(path.parent for path in tmp_path.glob("lightning_logs/*/config.yaml"))
+    assert kept == sorted(path.parent.parent for path in tmp_path.glob("lightning_logs/*/checkpoints/last.ckpt"))
+    assert len(kept) == 2
+
+
+@pytest.fixture
+def slurm(monkeypatch, tmp_path):
+    """Be a job of SLURM with one task; what is asked of its controller is written to a file."""
+    place = {"NTASKS": 1, "JOB_ID": 1234, "JOB_NAME": "fit", "PROCID": 0, "LOCALID": 0, "NODEID": 0}
+    for name, value in place.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "29511")
+    script = tmp_path / "bin" / "scontrol"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    return monkeypatch
+
+
+class Requeued(BaseException):
+    pass
+
+
+def requeue(monkeypatch, at):
+    """Get the signal of SLURM after a training step, and end as a job that is requeued does."""
+    step, steps = PoseEstimator.training_step, []
+
+    def once(self, *args):
+        steps.append(self.global_step)
+        if len(steps) == at + 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            raise Requeued
+        return step(self, *args)
+
+    monkeypatch.setattr(PoseEstimator, "training_step", once)
+
+
+def steps_of(monkeypatch):
+    step, steps = PoseEstimator.training_step, []
+    monkeypatch.setattr(
+        PoseEstimator, "training_step", lambda self, *args: steps.append(self.global_step) or step(self, *args)
+    )
+    return steps
+
+
+def test_a_requeued_job_goes_on_and_another_job_begins_anew(arguments, slurm, tmp_path):
+    given = arguments("quaternion", "--trainer.max_epochs=3", "--trainer.limit_val_batches=0")
+    with slurm.context() as patch:
+        requeue(patch, at=2)
+        with pytest.raises(Requeued):
+            main(["fit", *given])
+    assert (tmp_path / "asked").read_text() == "requeue 1234\n"
+    (left,) = tmp_path.glob("lightning_logs/version_1234-*/hpc_ckpt_1.ckpt")
+    with slurm.context() as patch:
+        steps = steps_of(patch)
+        main(["fit", *given])
+    assert steps == [2, 3, 4, 5]
+    for change in ("--model.feature_dropout=0.1", "--trainer.max_epochs=3"):  # another run of the job; another job
+        with slurm.context() as patch:
+            steps = steps_of(patch)
+            main(["fit", *given, change])
+        assert steps == list(range(6))
+        slurm.setenv("SLURM_JOB_ID", "1235")
+    main(["test", *[text for text in given if "epochs" not in text and "val_" not in text]])
+    assert left.parent.joinpath("config.yaml").exists()
+
+
+def test_more_tasks_than_devices_are_one_line(arguments, slurm, capsys):
+    slurm.setenv("SLURM_NTASKS", "2")
+    assert "--ntasks-per-node=2" in refusal(capsys, "fit", *arguments("quaternion", "--trainer.devices=1"))
+    slurm.setenv("SLURM_NTASKS_PER_NODE", "2")
+    assert "got 2 tasks and 1 in all (devices times nodes). Give --trainer.devices=2" in refusal(
+        capsys, "fit", *arguments("quaternion", "--trainer.devices=1")
+    )
 
 
 def test_errors_of_code_keep_their_traceback(arguments, monkeypatch):

@@ -1,0 +1,77 @@
+"""The processes of a run that is distributed over devices: which one this is, and what all of them do together."""
+
+import os
+from typing import Any
+
+import torch.distributed as dist
+
+__all__ = ["barrier", "broadcast", "check_tasks", "num_processes", "rank"]
+
+_INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs whose processes a user starts
+
+
+def num_processes() -> int:
+    """Return how many processes there are, as torch.distributed has them.
+
+    Example:
+        >>> num_processes()
+        1
+    """
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, from 0.
+
+    Example:
+        >>> rank()
+        0
+    """
+    return dist.get_rank() if num_processes() > 1 else 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here.
+
+    Example:
+        >>> barrier()
+    """
+    if num_processes() > 1:
+        dist.barrier()
+
+
+def broadcast(value: Any) -> Any:  # noqa: ANN401 - whatever can be pickled
+    """Return what process 0 gives.
+
+    Example:
+        >>> broadcast("folder")
+        'folder'
+    """
+    if num_processes() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def check_tasks(who: str, processes: int, option: str) -> None:
+    """Refuse tasks of SLURM that would each do all of the work, as they are more than the processes that share it.
+
+    Args:
+        who: What is run, for the error.
+        processes: Processes that share the work.
+        option: Name of the option that says how many devices there are.
+
+    Raises:
+        ValueError: If SLURM has started another number of tasks.
+
+    Example:
+        >>> check_tasks("kpose fit", 1, "--trainer.devices")
+    """
+    tasks = int(os.environ.get("SLURM_NTASKS", processes))
+    started_by_user = os.environ.get("SLURM_JOB_NAME") in _INTERACTIVE or "TORCHELASTIC_RUN_ID" in os.environ
+    if tasks != processes and not started_by_user:
+        raise ValueError(
+            f"{who} needs a task of SLURM for each device; got {tasks} tasks and {processes} in all (devices times "
+            f"nodes). Give {option}={os.environ.get('SLURM_NTASKS_PER_NODE', tasks)} and --ntasks-per-node alike."
+        )
