@@ -100,7 +100,7 @@ class Targets:
         box: box around an object in the first frame, in pixels; may be given several times, and numbers the objects
             from 1
         mask: mask of the first frame, with identities
-        masks: folder with masks of every frame, PNG files in order
+        masks: folder with masks of every frame, in the order of the numbers in their names
         sam2: follow by SAM 2: a folder, or a name on the Hugging Face Hub
         lwl: follow by LWL of an installed pytracking, with these parameters
 
@@ -152,4 +152,7 @@ def _objects(mask: Path) -> dict[int, Any]:
     from kpose.data import read_identities
 
     identities = torch.from_numpy(read_identities(mask))
-    return {int(number): identities == number for number in identities.unique() if number}  # type: ignore[no-untyped-call]
+    found = {int(number): identities == number for number in identities.unique() if number}  # type: ignore[no-untyped-call]
+    if not found:
+        raise ValueError(f"A mask needs at least one pixel of an object; {mask} has none. Leave it out.")
+    return found

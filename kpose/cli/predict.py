@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from kpose._files import file_digest
 from kpose._messages import one_line
+from kpose._pictures import list_pictures
 from kpose.cli.networks import Box, Networks
 from kpose.cli.parser import FAULTS, INTERRUPTED, ArgumentError, report, run
 from kpose.cli.results import (
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# What is taken from a folder; files that are named may be of any kind that Pillow reads.
-PHOTO_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 SHEET = "sheet.png"
 SHEET_ROWS = 8
 MAX_ROWS = 64  # more are for the page
@@ -145,18 +144,22 @@ def predict(
 
 def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
     """List the photos of a folder, without what earlier calls have put there; a file is its own list."""
-    if not path.is_dir():
-        return [path]
-    own = {name for record in path.glob("*.json") for name in read_record(record).get("files", ())}
-    found = sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in PHOTO_SUFFIXES and entry.name not in own and not entry.name.startswith(".")
-        and not (entry.name == SHEET and is_marked(entry))
-    )  # fmt: skip
-    if not found:
-        failures[path] = f"A folder needs photos; {path} has none. Name another, or the files themselves."
-        report(failures[path])
+    try:
+        if not path.is_dir():
+            return [path]
+        own = {name for name in ("index.html", SHEET) if is_marked(path / name)}
+        for file in path.glob("*.json"):
+            if record := read_record(file):
+                own |= {file.name, *record.get("files", ())}
+        found, passed = list_pictures(path, without=own)
+    except OSError as error:
+        found, passed = [], []
+        failures[path] = one_line(error)
+    else:
+        if not found:
+            failures[path] = f"A folder needs photos; {path} has none. Name another, or the files themselves."
+    for line in [*passed, *([failures[path]] if path in failures else [])]:
+        report(line)
     return found
 
 

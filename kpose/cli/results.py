@@ -127,8 +127,10 @@ def photo_results(
                 number += 1
                 name = f"{stem}-{number}"
         taken.add(name.casefold())
-        # What cannot be read is reported when its turn comes.
-        photo_digest = file_digest(photo) if photo.is_file() else ""
+        try:
+            photo_digest = file_digest(photo) if photo.is_file() else ""
+        except OSError:  # which is reported when its turn comes
+            photo_digest = ""
         made_from = fingerprint({"kpose": kpose.__version__, "photo": photo_digest, **options})
         results.append(PhotoResult(photo, folder, name, made_from, turning))
     return results

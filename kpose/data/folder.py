@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kpose._files import existing
 from kpose._messages import counted, one_line, warn_once
-from kpose.data.folder_files import SPLITS, SUFFIXES, FolderEntry, check_entries, list_coco, list_masked
+from kpose._pictures import picture_endings
+from kpose.data.folder_files import SPLITS, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, crop_pair
 from kpose.structures import Batch
 
@@ -188,11 +189,10 @@ class FolderDataset(PhotoDataset):
                 continue
             try:
                 return super().__getitem__(place)
-            except Exception as error:  # Pillow's readers raise whatever their parsers do
+            except (ValueError, MemoryError) as error:
                 self._broken[place] = True
                 file = self.annotations.entries[self.rows[place]].file
-                reason = one_line(error)
-                warn_once(_log, f"{file}: it cannot be decoded ({reason}); the next image takes its place.")
+                warn_once(_log, f"{file}: {one_line(error)}; the next image takes its place.")
         raise ValueError(f"FolderDataset cannot decode any image of split {self.split!r}; see the log for each.")
 
     def load(self, row: int) -> UInt8[Tensor, "4 size size"]:
@@ -228,7 +228,7 @@ def _splits(
 def _read_splits(path: Path) -> dict[str, str]:
     """Read a file of splits: names without ending."""
     existing(path, "read_folder, for its splits,", "Correct the path.")
-    table = {}
+    table, endings = {}, picture_endings()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -238,5 +238,5 @@ def _read_splits(path: Path) -> dict[str, str]:
                 f"read_folder needs a name and one of {SPLITS} on each line of {path}; line {number} is {line!r}."
             )
         stem = Path(name.strip())
-        table[stem.with_suffix("").as_posix() if stem.suffix.lower() in SUFFIXES else stem.as_posix()] = split
+        table[stem.with_suffix("").as_posix() if stem.suffix.lower() in endings else stem.as_posix()] = split
     return table

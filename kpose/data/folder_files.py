@@ -2,52 +2,30 @@
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from kpose._files import existing, read_json, write_text
-from kpose._messages import counted, one_line
+from kpose._messages import counted, one_line, warn_once
+from kpose._pictures import list_pictures, read_mask, read_photo
 from kpose.data.coco import CocoObject, read_coco
 from kpose.data.coco_photos import CocoPhotos
 
-__all__ = ["SPLITS", "SUFFIXES", "FolderEntry", "check_entries", "list_coco", "list_masked", "read_mask"]
+__all__ = ["SPLITS", "FolderEntry", "check_entries", "list_coco", "list_masked"]
+
+_log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_EXIF_ORIENTATION = 0x0112
 _MAX_THREADS = 8
-_FORMAT = 2  # raised when a check finds more: results that were kept are then not found
+_FORMAT = 3  # raised when a check finds more: results that were kept are then not found
 
 Box = tuple[int, int, int, int]
-
-
-def read_mask(path: Path) -> Image.Image:
-    """Read a mask of any usual kind: black and white, 0 and 1, 0 and 255, colored, or an alpha channel.
-
-    The result is 255 where the file is brighter than half of its brightest value (or, in a file with transparency,
-    more opaque), else 0; whatever Pillow's readers raise passes through.
-    """
-    with Image.open(path) as picture:
-        if picture.mode in ("RGBA", "LA", "PA"):
-            alpha = picture.getchannel("A")
-            if alpha.getextrema() != (255, 255):
-                return _bright(np.asarray(alpha))
-        if picture.mode in ("1", "L", "F") or picture.mode.startswith("I"):
-            return _bright(np.asarray(picture))
-        return _bright(np.asarray(picture.convert("RGB")).max(-1))
-
-
-def _bright(values: npt.NDArray[Any]) -> Image.Image:
-    top = values.max(initial=0)
-    return Image.fromarray(np.where(values > top / 2, 255, 0).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -71,45 +49,40 @@ class FolderEntry:
         return (*_file_stamp(self.file), *(_file_stamp(self.mask) if self.mask else ()))
 
     def open(self) -> tuple[Image.Image, Image.Image]:
-        """Read the photo and its mask, 0 or 255; whatever Pillow's readers raise passes through.
+        """Read the photo, RGB, and its mask, 0 or 255.
 
-        The photo is turned upright as its EXIF orientation says if the mask is a file: COCO's annotations refer to
-        the stored pixels.
+        Each is turned upright as its EXIF orientation says if the mask is a file: COCO's annotations refer to the
+        stored pixels.
+
+        Raises:
+            ValueError: If one of them cannot be used; the text goes on where a line names the photo.
         """
-        with Image.open(self.file) as picture:
-            picture.load()
-            photo = ImageOps.exif_transpose(picture) if isinstance(self.mask, Path) else picture.copy()
-        mask = self._open_mask()
+        if self.mask is None:
+            raise ValueError("it has no mask")
+        try:
+            photo = read_photo(self.file, upright=isinstance(self.mask, Path))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"it cannot be read ({one_line(error.__cause__ or error)})") from error
+        try:
+            mask = self._open_mask(self.mask)
+        except Exception as error:  # pycocotools raises whatever its parsers do
+            raise ValueError(f"its mask cannot be read ({one_line(error.__cause__ or error)})") from error
         if photo.size != mask.size:
             raise ValueError(f"its mask is {_by(mask.size)}, the image {_by(photo.size)} pixels")
         return photo, mask
 
-    def _open_mask(self) -> Image.Image:
-        if self.mask is None:
-            raise ValueError("it has no mask")
-        if isinstance(self.mask, CocoObject):
-            return Image.fromarray(self.mask.mask().numpy().astype(np.uint8) * 255)
-        return read_mask(self.mask)
+    @staticmethod
+    def _open_mask(mask: Path | CocoObject) -> Image.Image:
+        if isinstance(mask, CocoObject):
+            return Image.fromarray(mask.mask().numpy().astype(np.uint8) * 255)
+        return read_mask(mask)
 
     def check(self) -> tuple[Box | None, str]:
         """Check the photo and its mask; return the mask's box and an empty text, or ``None`` and what is wrong."""
         try:
-            with Image.open(self.file) as picture:
-                size = picture.size
-                if isinstance(self.mask, Path) and picture.getexif().get(_EXIF_ORIENTATION, 1) > 4:
-                    size = size[::-1]
-                picture.draft(picture.mode, (1, 1))  # the whole file is read, and few pixels are made of it
-                picture.load()
-        except Exception as error:  # Pillow's readers raise whatever their parsers do
-            return None, f"it cannot be read ({one_line(error)})"
-        if self.mask is None:
-            return None, "it has no mask"
-        try:
-            mask = self._open_mask()
-        except Exception as error:
-            return None, f"its mask cannot be read ({one_line(error)})"
-        if mask.size != size:
-            return None, f"its mask is {_by(mask.size)}, the image {_by(size)} pixels"
+            _, mask = self.open()
+        except (ValueError, MemoryError) as error:
+            return None, one_line(error)
         box = mask.getbbox()
         return (None, "its mask is empty") if box is None else (box, "")
 
@@ -119,12 +92,15 @@ def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
     for name in ("images", "masks"):
         advice = "Put images under images/ and their masks, with the same names, under masks/, or give a COCO file."
         existing(root / name, "read_folder", advice)
+    (images, passed), (drawn, more) = (list_pictures(root / name, deep=True) for name in ("images", "masks"))
+    for line in passed + more:
+        warn_once(_log, line)
     masks: dict[str, Path] = {}
-    for path in _pictures(root / "masks"):
+    for path in drawn:
         masks.setdefault(_stem(path, root / "masks"), path)
     entries: dict[str, FolderEntry] = {}
     faults = []
-    for path in _pictures(root / "images"):
+    for path in images:
         name = _stem(path, root / "images")
         if name in entries:
             faults.append(f"{path}: it has the name of {entries[name].file.name}, which is used")
@@ -162,11 +138,6 @@ def list_coco(
             wrong.append(f"{path}: {lost} or beside the file; the first is {missing[0]}")
         faults += wrong
     return list(entries.values()), faults
-
-
-def _pictures(folder: Path) -> list[Path]:
-    paths = (Path(base) / name for base, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
 def _stem(path: Path, folder: Path) -> str:

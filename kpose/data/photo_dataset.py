@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from kpose._cropping import crop_image, square_box
 from kpose._files import existing
-from kpose._messages import one_line
+from kpose._pictures import read_mask, read_photo
 from kpose.geometry import box_to_crop
 from kpose.structures import Batch
 
@@ -135,7 +135,9 @@ def load_crop(
 
     The photo's EXIF orientation is ignored, as annotations refer to the stored pixels.
     """
-    photo, silhouette = _decode(image), _decode(mask)
+    advice = "Get the data again, or put the file back."
+    photo = read_photo(existing(image, "load_crop", advice), upright=False)
+    silhouette = read_mask(existing(mask, "load_crop", advice), upright=False)
     if photo.size != silhouette.size:
         raise ValueError(
             f"load_crop needs a mask of the photo's size {photo.size}; got {silhouette.size} in {mask}. "
@@ -147,23 +149,11 @@ def load_crop(
 def crop_pair(
     photo: Image.Image, mask: Image.Image, box: Sequence[float], size: int, fill: tuple[int, int, int]
 ) -> UInt8[Tensor, "4 size size"]:
-    """Cut the same square out of a photo and its mask; see `load_crop`."""
-    colors = crop_image(photo.convert("RGB"), box, size, fill)
-    colors.putalpha(crop_image(mask.convert("L"), box, size, 0))
+    """Cut the same square out of a photo, RGB, and its mask, 0 or 255; see `load_crop`."""
+    colors = crop_image(photo, box, size, fill)
+    colors.putalpha(crop_image(mask, box, size, 0))
     pixels = torch.frombuffer(bytearray(colors.tobytes()), dtype=torch.uint8)
     return pixels.reshape(size, size, 4).permute(2, 0, 1).contiguous()
-
-
-def _decode(path: Path) -> Image.Image:
-    existing(path, "load_crop", "Get the data again, or put the file back.")
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except PermissionError:  # which names the file
-        raise
-    except Exception as error:  # Pillow's readers raise whatever their parsers do
-        raise ValueError(f"{path} cannot be decoded ({one_line(error)}). Get the file again.") from error
 
 
 class CropCache:

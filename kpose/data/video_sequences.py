@@ -1,28 +1,28 @@
 """Annotated videos of DAVIS 2016 and 2017 and of YouTube-VOS, and which of their objects are birds."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Bool
-from PIL import Image
 from torch import Tensor
 
 from kpose._files import existing, read_json
-from kpose._messages import one_line
+from kpose._messages import warn_once
+from kpose._pictures import list_pictures, read_identities
 
-__all__ = ["VideoSequence", "read_davis", "read_identities", "read_youtube_vos"]
+__all__ = ["VideoSequence", "read_davis", "read_youtube_vos"]
+
+_log = logging.getLogger(__name__)
 
 _DAVIS_BIRDS = ("bird",)  # categories in davis_semantics.json
 # Sequences whose every object is a bird; with davis_semantics.json the geese of dog-gooses join them.
 _DAVIS_BIRD_SEQUENCES = ("blackswan", "flamingo", "mallard-fly", "mallard-water")
 _YOUTUBE_VOS_BIRDS = ("bird", "duck", "eagle", "owl", "parrot", "penguin")  # of 65 categories
-_VOID = 255  # of a palette: pixels that are not scored
-_FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MAX_NAME_BYTES = 255  # of file systems
 
 
@@ -59,6 +59,7 @@ class VideoSequence:
             not annotated.
 
         Raises:
+            OSError: If there is no such file.
             ValueError: If the file cannot be read.
         """
         path = self.annotations[frame]
@@ -67,32 +68,6 @@ class VideoSequence:
         identities = read_identities(path)
         found = {identity: torch.from_numpy(identities == identity) for identity in self.objects}
         return {identity: mask for identity, mask in found.items() if mask.any()}
-
-
-def read_identities(path: Path) -> npt.NDArray[np.uint8]:
-    """Read which object each pixel belongs to.
-
-    Files with a palette hold identities, of which 255 is void: it is read as background. Masks without a palette
-    hold one object, of identity 1, unless they have other values than 0 and 255.
-
-    Args:
-        path: PNG file.
-
-    Returns:
-        Identities ``(H, W)``, 0 for the background.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
-    try:
-        with Image.open(path) as picture:
-            values = np.asarray(picture if picture.mode in ("P", "L", "1") else picture.convert("L"))
-            painted = picture.mode in ("P", "L")
-    except Exception as error:  # Pillow raises whatever its parsers do, and errors of its own
-        raise ValueError(f"The masks {path} cannot be read ({one_line(error)}).") from error
-    if not painted or (values.max(initial=0) == _VOID and not ((values > 0) & (values < _VOID)).any()):
-        return (values > 0).astype(np.uint8)
-    return np.where(values == _VOID, 0, values).astype(np.uint8)
 
 
 def read_davis(
@@ -216,9 +191,12 @@ def _is_folder_name(name: str) -> bool:
 def _list_frames(folder: Path, annotations: Path) -> tuple[tuple[Path, ...], tuple[Path | None, ...]]:
     """List the frames of a folder, and the masks of the same names or none."""
     existing(folder, "A sequence of frames", "Fetch them.")
-    frames = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _FRAME_SUFFIXES))
-    masks = [annotations / f"{path.stem}.png" for path in frames]
-    return frames, tuple(path if path.is_file() else None for path in masks)
+    frames, passed = list_pictures(folder)
+    found, more = list_pictures(annotations) if annotations.is_dir() else ([], [])
+    for line in passed + more:
+        warn_once(_log, line)
+    masks = {path.stem: path for path in found}
+    return tuple(frames), tuple(masks.get(path.stem) for path in frames)
 
 
 def _pick_objects(objects: Mapping[int, str], categories: Collection[str] | None) -> dict[int, str]:

@@ -1,27 +1,21 @@
-"""Reading photo files of any kind, and choosing the square that a prediction is made from."""
+"""Photos and masks in any form, and choosing the square that a prediction is made from."""
 
-import logging
 import math
-import struct
-import warnings
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from kpose._cropping import crop_image, square_box
-from kpose._messages import one_line
+from kpose._pictures import gray_identities, read_mask, read_photo
 from kpose.visualization import from_pillow, to_pillow
 
 __all__ = ["Picture", "cut_square", "load_mask", "load_photo", "photo_square"]
-
-logger = logging.getLogger(__name__)
 
 Picture = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
 """What can be given as a photo or mask: a file, Pillow's picture, a tensor, or an array."""
@@ -30,8 +24,6 @@ PADDING = 0.05  # as the crops of training
 WHITE = (255, 255, 255)
 MIN_SIDE = 8
 MAX_CANVAS = 2**26
-# What Pillow's decoders raise on bytes that are not what they say.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, RuntimeError, struct.error)
 
 
 def load_photo(photo: Picture) -> Image.Image:
@@ -47,7 +39,7 @@ def load_photo(photo: Picture) -> Image.Image:
         Picture of mode ``RGB``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        OSError: If there is no such file, or it may not be read.
         ValueError: If the file is empty, damaged, cut short, no picture, smaller than 8 pixels or larger than 178
             million pixels, in one line that names it.
 
@@ -70,20 +62,20 @@ def load_photo(photo: Picture) -> Image.Image:
             )
         picture = Image.fromarray(photo)
     else:
-        picture = _read(photo, "photo")
+        picture = read_photo(photo)
     if min(picture.size) < MIN_SIDE:
         raise ValueError(
             f"A photo needs at least {MIN_SIDE} pixels on each side; {_name(photo)} has {picture.width} x "
             f"{picture.height}. Take a larger one."
         )
-    return _to_rgb(picture)
+    return picture
 
 
 def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
     """Read the mask of a photo.
 
-    A pixel belongs to the object where its brightest color is above half of the brightest of the mask: masks of
-    0 and 1, of 0 and 255, of 16 bits, soft ones and those with a palette all work.
+    A mask may be black and white, gray with soft edges, transparent, with a palette or colors for several objects,
+    or of 16 bits (see `kpose.data.read_identities`); a pixel of any object is the object's here.
 
     Args:
         mask: File, Pillow's picture, or tensor or array ``(H, W)``.
@@ -93,7 +85,7 @@ def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
         Picture of mode ``L``, 0 and 255.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        OSError: If there is no such file, or it may not be read.
         ValueError: If the mask cannot be read, is empty or differs from the photo in size.
 
     Example:
@@ -103,17 +95,19 @@ def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
     if isinstance(mask, Tensor | np.ndarray):
         if mask.ndim != 2:
             raise ValueError(f"A mask needs to be of shape (H, W); got {tuple(mask.shape)}. Take one channel.")
-        values = np.nan_to_num(torch.as_tensor(mask).detach().cpu().float().numpy())
+        if isinstance(mask, Tensor):
+            mask = (mask.float() if mask.is_floating_point() else mask).detach().cpu().numpy()
+        found = Image.fromarray((gray_identities(mask) > 0).astype(np.uint8) * 255)
     else:
-        values = _brightness(_read(mask, "mask"))
-    if values.shape != size:
+        found = read_mask(mask)
+    if found.size != size[::-1]:
         raise ValueError(
             f"A mask needs the size of its photo, {size[1]} x {size[0]} pixels (upright); {_name(mask)} has "
-            f"{values.shape[1]} x {values.shape[0]}. Resize it."
+            f"{found.width} x {found.height}. Resize it."
         )
-    if not values.max() > 0:
+    if found.getbbox() is None:
         raise ValueError(f"A mask needs at least one pixel of the object; {_name(mask)} has none. Leave it out.")
-    return Image.fromarray(np.where(values > values.max() / 2, 255, 0).astype(np.uint8))
+    return found
 
 
 def photo_square(
@@ -175,67 +169,5 @@ def _square(box: tuple[float, float, float, float], padding: float) -> tuple[flo
     return left, top, right, bottom
 
 
-def _read(source: str | PathLike[str] | Image.Image, what: str) -> Image.Image:
-    """Decode a file, upright; whatever goes wrong inside a decoder becomes one line."""
-    if isinstance(source, Image.Image):
-        return _upright(source, source)
-    path = Path(source)
-    if path.exists() and not path.is_file():  # reading a pipe or a device may never end
-        raise ValueError(f"A {what} needs to be a file; {path} is a folder, a pipe or a device. Name a file.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about odd metadata and about large pictures that do fit
-        try:
-            with Image.open(path) as picture:
-                picture.load()
-                return _upright(picture, path)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except (Image.DecompressionBombError, MemoryError) as error:
-            raise ValueError(f"{path} is too large ({one_line(error)}). Scale it down first.") from error
-        except DECODING_ERRORS as error:
-            raise ValueError(
-                f"{path} is no {what} that can be read ({one_line(error)}). Convert it to JPEG or PNG, or fetch it "
-                "again."
-            ) from error
-
-
 def _name(source: Picture) -> str:
     return str(source) if isinstance(source, str | PathLike) else "this one"
-
-
-def _upright(picture: Image.Image, source: Picture) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(picture)
-    except DECODING_ERRORS:
-        logger.warning("The EXIF data of %s cannot be read; it is taken as it is stored.", _name(source))
-        return picture.copy()
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode[0] in "IF":
-        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    white = Image.new("RGBA", picture.size, WHITE)
-    return Image.alpha_composite(white, picture).convert("RGB")
-
-
-def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale deep gray values: integers above 255 have 16 bits, floats up to 1 are shares of white."""
-    floating = values.dtype.kind == "f"
-    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
-    highest = values.max()
-    white = 1.0 if floating and highest <= 1 else 255.0 if highest <= 255 else 65535.0
-    return (values * (255 / white)).clip(0, 255).round().astype(np.uint8)
-
-
-def _brightness(picture: Image.Image) -> NDArray[Any]:
-    """Return the brightest color of each pixel, ``(H, W)``; of a palette all colors but black are alike."""
-    if picture.mode[0] in "IF" or picture.mode in ("1", "L"):
-        return np.nan_to_num(np.asarray(picture).astype(np.float64))
-    colors = np.asarray(picture.convert("RGBA")).astype(np.float64)
-    brightness = colors[..., :3].max(-1) * (colors[..., 3] / 255)
-    if picture.mode in ("P", "PA"):
-        brightness = (brightness > 0).astype(np.float64)
-    return brightness  # type: ignore[no-any-return]

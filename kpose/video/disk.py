@@ -1,14 +1,20 @@
 """Masks that were made before: of a benchmark, or of another program."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
+from kpose._files import existing
+from kpose._messages import warn_once
+from kpose._pictures import list_pictures
 from kpose.data import VideoSequence, read_identities
 from kpose.video.frames import Frame
 from kpose.video.tracker import Track, Tracker
 
 __all__ = ["DiskTracker", "read_mask_folder"]
+
+_log = logging.getLogger(__name__)
 
 
 class DiskTracker(Tracker[dict[int, str]]):
@@ -52,20 +58,26 @@ class DiskTracker(Tracker[dict[int, str]]):
 
 
 def read_mask_folder(folder: Path) -> VideoSequence:
-    """List the masks of a folder, one PNG file for each frame in the order of their names.
+    """List the masks of a folder, one file for each frame in the order of the numbers in their names.
 
     Args:
-        folder: Masks as DAVIS has them: with a palette of identities, or black and white.
+        folder: Masks as `kpose.data.read_identities` reads them.
 
     Returns:
         Sequence without pictures, with every identity that one of the masks holds.
 
     Raises:
         FileNotFoundError: If there is no such folder, or no mask in it.
-        ValueError: If a mask cannot be read.
+        ValueError: If a mask cannot be read, or none has a pixel of an object.
     """
-    paths = tuple(sorted(folder.glob("*.png")))
+    existing(folder, "read_mask_folder", "Name another.")
+    files, passed = list_pictures(folder)
+    for line in passed:
+        warn_once(_log, line)
+    paths = tuple(files)
     if not paths:
-        raise FileNotFoundError(f"read_mask_folder needs PNG files in {folder}; there are none. Name another.")
+        raise FileNotFoundError(f"read_mask_folder needs masks in {folder}; there are none. Name another.")
     objects = {int(value): "" for path in paths for value in np.unique(read_identities(path)) if value}
+    if not objects:
+        raise ValueError(f"Masks need at least one pixel of an object; those of {folder} have none. Name others.")
     return VideoSequence(folder.name, paths, paths, dict(sorted(objects.items())))

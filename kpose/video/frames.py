@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image
 
 from kpose._files import existing
+from kpose._messages import warn_once
+from kpose._pictures import list_pictures
 from kpose.inference import Picture, load_photo
 from kpose.visualization import import_av
 
@@ -21,7 +22,6 @@ __all__ = ["Frame", "count_frames", "number_frames", "open_frames", "read_camera
 
 _log = logging.getLogger(__name__)
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _MIN_LOSS_S = 0.1  # seconds that a video may end early before that is an error
 _CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS and Windows
 
@@ -69,14 +69,14 @@ def count_frames(source: str | Path) -> int | None:
         True
     """
     path = Path(source)
-    if path.is_dir():
-        return len(_pictures(path))
-    if not path.is_file():
-        return None
     try:
+        if path.is_dir():
+            return len(list_pictures(path)[0])
+        if not path.is_file():
+            return None
         with _open(import_av(), path) as container:
             return _announced_frames(container.streams.video[0]) or None
-    except (ValueError, LookupError, ModuleNotFoundError):
+    except (OSError, ValueError, ModuleNotFoundError):
         return None  # reading it will say why
 
 
@@ -91,7 +91,9 @@ def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
 
     A picture that cannot be read is left out, with its number and time; a ValueError says so at the end.
     """
-    paths = sorted(_pictures(folder), key=_natural)
+    paths, passed = list_pictures(folder)
+    for line in passed:
+        warn_once(_log, line)
     if not paths:
         raise ValueError(f"A folder of frames needs pictures; {folder} has none. Name another.")
     faults = []
@@ -104,16 +106,6 @@ def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
         yield Frame(index, index / frame_rate, image)
     if faults:
         raise ValueError(f"{len(faults)} of {len(paths)} frames of {folder} cannot be read. The first: {faults[0]}")
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES]
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort ``frame2`` before ``frame10``."""
-    parts = re.split(r"(\d+)", path.name.casefold())
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def read_video(path: Path) -> Iterator[Frame]:

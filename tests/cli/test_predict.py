@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -428,3 +429,56 @@ def test_colors_of_the_file_are_those_of_the_sheet(
         written = from_pillow(sheet)
     torch.testing.assert_close(written, prediction_sheet(found, ["0"]), atol=0.011, rtol=0)
     assert written[:, 0, 0].eq(1).all()
+
+
+def test_what_may_not_be_read_is_one_line_and_the_others_go_on(
+    checkpoints: dict[str, Path],
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stand-in for file modes, which do not bind the superuser."""
+    closed, folder = tmp_path / "closed.png", tmp_path / "folder"
+    picture(seed=1).save(closed)
+    folder.mkdir()
+    opened, listed = io.open, Path.iterdir
+
+    def refuse(path: object, *args: object, **options: object) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    def refuse_folder(path: Path) -> object:
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse_folder)
+    assert call(checkpoints["quaternion"], tmp_path / "out", closed, folder, photo) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "Permission denied" in line] == [
+        f"[Errno 13] Permission denied: '{folder}'",
+        f"[Errno 13] Permission denied: '{closed}'",
+    ]
+    assert "Predicted 1 of 2 photos" in lines[-1]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "closed.png" in page.partition("Could not be used")[2]
+
+
+def test_one_line_counts_what_a_folder_holds_beside_photos(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.jp2", "b.gif", "c.ppm", "d.png"):
+        picture().save(tmp_path / name)
+    for name in ("e.heif-sequence", "f.cr2", "g.CR2", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"raw")
+    for _ in range(2):  # the second time among its own results
+        assert call(checkpoints["quaternion"], tmp_path, tmp_path) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.partition(" here: ")[2] for line in lines if "passed over" in line] == [
+            "2 .cr2, 1 .heif-sequence."
+        ]
+        assert "Predicted 4 of 4 photos" in lines[-1]

@@ -29,7 +29,7 @@ def test_a_file_that_cannot_be_decoded_is_named(tmp_path, content):
     Image.effect_noise((64, 64), 50).save(tmp_path / "photo.png")
     whole = (tmp_path / "photo.png").read_bytes()
     (tmp_path / "mask.png").write_bytes(whole[:500] if content == "short" else content)
-    with pytest.raises(ValueError, match=r"mask.png cannot be decoded"):
+    with pytest.raises(ValueError, match=r"mask.png is no mask that can be read"):
         load_crop(tmp_path / "photo.png", tmp_path / "mask.png", (0.0, 0.0, 4.0, 4.0), 4, (0, 0, 0))
 
 

@@ -176,7 +176,7 @@ def test_damaged_masks_and_categories_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "Annotations" / "480p" / "flamingo" / "00001.png"
     path.write_bytes(path.read_bytes()[:60])
     [flamingo] = read_davis(tmp_path)
-    with pytest.raises(ValueError, match=r"00001\.png cannot be read"):
+    with pytest.raises(ValueError, match=r"00001\.png is no mask that can be read"):
         flamingo.masks(1)
     (tmp_path / "davis_semantics.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"davis_semantics\.json"):
@@ -193,5 +193,5 @@ def test_real_sequences(davis_root: Path) -> None:
 def test_masks_of_too_many_pixels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("P", (9, 9)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # twice as many are taken for an attack on the memory
-    with pytest.raises(ValueError, match=r"large\.png cannot be read .*exceeds limit"):
+    with pytest.raises(ValueError, match=r"large\.png is too large .*exceeds limit"):
         read_identities(tmp_path / "large.png")

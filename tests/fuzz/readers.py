@@ -177,9 +177,9 @@ def _with_checksums(png: bytes) -> bytes:
 
 def _read_identities(path: Path) -> object:
     identities = read_identities(path)
-    assert identities.dtype == np.uint8
+    assert identities.dtype == np.int32
     assert identities.ndim == 2
-    assert identities.max(initial=0) < 255
+    assert identities.min(initial=0) >= 0
     return identities
 
 

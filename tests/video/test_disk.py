@@ -23,5 +23,5 @@ def test_disk_reports_what_is_not_seen(tmp_path: Path) -> None:
     folder = read_mask_folder(tmp_path)
     assert len(folder) == 10
     assert folder.objects == {1: ""}
-    with pytest.raises(FileNotFoundError, match="there are none"):
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
         read_mask_folder(tmp_path / "missing")
