@@ -31,6 +31,7 @@ SCORES = {
     "angle_deg_median": ("median angle, °", ".1f"),
     "angle_acc30": ("share within 30°", ".2f"),
     "iou": ("IoU", ".3f"),
+    "pck_transfer": ("keypoint transfer", ".3f"),
 }
 TABLE1_SCORES = {  # what each table of Table 1 shows, beside the first, with the paper's figures
     "Accuracy of the head on its training images, and the overlap that parts of the camera cost:": {

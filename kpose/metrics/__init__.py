@@ -1,6 +1,7 @@
 """Scores of masks, poses and viewpoint distributions, each a `torchmetrics.Metric`."""
 
 from kpose.metrics.angular_error import AngularError, angular_error
+from kpose.metrics.keypoint_transfer import KeypointTransfer
 from kpose.metrics.mask_iou import MaskIoU
 from kpose.metrics.multiplex_error import multiplex_error
 from kpose.metrics.video_jaccard import VideoJaccard
@@ -8,6 +9,7 @@ from kpose.metrics.viewpoint import ViewpointWasserstein
 
 __all__ = [
     "AngularError",
+    "KeypointTransfer",
     "MaskIoU",
     "VideoJaccard",
     "ViewpointWasserstein",

@@ -37,6 +37,7 @@ _COLUMNS = {
     "angle_acc30": "within 30°",
     "iou": "IoU",
     "iou_soft": "soft IoU",
+    "pck_transfer": "keypoint transfer",
     "azimuth_ws_deg": "azimuth WS, deg",
     "elevation_ws_deg": "elevation WS, deg",
 }

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, Metric
 
 from kpose._messages import one_line
 from kpose.backbones import Backbone
-from kpose.metrics import AngularError, MaskIoU, ViewpointWasserstein
+from kpose.metrics import AngularError, KeypointTransfer, MaskIoU, ViewpointWasserstein
 from kpose.network import (
     HeadFactory,
     PoseNetwork,
@@ -45,7 +45,8 @@ class PoseEstimator(Task):
     the predicted camera: hard (``iou``) and, on the test split, soft as well (``iou_soft``), and where the true
     camera is known three more times, which tells where the overlap is lost: under the predicted camera with the
     true rotation (``iou_true_rotation``), with the true scale and translation (``iou_true_placement``), and under
-    the true camera (``iou_true_camera``).
+    the true camera (``iou_true_camera``). Where parts are annotated the test split has keypoint transfer as well
+    (``pck_transfer``).
 
     Args:
         backbone: Where the features come from; a frozen one is neither trained nor switched to training mode.
@@ -272,6 +273,9 @@ class PoseEstimator(Task):
             if stage == "test":
                 soft = self.soft_renderer.silhouette(mesh, prediction.camera, size)
                 scores["iou_soft"].update(soft, batch["mask"])
+                if "parts" in batch:
+                    found = (prediction.camera, mesh, batch["parts"], batch["parts_visible"])
+                    scores["pck_transfer"].update(*found, _longer_side(batch["mask"]), batch["index"])
                 for name, camera in _partly_true(prediction.camera, batch).items():
                     scores[name].update(self.renderer.silhouette(mesh, camera, size), batch["mask"])
 
@@ -336,11 +340,22 @@ def _scores() -> nn.ModuleDict:
         {
             "angle": AngularError(),
             "viewpoint": ViewpointWasserstein(),
+            "pck_transfer": KeypointTransfer(),
             "iou": MaskIoU(soft=False),
             "iou_soft": MaskIoU(soft=True),
             **{name: MaskIoU(soft=False) for name in PARTLY_TRUE},
         }
     )
+
+
+def _longer_side(mask: Tensor) -> Float[Tensor, "batch"]:
+    """Measure the longer side of the box around each mask, in normalized units."""
+    sides = []
+    for dim in (-1, -2):
+        lines = mask.any(dim)
+        last = lines.shape[-1] - lines.flip(-1).int().argmax(-1)
+        sides.append((last - lines.int().argmax(-1)) * lines.any(-1) * 2 / lines.shape[-1])
+    return torch.maximum(*sides)
 
 
 def _partly_true(predicted: Camera, batch: Batch) -> dict[str, Camera]:

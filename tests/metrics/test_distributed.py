@@ -10,8 +10,9 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from kpose.geometry import random_rotation
-from kpose.metrics import AngularError, MaskIoU, VideoJaccard, ViewpointWasserstein
-from kpose.structures import Camera
+from kpose.metrics import AngularError, KeypointTransfer, MaskIoU, VideoJaccard, ViewpointWasserstein
+from kpose.structures import Camera, Mesh
+from kpose.templates import bird
 
 NUM_IMAGES = 7
 SHARES = {"uneven": ([0, 2, 4, 6], [1, 3, 5]), "one_idle": (list(range(NUM_IMAGES)), [])}
@@ -35,7 +36,20 @@ def scores(images: list[int], batch_size: int) -> dict[str, Tensor]:
         rows = images[start : start + batch_size]
         camera, target_camera = (Camera(*(entry[rows] for entry in camera)) for camera in cameras)
         metrics.update(mask=mask[rows], target_mask=target_mask[rows], camera=camera, target_camera=target_camera)
-    return {**metrics.compute(), **track_scores(masks, images)}
+    return {**metrics.compute(), "transfer": transfer_score(cameras[0], images), **track_scores(masks, images)}
+
+
+def transfer_score(cameras: Camera, images: list[int]) -> Tensor:
+    metric = KeypointTransfer(num_pairs=200)
+    parts = 2 * torch.rand(NUM_IMAGES, 3, 2, generator=torch.Generator().manual_seed(1)) - 1
+    template = bird()
+    for image in images:
+        rows = torch.tensor([image])
+        mesh = Mesh(template.vertices[None], template.faces)
+        metric.update(cameras.at(rows), mesh, parts[rows], torch.ones(1, 3).bool(), torch.full((1,), 4.0), rows)
+    score = metric.compute()
+    assert 0 < score < 1
+    return score
 
 
 def track_scores(masks: Tensor, images: list[int]) -> dict[str, Tensor]:
@@ -60,7 +74,7 @@ def run_rank(rank: int, folder: str) -> None:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     in_two_processes(run_rank, tmp_path)
     expected = {name: value.item() for name, value in scores(list(range(NUM_IMAGES)), batch_size=3).items()}
-    assert len(expected) == 13
+    assert len(expected) == 14
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         for name in SHARES:

@@ -101,6 +101,20 @@ def test_true_camera_scores_best():
     assert model.scores["val"]["angle"].compute()["angle_deg"] < 0.1
 
 
+def test_annotated_parts_are_carried_from_image_to_image():
+    model, batch = task(), example_batch(3)
+    points = model.network.vertices[[5, 100, 400]].expand(3, -1, -1)
+    batch |= {"parts": project(points, batch["camera"]), "parts_visible": torch.ones(3, 3).bool()}
+    batch["mask"] = torch.zeros(3, 64, 64, dtype=torch.bool)
+    batch["mask"][:, 10:42, 8:24] = True  # a box of 32 by 16 pixels: its longer side is half the crop
+    model._score(PosePrediction(batch["camera"]), model.network.vertices.expand(3, -1, -1), batch, "test")
+    metric = model.scores["test"]["pck_transfer"]
+    assert metric.records[0].view(3, -1)[:, 1].tolist() == [1, 1, 1]
+    assert metric.compute() > 0.2
+    model._score(PosePrediction(batch["camera"]), model.network.vertices.expand(3, -1, -1), batch, "val")
+    assert not model.scores["val"]["pck_transfer"].update_called
+
+
 def test_overlap_is_split_into_rotation_and_placement():
     model, batch = task(), example_batch(3)
     true = batch["camera"]
