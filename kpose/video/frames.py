@@ -2,6 +2,7 @@
 
 import logging
 import math
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ __all__ = ["Frame", "count_frames", "number_frames", "open_frames", "read_camera
 _log = logging.getLogger(__name__)
 
 _MIN_LOSS_S = 0.1  # seconds that a video may end early before that is an error
+_MAX_ASPECT = 4.0  # of a pixel; a damaged header may say anything
 _CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS and Windows
 
 
@@ -74,8 +76,9 @@ def count_frames(source: str | Path) -> int | None:
             return len(list_pictures(path)[0])
         if not path.is_file():
             return None
-        with _open(import_av(), path) as container:
-            return _announced_frames(container.streams.video[0]) or None
+        av = import_av()
+        with _open(av, path) as container:
+            return int(_best_stream(av, container, path).frames) or None
     except (OSError, ValueError, ModuleNotFoundError):
         return None  # reading it will say why
 
@@ -109,23 +112,22 @@ def read_folder(folder: Path, *, frame_rate: float = 25.0) -> Iterator[Frame]:
 
 
 def read_video(path: Path) -> Iterator[Frame]:
-    """Decode a video file with PyAV, one upright frame at a time; needs ``kpose[video]``.
+    """Decode a video file with PyAV, one frame at a time as FFmpeg's player shows it; needs ``kpose[video]``.
 
-    What is damaged is left out, and decoding goes on behind it; the number of a frame that is lost is not given to
-    another. At the end a ValueError says if parts could not be read or fewer frames came than the file announces.
+    Of several streams of video the best is taken, pixels are made square, and the picture is turned and mirrored as
+    the file says. What is damaged is left out, and decoding goes on behind it; the number of a lost frame is not
+    given to another. At the end a ValueError says if parts could not be read, or the end is missing.
     """
     av = import_av()
     container = _open(av, path)
     with container:
-        if not container.streams.video:
-            raise ValueError(f"{path} holds no video. Name another file.")
-        stream = container.streams.video[0]
+        stream = _best_stream(av, container, path)
         if stream.codec_context is None:
             raise ValueError(f"{path} holds video of a kind that FFmpeg does not know here. Convert it.")
         # Else damage is painted over in silence; a slice that fails in a thread of its own is, in any case.
         stream.codec_context.options = {"err_detect": "explode"}
         stream.thread_type = "NONE"
-        announced, read, lost, end = _announced_frames(stream), 0, 0, 0.0
+        announced, read, lost, end, longest = int(stream.frames), 0, 0, 0.0, _MIN_LOSS_S / 2
         start = float((stream.start_time or 0) * (stream.time_base or 0))
         for number, frame in enumerate(_decode(av, container, stream)):
             if frame is None or frame.is_corrupt:
@@ -135,15 +137,17 @@ def read_video(path: Path) -> Iterator[Frame]:
             time = number / float(stream.average_rate or 25) if frame.time is None else frame.time - start
             duration = getattr(frame, "duration", None)  # not of older versions of PyAV
             shown = float((duration or 0) * (stream.time_base or 0))
+            longest = max(longest, time - end)
             end = time + (shown or 1 / float(stream.average_rate or math.inf))
-            yield Frame(number, max(time, 0.0), _upright(frame))
+            longest = max(longest, end - time)
+            yield Frame(number, max(time, 0.0), _as_shown(frame, stream.sample_aspect_ratio))
         seconds = _announced_seconds(av, container, stream)
-    if lost or read < announced:
-        missing = f"{read} of {announced}" if announced else str(read)
+    if lost:
+        missing = f"{read} of {announced}" if read < announced else str(read)
         raise ValueError(f"{path} is damaged or cut short: {missing} frames could be read. Fetch it again.")
     if read == 0:
         raise ValueError(f"{path} holds no frame that can be read. Name another file.")
-    if seconds - end > max(_MIN_LOSS_S, 2 * end / read):
+    if seconds - end > 2 * longest:
         raise ValueError(f"{path} is cut short: it ends after {end:.2f} of {seconds:.2f} seconds. Fetch it again.")
 
 
@@ -172,20 +176,13 @@ def read_camera(name: str | None = None) -> Iterator[Frame]:
         for index, frame in enumerate(container.decode(video=0)):
             time = float(frame.time or 0.0)
             start = time if start is None else start
-            yield Frame(index, time - start, _upright(frame))
-
-
-def _announced_frames(stream: Any) -> int:  # noqa: ANN401
-    """Return how many frames the video announces, 0 if it does not."""
-    if not (stream.frames and stream.duration and stream.time_base and stream.average_rate):
-        return int(stream.frames)
-    # The frames before the beginning of a video that was cut without encoding it again are counted, and not shown.
-    shown = stream.duration * stream.time_base * stream.average_rate
-    return int(stream.frames) if shown > stream.frames - 0.5 else math.floor(shown)
+            yield Frame(index, time - start, _as_shown(frame))
 
 
 def _announced_seconds(av: ModuleType, container: Any, stream: Any) -> float:  # noqa: ANN401
     """Return how long the video says it is, 0 if it does not: Matroska files do not count their frames."""
+    if container.format.name == "avi" and stream.average_rate:  # whose length FFmpeg guesses from the file's size
+        return float(stream.frames / stream.average_rate)
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is None or len(container.streams) > 1:  # another stream may be the longer one
@@ -198,6 +195,13 @@ def _open(av: ModuleType, path: Path) -> Any:  # noqa: ANN401
         return av.open(str(path))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise ValueError(f"{path} is no video that can be read ({_reason(error)}). Fetch it again.") from error
+
+
+def _best_stream(av: ModuleType, container: Any, path: Path) -> Any:  # noqa: ANN401
+    stream = container.streams.best("video")
+    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:  # a cover is no video
+        raise ValueError(f"{path} holds no video. Name another file.")
+    return stream
 
 
 def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
@@ -219,9 +223,21 @@ def _decode(av: ModuleType, container: Any, stream: Any) -> Iterator[Any]:  # no
                 yield None
 
 
-def _upright(frame: "av.VideoFrame") -> Image.Image:
+def _as_shown(frame: "av.VideoFrame", aspect: Any = None) -> Image.Image:  # noqa: ANN401 - a fraction of PyAV's
+    """Return a frame with square pixels, turned and mirrored as its display matrix says."""
     image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
-    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+    wide = float(aspect or 1)
+    if wide != 1 and 1 / _MAX_ASPECT <= wide <= _MAX_ASPECT:
+        image = image.resize((max(round(image.width * wide), 1), image.height), Image.Resampling.BICUBIC)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    across, down_x, _, across_y, down = struct.unpack_from("5i", matrix)
+    if abs(across) + abs(down) < abs(down_x) + abs(across_y):  # columns become rows
+        image, across, down = image.transpose(Image.Transpose.TRANSPOSE), across_y, down_x
+    if across < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if down < 0 else image
 
 
 def _reason(error: Exception) -> str:

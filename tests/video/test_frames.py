@@ -1,12 +1,16 @@
 import builtins
 import re
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from video.conftest import SIZE
 
 from kpose.video import Frame, open_frames
 from kpose.video.frames import count_frames, number_frames, read_camera, read_folder, read_video
@@ -105,6 +109,184 @@ def test_frames_that_a_cut_hides_are_not_missed(video_file: Callable[..., Path],
     assert [frame.number for frame in frames] == list(range(14))
 
 
+# Of a track header, x' = a x + c y + tx and y' = b x + d y + ty; then the colors from left to right and down.
+MATRICES = {
+    "none": ((1, 0, 0, 1, 0, 0), "RGBY"), "turned 90": ((0, 1, -1, 0, 64, 0), "BRYG"),
+    "turned 180": ((-1, 0, 0, -1, 96, 64), "YBGR"), "turned 270": ((0, -1, 1, 0, 0, 96), "GYRB"),
+    "mirrored": ((-1, 0, 0, 1, 96, 0), "GRYB"), "upside down": ((1, 0, 0, -1, 0, 64), "BYRG"),
+    "transposed": ((0, 1, 1, 0, 0, 0), "RBGY"), "transversed": ((0, -1, -1, 0, 64, 96), "YGBR"),
+}  # fmt: skip
+QUARTERS = {"R": (220, 30, 30), "G": (30, 200, 30), "B": (30, 30, 220), "Y": (220, 220, 30)}
+
+
+def quarters() -> Image.Image:
+    picture = Image.new("RGB", (96, 64))
+    for place, color in enumerate(QUARTERS.values()):
+        left, top = 48 * (place % 2), 32 * (place // 2)
+        picture.paste(color, (left, top, left + 48, top + 32))
+    return picture
+
+
+def seen(picture: Image.Image) -> str:
+    """Return the letters of the four quarters' colors."""
+    places = [(picture.width * x // 4, picture.height * y // 4) for y in (1, 3) for x in (1, 3)]
+    pixels = [np.array(picture.getpixel(place), dtype=int) for place in places]
+    return "".join(min(QUARTERS, key=lambda name: abs(pixel - QUARTERS[name]).sum()) for pixel in pixels)
+
+
+def write_movie(path: Path, pictures: list[Image.Image], **settings: Any) -> Path:
+    """Write a video, with attributes of its codec's context; ``times`` are those of the frames."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    times = settings.pop("times", [number / 10 for number in range(len(pictures))])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, options={"g": "4"})
+        stream.width, stream.height = pictures[0].size
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        for time, picture in zip(times, pictures, strict=True):
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_pictures_are_turned_and_mirrored_as_a_player_does(kind: str, tmp_path: Path) -> None:
+    (a, b, c, d, x, y), expected = MATRICES[kind]
+    path = write_movie(tmp_path / "bird.mp4", [quarters()])
+    content = bytearray(path.read_bytes())
+    at = content.find(b"tkhd") + 44
+    content[at : at + 36] = struct.pack(
+        ">9i", *(int(65536 * value) for value in (a, b, 0, c, d, 0, x, y)), 0x40000000
+    )
+    path.write_bytes(content)
+    [frame], fault = read_all(read_video(path))
+    assert fault == ""
+    assert seen(frame.image) == expected
+    assert frame.image.size == ((96, 64) if a else (64, 96))
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [(Fraction(16, 15), (102, 64)), (Fraction(1, 2), (48, 64)), (Fraction(99), (96, 64))]
+)
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_pixels_are_made_square(aspect: Fraction, size: tuple[int, int], ending: str, tmp_path: Path) -> None:
+    path = write_movie(tmp_path / f"bird.{ending}", [quarters()], sample_aspect_ratio=aspect)
+    [frame], fault = read_all(read_video(path))
+    assert fault == ""
+    assert frame.image.size == size
+    assert seen(frame.image) == "RGBY"
+
+
+def write_streams(path: Path, kinds: list[tuple[str, str, int]]) -> Path:
+    """Write a picture of gray for each stream, of a codec, with a disposition and so many frames."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=10) for codec, _, _ in kinds]
+        for stream, (codec, disposition, _) in zip(streams, kinds, strict=True):
+            stream.width, stream.height = SIZE if codec == "mpeg4" else (48, 48)
+            stream.pix_fmt = "yuv420p" if codec == "mpeg4" else "yuvj420p"
+            stream.disposition = getattr(av.stream.Disposition, disposition)
+        for stream, (_, _, count) in zip(streams, kinds, strict=True):
+            for _ in range(count):
+                container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (96, 64), "gray"))))
+            container.mux(stream.encode(None))
+    return path
+
+
+def test_the_best_stream_is_read_and_a_cover_is_no_video(tmp_path: Path) -> None:
+    two = write_streams(tmp_path / "two.mkv", [("mjpeg", "comment", 1), ("mpeg4", "default", 5)])
+    covered = write_streams(tmp_path / "covered.mp4", [("mjpeg", "attached_pic", 1), ("mpeg4", "default", 5)])
+    for path in (two, covered):
+        frames, fault = read_all(read_video(path))
+        assert ([frame.image.size for frame in frames], fault) == ([SIZE] * 5, "")
+    cover = write_streams(tmp_path / "cover.mp4", [("mjpeg", "attached_pic", 1)])
+    assert read_all(read_video(cover)) == ([], f"{cover} holds no video. Name another file.")
+    assert count_frames(cover) is None
+
+
+def write_edits(path: Path, edits: list[tuple[int, int]]) -> None:
+    """Replace the edit list of an MP4 file by others: lengths in ms, and beginnings in the unit of the track."""
+    content = path.read_bytes()
+
+    def boxes(start: int, end: int) -> Iterator[tuple[int, int, str]]:
+        while start < end:
+            length, kind = struct.unpack_from(">I4s", content, start)
+            name = kind.decode("latin-1")
+            yield start, length, name
+            if name in ("moov", "trak"):
+                yield from boxes(start + 8, start + length)
+            start += length
+
+    found = {name: (start, length) for start, length, name in boxes(0, len(content))}
+    rows = b"".join(struct.pack(">IiI", length, start, 0x10000) for length, start in edits)
+    table = struct.pack(">I4sII", 16 + len(rows), b"elst", 0, len(edits)) + rows
+    start, length = found["edts"]
+    fresh = bytearray(content[:start] + struct.pack(">I4s", 8 + len(table), b"edts") + table)
+    fresh += content[start + length :]
+    for name in ("moov", "trak"):
+        struct.pack_into(">I", fresh, found[name][0], found[name][1] + 8 + len(table) - length)
+    total = sum(length for length, _ in edits)
+    struct.pack_into(">I", fresh, found["mvhd"][0] + 24, total)
+    struct.pack_into(">I", fresh, found["tkhd"][0] + 28, total)
+    path.write_bytes(fresh)
+
+
+EVEN = [number / 10 for number in range(10)]
+UNEVEN = [0, 0.04, 0.2, 0.24, 0.9, 0.94, 1.5, 1.51, 1.52, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("times", "edits", "shown"),
+    [
+        (EVEN, [], range(10)),
+        (EVEN, [(400, 0)], range(4)),
+        (EVEN, [(400, 300)], range(3, 7)),
+        (EVEN, [(300, 0), (300, 600)], [0, 1, 2, 6, 7, 8]),
+        (EVEN, [(300, 600), (300, 0)], [6, 7, 8, 0, 1, 2]),
+        (UNEVEN, [], range(10)),
+        (UNEVEN, [(500, 0)], range(4)),
+        (UNEVEN, [(3000, 62)], range(2, 10)),
+    ],
+)
+def test_edit_lists_and_uneven_times_are_followed(
+    times: list[float], edits: list[tuple[int, int]], shown: Sequence[int], tmp_path: Path
+) -> None:
+    pictures = [Image.new("RGB", (96, 64), (25 * number,) * 3) for number in range(10)]
+    path = write_movie(tmp_path / "bird.mp4", pictures, times=times)
+    if edits:
+        content = path.read_bytes()
+        [scale] = struct.unpack_from(">I", content, content.find(b"mdhd") + 16)
+        write_edits(path, [(length, start * scale // 1000) for length, start in edits])
+    frames, fault = read_all(read_video(path))
+    assert fault == ""
+    assert [round(frame.image.getpixel((40, 30))[0] / 25) for frame in frames] == list(shown)
+    if len(edits) < 2:
+        first = times[shown[0]]
+        assert [frame.time_s for frame in frames] == pytest.approx([times[k] - first for k in shown], abs=2e-3)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "ts"])
+def test_times_may_be_uneven(ending: str, tmp_path: Path) -> None:
+    path = write_movie(tmp_path / f"bird.{ending}", [Image.new("RGB", (96, 64))] * 10, times=UNEVEN)
+    frames, fault = read_all(read_video(path))
+    assert fault == ""
+    assert [frame.time_s for frame in frames] == pytest.approx(UNEVEN, abs=2e-3)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_video_cut_short_anywhere_says_so(share: float, ending: str, video_file: Callable[..., Path]) -> None:
+    path = video_file(f"bird.{ending}", count=20)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    frames, fault = read_all(read_video(path))
+    assert len(frames) < 20
+    assert re.search(r"cut short|is no video that can be read", fault)
+
+
 @pytest.mark.parametrize("name", ["bird.mp4", "bird.mkv"])
 def test_frames_are_counted_where_the_source_counts_them(
     name: str, video_file: Callable[..., Path], tmp_path: Path
@@ -173,8 +355,8 @@ def test_a_camera_gives_frames_from_time_zero(monkeypatch: pytest.MonkeyPatch) -
     """A stand-in for a machine with a camera."""
     av = pytest.importorskip("av", reason="PyAV is not installed")
     pictures = [
-        SimpleNamespace(time=7 + k / 10, rotation=90 * k, to_image=lambda: Image.new("RGB", (8, 6)))
-        for k in range(2)
+        SimpleNamespace(time=7 + k / 10, side_data=turned, to_image=lambda: Image.new("RGB", (8, 6)))
+        for k, turned in enumerate(({}, {"DISPLAYMATRIX": struct.pack("9i", 0, 1, 0, -1, 0, 0, 6, 0, 1)}))
     ]
 
     class Container:
