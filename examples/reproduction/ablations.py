@@ -19,13 +19,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 from jsonargparse import auto_cli
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 
 from kpose._files import write_text
 from kpose.backbones import Backbone
@@ -33,7 +32,7 @@ from kpose.data import CachedFeaturesDataModule, CUBDataModule, SyntheticBirdsDa
 from kpose.heads import PoseHead
 from kpose.pipeline import fast_precision
 from kpose.structures import Batch, Features, FeatureSpec, Template
-from kpose.tasks import PoseEstimator
+from kpose.tasks import PoseEstimator, one_cycle
 
 from ablation_readings import score_readings
 from figures import markdown, origin
@@ -116,7 +115,7 @@ def main(
     task_of = partial(
         PoseEstimator,
         optimizer=partial(AdamW, lr=learning_rate, weight_decay=weight_decay),
-        lr_scheduler=_one_cycle,
+        lr_scheduler=one_cycle,
         feature_dropout=feature_dropout,
         backbone_lr=backbone_lr,
     )
@@ -187,11 +186,6 @@ def write_results(out: Path, variants: Sequence[str], notes: Sequence[str]) -> N
     }
     write_text(out / "ablations.json", json.dumps(figures, indent=2))
     write_text(out / "ablations.md", markdown(figures))
-
-
-def _one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> Any:  # noqa: ANN401 - private to torch
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=0.1)
 
 
 if __name__ == "__main__":

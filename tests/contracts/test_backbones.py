@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import ResNetBackbone, ResNetConfig
 
-from kpose.backbones import TinyBackbone, TransformersBackbone
+from kpose.backbones import EfficientNetLite, TinyBackbone, TransformersBackbone
 from kpose.structures import FeatureSpec
 from kpose.testing import check_backbone
 
@@ -23,6 +23,11 @@ def test_transformers(tmp_path, frozen):
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic")
     ResNetBackbone(config).save_pretrained(tmp_path)
     check_backbone(TransformersBackbone(tmp_path, out_stages=(2, 3, 4), frozen=frozen))
+
+
+@pytest.mark.parametrize("frozen", [True, False, "early"])
+def test_efficientnet_lite(frozen):
+    check_backbone(EfficientNetLite(frozen=frozen))
 
 
 def test_example(monkeypatch):

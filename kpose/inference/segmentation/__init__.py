@@ -1,12 +1,15 @@
 """Finding the object in a picture: an interface, and what implements it."""
 
 from kpose.inference.segmentation.automatic import AutomaticSegmenter
+from kpose.inference.segmentation.network import MaskNetwork, MaskSegmenter
 from kpose.inference.segmentation.saliency import SaliencySegmenter
 from kpose.inference.segmentation.segmenter import Segment, Segmenter, find_object
 from kpose.inference.segmentation.transformers import TransformersSegmenter
 
 __all__ = [
     "AutomaticSegmenter",
+    "MaskNetwork",
+    "MaskSegmenter",
     "SaliencySegmenter",
     "Segment",
     "Segmenter",

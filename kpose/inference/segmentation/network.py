@@ -1,0 +1,182 @@
+"""A small network that finds the pixels of one category, and the segmenter that looks with it."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from kornia.contrib import connected_components
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample, interpolate, max_pool2d, pixel_shuffle
+
+from kpose._cropping import crop_image
+from kpose.backbones import Backbone
+from kpose.geometry import mask_to_box
+from kpose.inference.segmentation.segmenter import Segment, Segmenter
+from kpose.recipe import Recorded
+from kpose.visualization import from_pillow, to_pillow
+
+__all__ = ["MaskNetwork", "MaskSegmenter"]
+
+_NEAR = 1.4  # side of the second look, in longer sides of the box
+
+Square = tuple[float, float, float]
+"""Left and upper edge, and side, in pixels of the picture."""
+
+
+class MaskNetwork(Recorded, nn.Module):
+    """Tell the pixels of one category from all others: a backbone and a light decoder.
+
+    The feature maps are brought to one width, added from coarse to fine and refined by separable convolutions; what
+    the finest one says is spread over four pixels each.
+
+    Args:
+        backbone: Where the features come from; the finest map has a stride of 4 for logits at half resolution.
+        width: Channels of the decoder.
+
+    Example:
+        >>> from kpose.backbones import EfficientNetLite
+        >>> network = MaskNetwork(EfficientNetLite((4, 8, 16, 32)), width=16)
+        >>> network(torch.zeros(2, 3, 64, 96)).shape
+        torch.Size([2, 32, 48])
+    """
+
+    def __init__(self, backbone: Backbone, *, width: int = 48) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.enter = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.spec.channels)
+        self.refine = nn.ModuleList(_Refinement(width) for _ in backbone.spec.channels)
+        self.read = nn.Conv2d(width, 4, 3, padding=1)
+
+    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> Float[Tensor, "batch h w"]:
+        """Compute logits of pixels being of the category.
+
+        Args:
+            image: RGB in [0, 1]; height and width divisible by the backbone's coarsest stride.
+
+        Returns:
+            Logits, two to each cell of the finest feature map along height and width.
+        """
+        x: Tensor | None = None
+        parts = zip(self.backbone(image).maps, self.enter, self.refine, strict=True)
+        for fine, enter, refine in reversed(list(parts)):
+            entered = enter(fine)
+            if x is not None:
+                entered = entered + interpolate(x, fine.shape[-2:], mode="bilinear", align_corners=False)
+            x = refine(entered)
+        return pixel_shuffle(self.read(x), 2)[:, 0]
+
+
+class _Refinement(nn.Module):
+    """Two separable convolutions of 5 × 5 around a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [
+                nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+                nn.Conv2d(width, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU6(),
+            ]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        out: Tensor = x + self.body(x)
+        return out
+
+
+class MaskSegmenter(Segmenter):
+    """Find the objects of the category that a `MaskNetwork` was trained on, by two looks.
+
+    The first look takes in the whole picture; each connected region that it finds is looked at again from near.
+
+    Args:
+        network: Trained network; it is put into evaluation.
+        size: Side of the squares that it was trained on, in pixels.
+        min_area: Share of the picture under which a region is not looked at.
+        max_objects: Regions that are looked at, the largest first.
+
+    Example:
+        >>> from kpose.backbones import EfficientNetLite
+        >>> segmenter = MaskSegmenter(MaskNetwork(EfficientNetLite((4, 8, 16, 32)), width=16), size=64)
+        >>> isinstance(segmenter.segment(torch.rand(3, 48, 80)), list)
+        True
+    """
+
+    def __init__(
+        self, network: MaskNetwork, *, size: int = 256, min_area: float = 5e-4, max_objects: int = 8
+    ) -> None:
+        self.network = network.eval()
+        self.size = size
+        self.min_area = min_area
+        self.max_objects = max_objects
+
+    @torch.no_grad()
+    def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
+        """Find the objects; see `Segmenter.segment`. A score is the mean probability of the mask's pixels."""
+        height, width = image.shape[-2:]
+        side = float(max(height, width))
+        whole = ((width - side) / 2, (height - side) / 2, side)
+        (first,) = self._look(image, [whole])
+        least = self.min_area * first.numel() * height * width / side**2
+        regions = [region for region in _regions(first > 0.5) if region.sum() >= least]
+        regions = sorted(regions, key=lambda region: -int(region.sum()))[: self.max_objects]
+        squares = [_square_around(region, whole) for region in regions]
+        segments = []
+        for region, square, near in zip(regions, squares, self._look(image, squares), strict=True):
+            before = _sample(region.float(), whole, *_centers(square, near.shape[-1])) > 0.5
+            kept = [one for one in _regions(near > 0.5) if (one & before).any()]
+            if kept:
+                mask = near * torch.stack(kept).any(0)
+                score = float(mask[mask > 0.5].mean())
+                pixels = (torch.arange(n, device=mask.device) + 0.5 for n in (width, height))
+                segments.append(Segment(_sample(mask, square, *pixels), score))
+        return sorted(segments, key=lambda found: -found.score * float(found.mask.sum()) ** 0.5)
+
+    def _look(self, image: Tensor, squares: Sequence[Square]) -> Sequence[Float[Tensor, "h w"]]:
+        """Compute the probabilities of what squares of a picture show."""
+        if not squares:
+            return []
+        picture, device = to_pillow(image), next(self.network.parameters()).device
+        crops = [from_pillow(crop_image(picture, (x, y, x + s, y + s), self.size)) for x, y, s in squares]
+        seen: Tensor = self.network(torch.stack(crops).to(device)).float().sigmoid().to(image.device)
+        return list(seen)
+
+
+def _centers(square: Square, count: int) -> tuple[Float[Tensor, "w"], Float[Tensor, "h"]]:
+    """Return where in the picture the centers of a square's cells are."""
+    left, top, side = square
+    steps = (torch.arange(count) + 0.5) * side / count
+    return left + steps, top + steps
+
+
+def _sample(
+    seen: Float[Tensor, "h w"], square: Square, x: Float[Tensor, "W"], y: Float[Tensor, "H"]
+) -> Float[Tensor, "H W"]:
+    """Read what a square shows at columns and rows of the picture; nothing outside of it."""
+    left, top, side = square
+    places = torch.meshgrid(2 * (x - left) / side - 1, 2 * (y - top) / side - 1, indexing="xy")
+    grid = torch.stack(places, -1).to(seen)
+    read = grid_sample(seen[None, None], grid[None], padding_mode="border", align_corners=False)[0, 0]
+    return read * (grid.abs() <= 1).all(-1)
+
+
+def _regions(mask: Bool[Tensor, "h w"]) -> list[Bool[Tensor, "h w"]]:
+    """Split a mask into its connected regions, told apart at half its resolution."""
+    coarse = max_pool2d(mask.float()[None, None], 2, ceil_mode=True)
+    # Labels spread by a cell a round.
+    labels = connected_components(coarse, num_iterations=sum(coarse.shape[-2:])).float()
+    fine = interpolate(labels, scale_factor=2)[0, 0, : mask.shape[0], : mask.shape[1]] * mask
+    return [fine == label for label in torch.unique(fine) if label > 0]
+
+
+def _square_around(region: Bool[Tensor, "h w"], whole: Square) -> Square:
+    """Return the square of the second look at a region of what the whole square shows."""
+    box = mask_to_box(region)
+    assert box is not None
+    cell = whole[2] / len(region)
+    left, top, right, bottom = (whole[place % 2] + cell * edge for place, edge in enumerate(box))
+    side = _NEAR * max(right - left, bottom - top)
+    return (left + right - side) / 2, (top + bottom - side) / 2, side

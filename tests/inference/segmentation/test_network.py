@@ -1,0 +1,84 @@
+"""The segmentation network, and the two looks of its segmenter."""
+
+import pytest
+import torch
+from torch import nn
+
+from kpose.backbones import EfficientNetLite
+from kpose.geometry import mask_iou
+from kpose.inference.segmentation import MaskNetwork, MaskSegmenter
+from kpose.testing import check_segmenter
+
+
+class Red(MaskNetwork):
+    """A network that knows its category: what is red, to half a pixel."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.gain = nn.Parameter(torch.tensor(40.0))
+        self.seen = []
+
+    def forward(self, image):
+        self.seen.append(image)
+        red = image[:, 0] - image[:, 1:].mean(1)
+        return self.gain * (nn.functional.avg_pool2d(red[:, None], 2)[:, 0] - 0.5)
+
+
+def picture(height, width, *boxes):
+    image = torch.zeros(3, height, width)
+    for left, top, right, bottom in boxes:
+        image[0, top:bottom, left:right] = 1
+    return image
+
+
+def segmenter(**settings):
+    return MaskSegmenter(Red(), **{"size": 64, **settings})
+
+
+def test_masks_lie_where_the_object_is():
+    image = picture(90, 160, (100, 20, 130, 50))
+    [found] = segmenter(size=128).segment(image)
+    assert mask_iou((found.mask > 0.5).float(), image[0]) > 0.9
+    assert found.box == pytest.approx((100, 20, 130, 50), abs=1)
+    assert 0.9 < found.score <= 1
+
+
+def test_the_second_look_is_from_near():
+    looking = segmenter()
+    image = picture(400, 400, (200, 200, 231, 221))
+    [found] = looking.segment(image)
+    first, second = looking.network.seen
+    assert (second[0, 0] > 0.5).float().mean() > 20 * (first[0, 0] > 0.5).float().mean()
+    assert found.box == pytest.approx((200, 200, 231, 221), abs=1)
+
+
+def test_objects_are_told_apart_and_the_largest_comes_first():
+    image = picture(120, 120, (5, 5, 20, 20), (60, 50, 110, 100))
+    large, small = segmenter().segment(image)
+    assert large.box == pytest.approx((60, 50, 110, 100), abs=1)
+    assert small.box == pytest.approx((5, 5, 20, 20), abs=1)
+    assert len(segmenter(max_objects=1).segment(image)) == 1
+    assert len(segmenter(min_area=0.03).segment(image)) == 1
+
+
+def test_a_neighbor_in_the_second_look_is_left_out():
+    image = picture(120, 120, (40, 40, 60, 60), (64, 40, 67, 60))
+    masks = [found.mask > 0.5 for found in segmenter(size=256, min_area=0.005).segment(image)]
+    assert len(masks) == 1
+    assert not masks[0][:, 64:].any()
+
+
+def test_nothing_is_found_where_nothing_is():
+    assert segmenter().segment(picture(50, 70)) == []
+
+
+def test_it_keeps_the_contract():
+    check_segmenter(segmenter(), [picture(60, 90, (20, 20, 50, 50))])
+
+
+def test_the_network_gives_logits_of_half_the_size():
+    network = MaskNetwork(EfficientNetLite((4, 8, 16, 32)), width=8)
+    logits = network(torch.rand(2, 3, 64, 96))
+    assert logits.shape == (2, 32, 48)
+    logits.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
