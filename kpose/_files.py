@@ -5,14 +5,14 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
     "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "safe_name",
-    "write_file", "write_text",
+    "walk_files", "write_file", "write_text",
 ]  # fmt: skip
 
 MAX_NAME = 60  # characters; of four bytes each, and with an ending, they fit every file system
@@ -39,6 +39,31 @@ def existing(path: str | Path, needed_by: str, advice: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{needed_by} needs {path}; there is no such file or folder. {advice}")
     return path
+
+
+def walk_files(
+    folder: Path, *, without: Collection[str] = (), onerror: Callable[[OSError], object] | None = None
+) -> Iterator[Path]:
+    """Yield the files below a folder; links are followed, and each folder is entered once.
+
+    Args:
+        folder: Folder.
+        without: Names of folders that are not entered, in lower case.
+        onerror: Called for each folder that cannot be read, which is left out.
+
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> write_text(folder / "birds" / "wren.txt", "wren")
+        >>> (folder / "birds" / "again").symlink_to(folder)
+        >>> [path.name for path in walk_files(folder)]
+        ['wren.txt']
+    """
+    entered = {os.path.realpath(folder)}
+    for base, folders, names in os.walk(folder, followlinks=True, onerror=onerror):
+        real = {name: os.path.realpath(Path(base) / name) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in entered and name.casefold() not in without]
+        entered.update(real.values())
+        yield from (Path(base) / name for name in names)
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written

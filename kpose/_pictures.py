@@ -4,7 +4,6 @@ Whatever reads a picture reads it here, so that training, prediction and video s
 """
 
 import logging
-import os
 import re
 import struct
 import warnings
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from kpose._files import walk_files
 from kpose._messages import one_line
 
 __all__ = ["gray_identities", "list_pictures", "picture_endings", "read_identities", "read_mask", "read_photo"]
@@ -77,8 +77,7 @@ def list_pictures(
                 raise error
             faults.append(one_line(error))
 
-        for base, _, names in os.walk(folder, followlinks=True, onerror=fail):
-            paths += [Path(base) / name for name in names]
+        paths += walk_files(folder, onerror=fail)
     else:
         paths = [path for path in folder.iterdir() if not path.is_dir()]
     paths = [path for path in paths if not path.name.startswith(".") and path.name not in without]

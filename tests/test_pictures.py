@@ -1,7 +1,10 @@
 """A file means the same to whatever reads it: training, prediction and video."""
 
+import builtins
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,5 +288,51 @@ def test_a_folder_is_listed_with_a_line_on_what_is_passed_over(tmp_path: Path) -
     assert [path.name for path in found] == ["a.jp2", "b9.png", "b10.PNG", "c.gif", "d.tif"]
     assert line.endswith("2 .cr2, 1 .xyz.")
     assert list_pictures(tmp_path / "deeper", without=["z.xyz"])[1] == []
+    (tmp_path / "deeper" / "again").symlink_to(tmp_path)
+    assert len(list_pictures(tmp_path, deep=True)[0]) == 5
     with pytest.raises(FileNotFoundError):
         list_pictures(tmp_path / "missing", deep=True)
+
+
+def test_what_may_not_be_read_is_a_line_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stand-in for file modes, which do not bind the superuser."""
+    names = ["a.png", "b.png", "deeper/c.png", "d.png"]
+    for name in names:
+        for folder in ("images", "masks"):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(COLORS).save(tmp_path / "images" / name)
+        Image.fromarray(INSIDE).save(tmp_path / "masks" / name)
+    (tmp_path / "images" / "e.cr2").touch()
+    opened, listed = builtins.open, os.scandir
+
+    def refuse(path: Any, *args: Any, **options: Any) -> Any:
+        if str(path) in (str(tmp_path / "images" / "a.png"), str(tmp_path / "masks" / "d.png")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **options)
+
+    def refuse_folder(path: Any) -> Any:
+        if str(path) == str(tmp_path / "images" / "deeper"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    monkeypatch.setattr(os, "scandir", refuse_folder)
+    notes = read_folder(tmp_path, val_share=0.0)
+    denied = "[Errno 13] Permission denied: '{}'".format
+    assert notes.problems == (
+        f"{tmp_path / 'images/a.png'}: it cannot be read ({denied(tmp_path / 'images/a.png')})",
+        f"{tmp_path / 'images/d.png'}: its mask cannot be read ({denied(tmp_path / 'masks/d.png')})",
+    )
+    assert notes.splits == ("", "train", "")
+    assert denied(tmp_path / "images" / "deeper") in caplog.messages
+    passed = f"{tmp_path / 'images'}: passed over what has no ending of a picture that Pillow reads here: 1 .cr2."
+    assert passed in caplog.messages
+    frames, faults = [], ""
+    try:
+        frames += open_frames(tmp_path / "images")
+    except ValueError as error:
+        faults = str(error)
+    assert faults.startswith("1 of 3 frames")
+    assert "Permission denied" in faults

@@ -1,13 +1,14 @@
 """Where the photos of a COCO file are, however the tool that wrote it lays out folders and writes names."""
 
-import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath
+
+from kpose._files import walk_files
 
 __all__ = ["CocoPhotos"]
 
@@ -68,20 +69,10 @@ class CocoPhotos:
     def _files(self) -> dict[str, list[Path]]:
         """All files, by the last part of their key; walked through when a name is not where it should be."""
         files = defaultdict[str, list[Path]](list)
-        near = [] if self._near.is_relative_to(self.root) else _walk(self._near)
-        for path in sorted({*_walk(self.root), *near}):
+        near = [] if self._near.is_relative_to(self.root) else walk_files(self._near, without=_NO_PHOTOS)
+        for path in sorted({*walk_files(self.root, without=_NO_PHOTOS), *near}):
             files[_key(path)[-1]].append(path)
         return files
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """List the files below a folder; links are followed, and each folder is entered once."""
-    entered = {os.path.realpath(folder)}
-    for base, folders, names in os.walk(folder, followlinks=True):
-        real = {name: os.path.realpath(Path(base) / name) for name in folders}
-        folders[:] = [name for name in folders if real[name] not in entered and name.casefold() not in _NO_PHOTOS]
-        entered.update(real.values())
-        yield from (Path(base) / name for name in names)
 
 
 def _key(path: PurePath) -> tuple[str, ...]:

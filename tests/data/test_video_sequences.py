@@ -60,6 +60,24 @@ def test_davis_2016(tmp_path: Path) -> None:
     assert mask.sum() == 36
 
 
+def test_masks_of_davis_may_be_soft_or_colored(tmp_path: Path) -> None:
+    write_davis(tmp_path, "blackswan", {1: (2, 3, 8, 9)})
+    folder = tmp_path / "Annotations" / "480p" / "blackswan"
+    hard = Image.new("L", SIZE)
+    hard.paste(255, (2, 3, 8, 9))
+    hard.resize((32, 24)).resize(SIZE, Image.Resampling.BILINEAR).save(folder / "00000.png")
+    (folder / "00001.png").unlink()
+    hard.save(folder / "00001.jpg")
+    red = Image.new("RGB", SIZE)
+    red.paste((128, 0, 0), (2, 3, 8, 9))
+    red.save(folder / "00002.png")
+    [swan] = read_davis(tmp_path)
+    assert swan.objects == {1: "bird"}
+    for frame in range(3):
+        assert abs(int(swan.masks(frame)[1].sum()) - 36) < 10
+        assert swan.masks(frame)[1][4:8, 3:7].all()
+
+
 def test_davis_2017(tmp_path: Path) -> None:
     boxes: Identities = {1: (0, 0, 4, 4), 2: (6, 0, 9, 4), 3: (10, 0, 12, 2), 255: (0, 10, 16, 12)}
     write_davis(tmp_path, "dog-gooses", boxes)
