@@ -1,5 +1,6 @@
 """What predicts, without what trains it: backbone, pose head and, where shapes are learned, mesh reconstructor."""
 
+import copy
 import json
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.recipe import build, encode, encode_factory
 from kpose.reconstruction import MeshReconstructor
-from kpose.structures import Features, FeatureSpec, PosePrediction, Shape, Template
+from kpose.structures import Domain, Features, FeatureSpec, PosePrediction, Shape, Template
 from kpose.templates import bird, check_template
 
 __all__ = [
@@ -58,6 +59,7 @@ class PoseNetwork(nn.Module):
         template: The category's mean shape, which the parts are built on; the built-in bird when None.
         reconstructor: Builds the network that predicts shapes and textures; None takes the template for the shape.
         image_size: Side of the crops of training, in pixels; None where it is not known.
+        domain: What it was trained on; None where that is not known.
         template_poses: Whether the head is given the template in place of the predicted shapes, so that poses do
             not follow the shapes. `kpose.tasks.ShapeAdaptation` sets it, and it is saved with the network.
 
@@ -85,6 +87,7 @@ class PoseNetwork(nn.Module):
         template: Template | None = None,
         reconstructor: ReconstructorFactory | None = None,
         image_size: int | None = None,
+        domain: Domain | None = None,
         template_poses: bool = False,
     ) -> None:
         super().__init__()
@@ -93,6 +96,7 @@ class PoseNetwork(nn.Module):
             self.register_buffer(name, getattr(template, name).clone())
         self.part_names = template.part_names
         self.image_size = image_size
+        self.domain = domain
         self.template_poses = template_poses
         self.backbone = backbone if reconstructor is None else backbone.freeze()
         self.head = head(backbone.spec, template)
@@ -188,6 +192,7 @@ class PoseNetwork(nn.Module):
             "format": _FORMAT,
             "version": kpose.__version__,
             "image_size": self.image_size,
+            "domain": None if self.domain is None else self.domain._asdict(),
             "template_poses": self.template_poses,
             "part_names": list(self.part_names),
             "backbone": encode(self.backbone),
@@ -220,17 +225,19 @@ class PoseNetwork(nn.Module):
             raise ValueError(f"It holds weights of another network than it describes ({_line(error)}).") from error
         return network.eval()
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, half: bool = False) -> None:
         """Write the network as a folder that `load` reads in any process: weights and a description, no code.
 
         Args:
             path: Folder; it is created, and files of an earlier network in it are replaced.
+            half: Write weights that are trained in float16, half as large; loading gives float32 again.
 
         Raises:
             TypeError: See `recipe`; nothing has been written then.
         """
         description = json.dumps({"kpose": self.recipe()}, indent=2, sort_keys=True) + "\n"
-        write_file(Path(path) / WEIGHTS_FILE, lambda fresh: save_model(self, str(fresh)))
+        saved = _halved(self) if half else self
+        write_file(Path(path) / WEIGHTS_FILE, lambda fresh: save_model(saved, str(fresh)))
         write_text(Path(path) / CONFIG_FILE, description)
 
     @classmethod
@@ -282,7 +289,8 @@ class PoseNetwork(nn.Module):
         """Return a summary of five lines."""
         parts = {"backbone": self.backbone, "head": self.head, "reconstructor": self.reconstructor}
         size = "" if self.image_size is None else f", crops of {self.image_size} pixels"
-        lines = [f"PoseNetwork, {_count(self)} parameters{size}"]
+        learned = "" if self.domain is None else f", trained on {self.domain}"
+        lines = [f"PoseNetwork, {_count(self)} parameters{size}{learned}"]
         lines += [
             f"  {name + ':':<15}"
             + ("none" if part is None else f"{type(part).__name__}, {_count(part)} parameters")
@@ -361,6 +369,8 @@ def parts_of(
         raise ValueError(f"A network needs an image size of at most {_MAX_IMAGE_SIZE} pixels; it has {size!r:.40}.")
     try:
         on_template = bool(recipe["template_poses"])
+        known = recipe.get("domain")
+        domain = None if known is None else Domain(**{name: str(word) for name, word in known.items()})
         template = Template(
             part_names=tuple(recipe["part_names"]), **{name: weights[name].clone() for name in _TEMPLATE}
         )
@@ -371,7 +381,16 @@ def parts_of(
         }
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"Its description is incomplete or damaged ({_line(error)}).") from error
-    return {**parts, "template": template, "image_size": size, "template_poses": on_template}
+    own = {"template": template, "image_size": size, "domain": domain, "template_poses": on_template}
+    return {**parts, **own}
+
+
+def _halved(network: PoseNetwork) -> PoseNetwork:
+    """Copy a network with parameters in float16; template and statistics, few and exact, stay as they are."""
+    copied = copy.deepcopy(network)
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.half()
+    return copied
 
 
 def _located(path: Path, work: Callable[[], PoseNetwork]) -> PoseNetwork:

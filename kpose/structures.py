@@ -18,6 +18,7 @@ __all__ = [
     "Batch",
     "Camera",
     "Crop",
+    "Domain",
     "FeatureSpec",
     "Features",
     "Mesh",
@@ -227,6 +228,28 @@ class PosePrediction:
 
     camera: Camera
     """Weak-perspective camera of the crop."""
+
+
+class Domain(NamedTuple):
+    """What a network was trained on, and so what it can be trusted with.
+
+    Example:
+        >>> print(Domain("photographs of birds", "bird", "CUB-200-2011", "no pose labels"))
+        photographs of birds (CUB-200-2011, no pose labels)
+    """
+
+    pictures: str
+    """Kind of the pictures, in the plural."""
+    category: str
+    """What they show, as segmenters call it."""
+    data: str
+    """Name of the data."""
+    labels: str = "no labels"
+    """Where the poses that it learned come from."""
+
+    def __str__(self) -> str:
+        """Return a phrase."""
+        return f"{self.pictures} ({self.data}, {self.labels})"
 
 
 class Batch(TypedDict, total=False):

@@ -19,7 +19,7 @@ from kpose.heads import KeypointHead, QuaternionHead
 from kpose.inference import Predictor
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor, TextureHead
-from kpose.structures import FeatureSpec, Template
+from kpose.structures import Domain, FeatureSpec, Template
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird
 
@@ -180,7 +180,7 @@ def test_a_head_of_a_script_is_named(trained: Path, monkeypatch: pytest.MonkeyPa
     assert all(torch.equal(a, b) for a, b in zip(camera, wanted, strict=True))
 
 
-def test_fitting_remembers_the_size_of_images(tmp_path: Path) -> None:
+def test_fitting_remembers_the_size_of_images_and_what_they_are(tmp_path: Path) -> None:
     data = SyntheticBirdsDataModule(
         num_train=4, num_val=2, num_test=2, image_size=32, batch_size=2, cache_dir=tmp_path / "cache"
     )
@@ -190,6 +190,32 @@ def test_fitting_remembers_the_size_of_images(tmp_path: Path) -> None:
     )
     assert task.network.image_size == 32
     assert Predictor(task).image_size == 32
+    assert task.network.domain == Domain("rendered birds", "bird", "kpose's own birds", "the cameras of the data")
+
+
+def test_a_network_knows_what_it_was_trained_on(tmp_path: Path) -> None:
+    domain = Domain("photographs of birds", "bird", "CUB-200-2011", "no pose labels")
+    network(domain=domain).save(tmp_path)
+    loaded = PoseNetwork.load(tmp_path)
+    assert loaded.domain == domain
+    assert "trained on photographs of birds (CUB-200-2011, no pose labels)" in str(loaded)
+    network().save(tmp_path)
+    assert PoseNetwork.load(tmp_path).domain is None
+
+
+def test_half_of_a_file_holds_nearly_the_same_network(tmp_path: Path) -> None:
+    whole = network(KeypointHead)
+    whole.save(tmp_path / "whole")
+    whole.save(tmp_path / "half", half=True)
+    assert next(whole.parameters()).dtype == torch.float32
+    half = PoseNetwork.load(tmp_path / "half")
+    assert torch.equal(half.vertices, whole.vertices)
+    with torch.no_grad():
+        heatmaps = [one(IMAGE).heatmaps for one in (half, whole)]
+    assert heatmaps[0].dtype == torch.float32
+    torch.testing.assert_close(heatmaps[0], heatmaps[1], atol=2e-3, rtol=0)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.65 * sizes[0]
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

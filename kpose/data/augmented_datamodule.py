@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from kpose.recipe import Recorded
-from kpose.structures import Batch
+from kpose.structures import Batch, Domain
 
 __all__ = ["AugmentedDataModule"]
 
@@ -81,6 +81,11 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
             Module from `Batch` to `Batch`; it draws from torch's global generator of the CPU, so that every device
             gives the same.
         """
+
+    @property
+    def domain(self) -> Domain:
+        """What a network learns here; checkpoints keep it."""
+        return Domain("pictures", "object", type(self).__name__)
 
     @property
     def split_sizes(self) -> Mapping[str, int]:

@@ -123,6 +123,7 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.picture_size = picture_size
         self.precision = precision
         self.image_size = getattr(data, "image_size", None)
+        self.domain = getattr(data, "domain", None)
         self.test_split = getattr(data, "test_split", "test")
         self._computed: dict[tuple[str, int | None, int | None], CachedFeatures] = {}
 

@@ -15,6 +15,7 @@ from kpose.data.cub import CUBAnnotations, CUBDataset, read_cub
 from kpose.data.folder import FolderAnnotations, FolderDataset, read_folder
 from kpose.data.photo_dataset import PhotoDataset
 from kpose.data.transforms import RandomColor, RandomCropJitter, RandomFlip, mirror_names
+from kpose.structures import Domain
 
 __all__ = ["CUBDataModule", "FolderDataModule", "PhotoDataModule"]
 
@@ -149,6 +150,11 @@ class CUBDataModule(PhotoDataModule):
         """Names of the parts."""
         return self.photos.part_names
 
+    @property
+    def domain(self) -> Domain:
+        """What a network learns here."""
+        return Domain("photographs of birds", "bird", "CUB-200-2011")
+
     def new_dataset(self, split: str, **options: Any) -> CUBDataset:  # noqa: ANN401
         """Make the data set of a split; see `PhotoDataModule.new_dataset`."""
         return CUBDataset(self.root, split, annotations=self.photos, **options)
@@ -207,6 +213,12 @@ class FolderDataModule(PhotoDataModule):
             seed=self.split_seed,
             store=None if isinstance(self.cache, bool) else Path(self.cache),
         )
+
+    @property
+    def domain(self) -> Domain:
+        """What a network learns here; a folder without categories may hold anything."""
+        category = self.category or "object"
+        return Domain(f"photographs of {category}s", category, "a folder of photographs")
 
     @property
     def fingerprint(self) -> str:

@@ -19,7 +19,7 @@ from kpose.data.augmented_datamodule import AugmentedDataModule
 from kpose.data.bird_pictures import render_birds
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
 from kpose.geometry import box_to_crop
-from kpose.structures import Batch, Camera, Template
+from kpose.structures import Batch, Camera, Domain, Template
 from kpose.templates import bird
 
 __all__ = ["SyntheticBirdsDataModule", "SyntheticBirdsDataset"]
@@ -250,6 +250,11 @@ class SyntheticBirdsDataModule(AugmentedDataModule):
             )
             for split, count in self.split_sizes.items()
         }
+
+    @property
+    def domain(self) -> Domain:
+        """What a network learns here."""
+        return Domain("rendered birds", "bird", "kpose's own birds")
 
     @property
     def split_sizes(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
-from kpose.inference.predictor import Predictor, load
+from kpose.inference.predictor import Predictor, load, shipped_networks
 from kpose.inference.sheet import prediction_sheet
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = [
     "photo_square",
     "prediction_sheet",
     "save_mesh",
+    "shipped_networks",
     "to_trimesh",
 ]
 

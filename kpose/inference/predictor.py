@@ -18,16 +18,25 @@ from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
-from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, find_object
+from kpose.inference.segmentation import (
+    SEGMENTER_CONFIG,
+    SEGMENTER_WEIGHTS,
+    AutomaticSegmenter,
+    MaskSegmenter,
+    Segmenter,
+    find_object,
+)
 from kpose.network import CONFIG_FILE, WEIGHTS_FILE, PoseNetwork
 from kpose.structures import Crop, Mesh, PosePrediction, Shape
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Predictor", "load", "shipped_networks"]
 
 logger = logging.getLogger(__name__)
 
 Box = Sequence[int | float] | Tensor
 
+_FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS)
+_WEIGHTS = Path(__file__).parents[1] / "weights"
 OPTIONS = {"image_size", "device", "segmenter", "batch_size"}  # of a predictor, beside its network
 
 MODEL_CARD = """---
@@ -68,7 +77,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         image_size: Side of the crops that it was trained on, in pixels; what the network remembers when None.
         device: Where the network runs.
         segmenter: What finds the object in a photo that comes without box and mask; an `AutomaticSegmenter` on the
-            same device if ``automatic``. With None the whole frame is taken.
+            same device if ``automatic``. With None the whole frame is taken. A `MaskSegmenter` is saved with the
+            network, and loaded with it where no other is asked for.
         batch_size: How many photos the network sees at a time.
 
     Attributes:
@@ -172,8 +182,30 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         own = {name: options.pop(name) for name in OPTIONS & options.keys()}
         folder = model_source(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
-            folder = snapshot_download(folder, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE], **options)
-        return cls(PoseNetwork.load(folder, trusted_modules=trusted_modules), **own)
+            folder = snapshot_download(folder, allow_patterns=[*_FILES], **options)
+        network = PoseNetwork.load(folder, trusted_modules=trusted_modules)
+        if own.get("segmenter", "automatic") == "automatic" and (Path(folder) / SEGMENTER_CONFIG).is_file():
+            own["segmenter"] = MaskSegmenter.load(folder)
+            own["segmenter"].network.to(own.get("device", "cpu"))
+        return cls(network, **own)
+
+    @classmethod
+    def pretrained(cls, name: str = "bird", **options: Any) -> "Predictor":  # noqa: ANN401
+        """Load a network that comes with kpose; nothing is downloaded.
+
+        Args:
+            name: ``bird``, learned from photographs without pose labels, or another of `shipped_networks`.
+            options: Further arguments of `Predictor`, such as ``device``.
+
+        Returns:
+            Predictor, with the segmenter that was trained for it.
+
+        Raises:
+            ValueError: If kpose has no network of this name.
+        """
+        if name not in shipped_networks():
+            raise ValueError(f"kpose comes with the networks {shipped_networks()}; got {name!r}. Name one of them.")
+        return cls.from_pretrained(_WEIGHTS / name, **options)
 
     def __repr__(self) -> str:
         """Return a line on what predicts and where."""
@@ -185,6 +217,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         """Write a folder, for the mixin."""
         self.network.image_size = self.image_size
         self.network.save(save_directory)
+        if isinstance(self.segmenter, MaskSegmenter):
+            self.segmenter.save(save_directory)
 
     def __call__(
         self,
@@ -322,14 +356,22 @@ def _is_box(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], int | float)
 
 
+def shipped_networks() -> list[str]:
+    """Return the names of the networks that come with kpose."""
+    return sorted(path.parent.name for path in _WEIGHTS.glob(f"*/{CONFIG_FILE}"))
+
+
 def load(name: str | PathLike[str], **options: Any) -> Predictor:  # noqa: ANN401
-    """Load a predictor from a folder or the Hugging Face Hub; see `Predictor.from_pretrained`.
+    """Load a predictor: one that comes with kpose, a folder, or a repository of the Hugging Face Hub.
 
     Args:
-        name: Folder of `PoseNetwork.save` or `Predictor.save_pretrained`, or ``owner/name`` of a repository.
+        name: A name of `shipped_networks`, such as ``bird``, unless there is a folder of that name; a folder of
+            `PoseNetwork.save` or `Predictor.save_pretrained`; or ``owner/name`` of a repository.
         options: Arguments of `Predictor.from_pretrained`, such as ``device``.
 
     Returns:
         Predictor.
     """
+    if isinstance(name, str) and name in shipped_networks() and not Path(name).is_dir():
+        return Predictor.pretrained(name, **options)
     return Predictor.from_pretrained(name, **options)

@@ -25,7 +25,7 @@ from kpose.network import (
 )
 from kpose.reconstruction import CameraTable
 from kpose.rendering import HardRenderer, SoftRenderer
-from kpose.structures import Batch, Camera, Mesh, PosePrediction, Template
+from kpose.structures import Batch, Camera, Domain, Mesh, PosePrediction, Template
 from kpose.tasks.base import Task
 from kpose.tasks.inputs import template_of, training_images
 from kpose.tasks.repeats import without_repeats
@@ -163,7 +163,7 @@ class PoseEstimator(Task):
         contents = read_checkpoint(checkpoint_path)
         recipe, weights = network_of_checkpoint(checkpoint_path, contents)
         parts = parts_of(recipe, weights, trusted_modules=trusted_modules)
-        size, on_template = parts.pop("image_size"), parts.pop("template_poses")
+        known_to_network = {name: parts.pop(name) for name in ("image_size", "domain", "template_poses")}
         known = inspect.signature(cls).parameters
         plain = {
             name: value
@@ -171,7 +171,8 @@ class PoseEstimator(Task):
             if name in known and not isinstance(value, Mapping)
         }
         task = cls(**{**plain, **parts, **kwargs})
-        task.network.image_size, task.network.template_poses = size, on_template
+        for name, value in known_to_network.items():
+            setattr(task.network, name, value)
         task.on_load_checkpoint(contents)
         task.load_state_dict(contents["state_dict"], strict=strict is not False)
         return task if map_location is None else task.to(map_location)
@@ -193,9 +194,13 @@ class PoseEstimator(Task):
 
     def setup(self, stage: str) -> None:
         """Read the weights of stage 2, and the cameras that label the training images."""
-        size = getattr(getattr(self.trainer, "datamodule", None), "image_size", None)
+        data = getattr(self.trainer, "datamodule", None)
+        size, domain = getattr(data, "image_size", None), getattr(data, "domain", None)
         if isinstance(size, int) and stage == "fit":
             self.network.image_size = size
+        if isinstance(domain, Domain) and stage == "fit":
+            learned = "the cameras of the data" if self.camera_file is None else "cameras without pose labels"
+            self.network.domain = domain._replace(labels=learned)
         if self.shape_checkpoint is not None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
             _load_shapes(self.network, self.shape_checkpoint)

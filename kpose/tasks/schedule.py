@@ -1,14 +1,12 @@
 """Schedules of the learning rate beside those of torch."""
 
-from typing import Any
-
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 __all__ = ["one_cycle"]
 
 
-def one_cycle(optimizer: Optimizer, steps: int) -> Any:  # noqa: ANN401 - the base of schedules is private to torch
+def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:
     """Return a schedule that warms up for a tenth of the steps and then falls, as a cosine, to nearly zero.
 
     A pretrained backbone that is trained along needs the warm-up: the gradients of an untrained head say little.

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from kpose.backbones import TinyBackbone
+from kpose.backbones import EfficientNetLite, TinyBackbone
 from kpose.geometry import apply_crop, project
 from kpose.heads import KeypointPrediction, QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.photo import cut_square, photo_square
+from kpose.inference.segmentation import MaskNetwork, MaskSegmenter
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer
@@ -197,6 +198,20 @@ def test_threads_share_a_predictor(predictor: Predictor) -> None:
         torch.testing.assert_close(other.heatmaps, one.heatmaps, rtol=0, atol=1e-5)
         assert torch.equal(other.mesh.vertices, one.mesh.vertices)
         assert not other.camera.scale.requires_grad
+
+
+def test_the_segmenter_of_a_category_travels_along(predictor: Predictor, tmp_path: Path) -> None:
+    segmenter = MaskSegmenter(MaskNetwork(EfficientNetLite((4, 8, 16, 32)), width=8), size=64, min_area=0.1)
+    Predictor(predictor.network, segmenter=segmenter).save_pretrained(tmp_path)
+    found = Predictor.from_pretrained(tmp_path).segmenter
+    assert isinstance(found, MaskSegmenter)
+    assert found.min_area == 0.1
+    assert Predictor.from_pretrained(tmp_path, segmenter=None).segmenter is None
+
+
+def test_networks_that_kpose_has_not_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"kpose comes with the networks .*; got 'dinosaur'"):
+        Predictor.pretrained("dinosaur")
 
 
 def test_a_reconstructor_gives_shape_and_texture() -> None:

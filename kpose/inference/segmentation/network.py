@@ -1,21 +1,31 @@
 """A small network that finds the pixels of one category, and the segmenter that looks with it."""
 
+import json
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
 from kornia.contrib import connected_components
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, max_pool2d, pixel_shuffle
 
 from kpose._cropping import crop_image
+from kpose._files import read_json, write_file, write_text
+from kpose._messages import one_line
 from kpose.backbones import Backbone
 from kpose.geometry import mask_to_box
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
-from kpose.recipe import Recorded
+from kpose.recipe import Recorded, build, encode
 from kpose.visualization import from_pillow, to_pillow
 
-__all__ = ["MaskNetwork", "MaskSegmenter"]
+__all__ = ["SEGMENTER_CONFIG", "SEGMENTER_WEIGHTS", "MaskNetwork", "MaskSegmenter"]
+
+SEGMENTER_CONFIG = "segmenter.json"
+SEGMENTER_WEIGHTS = "segmenter.safetensors"
 
 _NEAR = 1.4  # side of the second look, in longer sides of the box
 
@@ -87,7 +97,7 @@ class _Refinement(nn.Module):
         return out
 
 
-class MaskSegmenter(Segmenter):
+class MaskSegmenter(Recorded, Segmenter):
     """Find the objects of the category that a `MaskNetwork` was trained on, by two looks.
 
     The first look takes in the whole picture; each connected region that it finds is looked at again from near.
@@ -112,6 +122,47 @@ class MaskSegmenter(Segmenter):
         self.size = size
         self.min_area = min_area
         self.max_objects = max_objects
+
+    def save(self, path: str | PathLike[str], *, half: bool = False) -> None:
+        """Write the segmenter into a folder, beside the pose network that it finds objects for.
+
+        Args:
+            path: Folder; it is created, and an earlier segmenter in it is replaced.
+            half: Write trained weights in float16.
+        """
+        weights = {
+            name: value.half() if half and isinstance(value, nn.Parameter) else value
+            for name, value in self.network.state_dict(keep_vars=True).items()
+        }
+        plain = {name: value.detach().contiguous() for name, value in weights.items()}
+        write_file(Path(path) / SEGMENTER_WEIGHTS, lambda fresh: save_file(plain, fresh))
+        write_text(Path(path) / SEGMENTER_CONFIG, json.dumps(encode(self), indent=2, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "MaskSegmenter":
+        """Read a folder that `save` has written; nothing but kpose's own classes is imported.
+
+        Args:
+            path: Folder.
+
+        Returns:
+            Segmenter on the CPU.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged, or is of another segmenter; one line says which.
+        """
+        try:
+            recipe = read_json(Path(path) / SEGMENTER_CONFIG)
+            found = build(recipe, trusted_modules=["kpose.inference.segmentation"])
+            if not isinstance(found, cls):
+                raise TypeError(f"it describes a {type(found).__name__}")
+            found.network.load_state_dict(load_file(Path(path) / SEGMENTER_WEIGHTS))
+        except (SafetensorError, RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds no segmenter of kpose ({one_line(error)[:300]}). Save it again."
+            ) from error
+        return found
 
     @torch.no_grad()
     def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:

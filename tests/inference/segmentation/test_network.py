@@ -82,3 +82,34 @@ def test_the_network_gives_logits_of_half_the_size():
     assert logits.shape == (2, 32, 48)
     logits.square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_segmenter_is_loaded_as_it_was_saved(tmp_path):
+    torch.manual_seed(0)
+    saved = MaskSegmenter(MaskNetwork(EfficientNetLite((4, 8, 16, 32)), width=8), size=64, min_area=0.0)
+    image = torch.rand(3, 40, 60)
+    with torch.no_grad():
+        saved.network.read.bias += 1  # something is found
+    saved.save(tmp_path / "whole")
+    loaded = MaskSegmenter.load(tmp_path / "whole")
+    assert (loaded.size, loaded.min_area) == (64, 0.0)
+    [one, *_], [other, *_] = saved.segment(image), loaded.segment(image)
+    assert torch.equal(one.mask, other.mask)
+    saved.save(tmp_path / "half", half=True)
+    half = MaskSegmenter.load(tmp_path / "half").segment(image)[0]
+    assert half.mask.dtype == torch.float32
+    torch.testing.assert_close(half.mask, one.mask, atol=0.02, rtol=0)
+    sizes = [(tmp_path / name / "segmenter.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+@pytest.mark.parametrize("damage", ["weights", "class"])
+def test_a_damaged_segmenter_is_refused_in_one_line(tmp_path, damage):
+    MaskSegmenter(MaskNetwork(EfficientNetLite((4, 8)), width=8)).save(tmp_path)
+    if damage == "weights":
+        (tmp_path / "segmenter.safetensors").write_bytes(b"nothing")
+    else:
+        (tmp_path / "segmenter.json").write_text('{"class_path": "os.system", "init_args": {"command": "true"}}')
+    with pytest.raises(ValueError, match="holds no segmenter of kpose") as caught:
+        MaskSegmenter.load(tmp_path)
+    assert "\n" not in str(caught.value)
