@@ -137,8 +137,8 @@ def read_identities(source: Source, *, upright: bool = True) -> NDArray[np.int32
     - Transparency: what is more than half opaque is one object, 1.
     - Gray: one object, 1, where it is brighter than half of the brightest value; identities if no value reaches a
       quarter of white, or it has 16 bits and no white; white beside identities that cover more is void.
-    - Palettes: indices are identities, 255 is void. A palette of grays is gray, and one with black behind its
-      first entry is colors.
+    - Palettes: indices are identities, 255 is void. Where only grays are used, white among them, or the palette has
+      no others, it is gray; one with black behind its first entry is colors.
     - Colors: an identity for each, its place in DAVIS' palette, which goes on to 24 bits; black is background.
       Those of smoothed edges become the nearest of the others.
     - Formats that lose colors, such as JPEG: one object, 1, where the brightest color is above half.
@@ -195,7 +195,10 @@ def _upright(picture: Image.Image, name: str) -> Image.Image:
 
 def _to_rgb(picture: Image.Image, _: bool) -> Image.Image:
     if picture.mode[0] in "IF":
-        return Image.fromarray(_eight_bits(np.asarray(picture))).convert("RGB")
+        values = np.asarray(picture)
+        gray = _eight_bits(values)
+        gray[values == picture.info.get("transparency", np.nan)] = 255
+        return Image.fromarray(gray).convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     picture = picture.convert("RGBA")
@@ -270,14 +273,20 @@ def _palette_identities(picture: Image.Image) -> NDArray[np.int32]:
     palette = np.array(picture.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
     used = np.unique(indices)
     if used.max(initial=0) < len(palette):
-        gray = bool((palette == palette[:, :1]).all() and palette.any())
-        if gray or (palette[0].any() and not palette[used].any(-1).all()):
+        colors = palette[used]
+        # A soft mask has white, which is void in a palette of identities, if it is there at all.
+        soft = _is_gray(colors) and (colors[used < 255] == 255).all(-1).any()
+        if soft or (_is_gray(palette) and palette.any()) or (palette[0].any() and not colors.any(-1).all()):
             return _color_identities(palette[indices])
     return np.where(indices == 255, 0, indices).astype(np.int32)
 
 
+def _is_gray(colors: NDArray[np.uint8]) -> bool:
+    return bool((colors == colors[..., :1]).all())
+
+
 def _color_identities(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
-    if (colors == colors[..., :1]).all():
+    if _is_gray(colors):
         return gray_identities(colors[..., 0])
     red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
     packed = red << 16 | green << 8 | blue

@@ -36,6 +36,7 @@ ODD_PHOTOS: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "palette": (lambda: Image.fromarray(COLORS).quantize(8), "PNG"),
     "transparent palette": (lambda: Image.fromarray(np.dstack([COLORS, INSIDE * 255])).quantize(8), "PNG"),
     "gif": (lambda: Image.fromarray(COLORS).quantize(8), "GIF"),
+    "transparent 16-bit png": (lambda: Image.fromarray(np.where(INSIDE, 51400, 0).astype(np.uint16)), "PNG"),
     "bilevel": (lambda: Image.fromarray(INSIDE > 0), "PNG"),
     "cmyk jpeg": (lambda: Image.fromarray(COLORS).convert("CMYK"), "JPEG"),
     "cmyk tiff": (lambda: Image.fromarray(COLORS).convert("CMYK"), "TIFF"),
@@ -82,7 +83,8 @@ def prediction_crop(photo: Path, mask: Path) -> np.ndarray:
 def test_training_and_prediction_see_the_same_pixels(kind: str, tmp_path: Path) -> None:
     make, form = ODD_PHOTOS[kind]
     ending = next(known for known, name in Image.registered_extensions().items() if name == form)
-    photo = write_training_folder(tmp_path, f"photo{ending}", make(), form)
+    options = {"transparency": 0} if kind == "transparent 16-bit png" else {}
+    photo = write_training_folder(tmp_path, f"photo{ending}", make(), form, **options)
     seen = training_crop(tmp_path)
     np.testing.assert_array_equal(seen, prediction_crop(photo, tmp_path / "masks" / "photo.png"))
     [frame] = open_frames(tmp_path / "images")
@@ -90,7 +92,7 @@ def test_training_and_prediction_see_the_same_pixels(kind: str, tmp_path: Path) 
     whole = np.asarray(read_photo(photo), dtype=float).mean(-1)
     inside, outside = whole[20:40, 40:50].mean(), whole[2:8, 2:15].mean()
     expected = {"bilevel": (255, 0), "half transparent": (83, 194), "float tiff that overshoots": (255, 81)}
-    cut = "cut out" in kind or "transparent palette" in kind
+    cut = "cut out" in kind or kind.startswith("transparent")
     bright = (200, 255 if cut else 60) if "bit" in kind or "float" in kind or "gray" in kind else (83, 97)
     assert (inside, outside) == pytest.approx(expected.get(kind, (bright[0], 255 if cut else bright[1])), abs=6)
 
@@ -157,6 +159,7 @@ ONE_OBJECT = {
     "soft in three channels": (SOFT.convert("RGB"), "PNG"),
     "soft with an opaque alpha": (SOFT.convert("RGBA"), "PNG"),
     "soft gif": (SOFT, "GIF"),
+    "soft in the web's palette": (SOFT.convert("RGB").convert("P"), "PNG"),
     "soft, 16 bits": (Image.fromarray(np.asarray(SOFT).astype(np.uint16) * 257), "PNG"),
     "soft, 16 bits by shifts": (Image.fromarray(np.asarray(SOFT).astype(np.uint16) * 256), "PNG"),
     "soft, floats": (Image.fromarray(np.asarray(SOFT).astype(np.float32) / 255), "TIFF"),
