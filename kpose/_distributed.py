@@ -1,12 +1,19 @@
 """The processes of a run that is distributed over devices: which one this is, and what all of them do together."""
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 
-__all__ = ["barrier", "broadcast", "check_tasks", "num_processes", "rank"]
+__all__ = ["barrier", "broadcast", "check_tasks", "locked", "num_processes", "rank"]
 
+_log = logging.getLogger(__name__)
+_PATIENCE = 30.0  # seconds, of process 0 with a lock: the others must not wait for it longer than torch lets them
 _INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs whose processes a user starts
 
 
@@ -75,3 +82,32 @@ def check_tasks(who: str, processes: int, option: str) -> None:
             f"{who} needs a task of SLURM for each device; got {tasks} tasks and {processes} in all (devices times "
             f"nodes). Give {option}={os.environ.get('SLURM_NTASKS_PER_NODE', tasks)} and --ntasks-per-node alike."
         )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder while all processes of this one work in it; wait as long as one is there.
+
+    The lock ends with the process that holds it, however that ends.
+
+    Example:
+        >>> with locked(getfixture("tmp_path") / "features"):
+        ...     pass
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, patience = FileLock(folder / ".lock"), 0.0
+    try:
+        while not broadcast(_acquire(lock, patience)):
+            if not patience:
+                _log.warning("Another run works in %s. Waiting until it has finished.", folder)
+            patience = _PATIENCE
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, patience: float) -> bool:
+    if rank() == 0:
+        with suppress(Timeout):
+            lock.acquire(patience, poll_interval=min(1.0, patience / 10 + 0.01))
+    return lock.is_locked

@@ -1,9 +1,11 @@
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from processes import in_two_processes, join
 
-from kpose._distributed import barrier, broadcast, check_tasks, num_processes, rank
+from kpose._distributed import barrier, broadcast, check_tasks, locked, num_processes, rank
 
 
 def run_rank(number: int, folder: str) -> None:
@@ -14,6 +16,8 @@ def run_rank(number: int, folder: str) -> None:
     barrier()
     assert Path(folder, "written").exists()
     assert broadcast(f"from {number}") == "from 0"
+    with locked(Path(folder, "shared")):
+        barrier()
 
 
 @pytest.mark.ddp
@@ -41,3 +45,25 @@ def test_tasks_that_share_nothing_are_refused(settings, refused, monkeypatch):
             check_tasks("kpose", 1, "--devices")
     else:
         check_tasks("kpose", 1, "--devices")
+
+
+def test_a_run_waits_until_another_has_left_the_folder(tmp_path, caplog):
+    tmp_path.joinpath("shared").mkdir()
+    order, other = [], FileLock(tmp_path / "shared" / ".lock", thread_local=False)
+    other.acquire()
+    caplog.set_level("WARNING")
+
+    class Release(threading.Thread):
+        def run(self):
+            while not caplog.messages:
+                pass
+            order.append("left")
+            other.release()
+
+    thread = Release()
+    thread.start()
+    with locked(tmp_path / "shared"):
+        order.append("entered")
+    thread.join()
+    assert order == ["left", "entered"]
+    assert "Another run works in" in caplog.text

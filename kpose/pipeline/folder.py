@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kpose._distributed import barrier, broadcast, locked, rank
 from kpose._files import fingerprint, fresh_file, write_text
 from kpose.network import PoseNetwork
 from kpose.tasks import ShapeTraining
@@ -66,7 +67,8 @@ class ResultFolder:
         """Do a step, unless its result is there and was made from the same settings after the same steps.
 
         The result lies in a folder of its own, named by a digest of both, so that nothing of an older result is
-        mixed with it. A note in it, ``done.json``, says what it was made from.
+        mixed with it. A note in it, ``done.json``, says what it was made from. All processes of a run work on a step
+        together; another run that does the same step waits for it.
 
         Args:
             name: Name of the step.
@@ -79,14 +81,20 @@ class ResultFolder:
         """
         made = {**settings, "after": [path.relative_to(self.root).as_posix() for path in after]}
         folder = self.root / name / fingerprint(made)
-        if not (folder / NOTE).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            work(folder)
-            write_text(folder / NOTE, json.dumps(made, indent=2))
+        if not broadcast((folder / NOTE).exists()):
+            with locked(folder):
+                if not broadcast((folder / NOTE).exists()):
+                    work(folder)
+                    barrier()
+                    if rank() == 0:
+                        write_text(folder / NOTE, json.dumps(made, indent=2))
+                    barrier()
         return folder
 
     def publish(self, path: Path, name: str) -> None:
         """Publish a file of a finished step under a name of its own in the folder, in place of what had it."""
+        if rank() > 0:
+            return
         with fresh_file(self.root / name) as fresh:
             try:
                 os.link(path, fresh)

@@ -1,6 +1,9 @@
 import json
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from processes import in_two_processes, join
 
 from kpose._files import fingerprint, write_text
 from kpose.pipeline.folder import ResultFolder
@@ -21,6 +24,33 @@ def test_a_step_is_done_once_for_the_same_settings(tmp_path):
     assert again == first
     assert log == ["first"]
     assert json.loads((first / "done.json").read_text()) == {"seed": 0, "after": []}
+
+
+def test_a_step_that_another_run_has_finished_meanwhile_is_not_done(tmp_path, monkeypatch):
+    results, log = ResultFolder(tmp_path), []
+
+    @contextmanager
+    def finished_by_another(folder):
+        write_text(folder / "done.json", "{}")
+        yield
+
+    monkeypatch.setattr("kpose.pipeline.folder.locked", finished_by_another)
+    results.step("cameras", {"seed": 0}, writer("second", log))
+    assert log == []
+
+
+def do_together(rank, folder):
+    join(rank, folder)
+    results, log = ResultFolder(Path(folder, "out")), []
+    for text in ("first", "again"):
+        step = results.step("cameras", {"seed": 0}, lambda at, text=text: log.append((text, at.name)))
+    assert log == [("first", step.name)]
+    assert (step / "done.json").exists()
+
+
+@pytest.mark.ddp
+def test_processes_of_a_run_do_a_step_together(tmp_path):
+    in_two_processes(do_together, tmp_path)
 
 
 def test_changed_settings_leave_the_old_result(tmp_path):
