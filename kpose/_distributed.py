@@ -9,8 +9,9 @@ from typing import Any
 
 import torch.distributed as dist
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-__all__ = ["barrier", "broadcast", "check_tasks", "locked", "num_processes", "rank"]
+__all__ = ["barrier", "broadcast", "check_tasks", "locked", "num_processes", "rank", "share", "total"]
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds, of process 0 with a lock: the others must not wait for it longer than torch lets them
@@ -59,6 +60,30 @@ def broadcast(value: Any) -> Any:  # noqa: ANN401 - whatever can be pickled
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def share(count: int) -> range:
+    """Return which of so many things are this process's; neighbors stay together.
+
+    Example:
+        >>> share(5)
+        range(0, 5)
+    """
+    each = -(-count // num_processes())
+    return range(min(rank() * each, count), min((rank() + 1) * each, count))
+
+
+def total(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all processes.
+
+    Example:
+        >>> total(Tensor([1.0, 2.0]))
+        tensor([1., 2.])
+    """
+    if num_processes() > 1:
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
 
 
 def check_tasks(who: str, processes: int, option: str) -> None:

@@ -68,7 +68,7 @@ class Backbone(Recorded, nn.Module, ABC):
             Feature maps, fine to coarse.
         """
         if "features" in batch:
-            return batch["features"]
+            return batch["features"].map(Tensor.float)  # halves travel to the device in half the time
         features: Features = self(batch["image"].to(self.mean.device))
         return features
 

@@ -1,14 +1,15 @@
 """Base of the data modules: loaders, and augmentation of training batches on their device."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sized
-from typing import cast
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from kpose.data.training_loader import TrainingLoader, default_workers
 from kpose.recipe import Recorded
 from kpose.structures import Batch, Domain
 
@@ -25,8 +26,12 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
     Args:
         image_size: Side of the images that networks see, in pixels.
         batch_size: Images of a batch.
-        num_workers: Processes that load images; 0 loads in the main process.
+        num_workers: Processes that load images; 0 loads in the main process. When None, several where a GPU trains,
+            as many as there are cores for, and 0 elsewhere.
         test_split: Split that ``test`` and ``predict`` use: ``train``, ``val`` or ``test``.
+
+    Attributes:
+        train_rows: Places of the images of the training split that are trained on; all when None.
 
     Raises:
         ValueError: If ``image_size`` or ``batch_size`` is not positive, or ``num_workers`` is negative.
@@ -47,8 +52,13 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
         torch.Size([2, 3, 8, 8])
     """
 
-    def __init__(self, *, image_size: int, batch_size: int, num_workers: int = 0, test_split: str = "test") -> None:
+    train_rows: Sequence[int] | None = None
+
+    def __init__(
+        self, *, image_size: int, batch_size: int, num_workers: int | None = None, test_split: str = "test"
+    ) -> None:
         super().__init__()
+        num_workers = default_workers() if num_workers is None else num_workers
         if image_size < 1 or batch_size < 1 or num_workers < 0:  # torch would refuse them when training has begun
             raise ValueError(
                 f"{type(self).__name__} needs a positive image_size and batch_size, and num_workers of 0 or more; "
@@ -112,12 +122,8 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of training batches, in random order."""
         dataset = self.dataset("train", train=True)
-        ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        # Lightning sets this sampler's epoch, also after a resume; it draws its order from seed and epoch.
-        sampler = DistributedSampler[Batch](dataset, *ranks, shuffle=True, seed=self._seed)
-        return self._loader(
-            dataset, sampler=sampler, drop_last=len(cast("Sized", dataset)) >= self.batch_size * ranks[0]
-        )
+        rows = range(len(cast("Sized", dataset))) if self.train_rows is None else self.train_rows
+        return TrainingLoader(dataset, rows, self.batch_size, seed=self._seed, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the split ``val``, in order."""
@@ -157,15 +163,12 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
         place = (trainer.fit_loop.total_batch_idx + 1) * trainer.world_size + trainer.global_rank
         return self.augment(batch, seed=(self._seed + 0x9E3779B97F4A7C15 * place) % 2**63)
 
-    def _loader(
-        self, dataset: Dataset[Batch], *, sampler: Sampler[Batch] | None = None, drop_last: bool = False
-    ) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
-        )
+    def _loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
+        return DataLoader(dataset, self.batch_size, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }

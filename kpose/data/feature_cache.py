@@ -1,33 +1,26 @@
 """Feature maps computed once: training a head on a frozen backbone without running the backbone again."""
 
-import functools
 import hashlib
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler
-from tqdm.auto import tqdm
+from torch.utils.data import DataLoader, Dataset
 
-from kpose._files import write_file
+from kpose._distributed import share
 from kpose.backbones import Backbone
 from kpose.data.digests import describe_data, digest_tensors
-from kpose.structures import Batch, Camera, Crop, Features
+from kpose.data.feature_passes import FeaturePass, compute_pass, unflatten
+from kpose.data.training_loader import TrainingLoader, default_workers
+from kpose.structures import Batch, Features
 
 __all__ = ["CachedFeaturesDataModule", "cache_features"]
 
-_NESTED: dict[str, type[Camera] | type[Crop]] = {"camera": Camera, "crop": Crop}
-_BATCH = 32  # what a view is depends on who shared its batch when it was augmented
 _FORMAT = 2  # raised when the files of a pass change
 
 
@@ -45,7 +38,8 @@ def cache_features(
     """Run the images of a split through a frozen backbone, as far as that is not done yet.
 
     What is computed stays in ``folder``, one subfolder a pass over the images, under a key that changes with the
-    backbone's weights and the data. A pass that is interrupted is computed again.
+    backbone's weights and the data. A pass that is interrupted is computed again. The processes of a run share the
+    images out; another run that computes the same waits for it.
 
     Args:
         data: Data module with the methods ``dataset`` and ``augment`` of `AugmentedDataModule`.
@@ -65,7 +59,7 @@ def cache_features(
     settings = json.dumps([_FORMAT, seed, precision, describe_data(data)])
     key = hashlib.sha256(f"{settings} {digest_tensors(backbone.state_dict())}".encode()).hexdigest()[:16]
     passes = [
-        _FeaturePass(*_compute(data, backbone, folder / key, split, view, seed, picture_size, precision))
+        FeaturePass(*compute_pass(data, backbone, folder / key, split, view, seed, picture_size, precision))
         for view in ((None,) if views is None else range(views))
     ]
     return CachedFeatures(passes, picture_size)
@@ -125,6 +119,9 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.image_size = getattr(data, "image_size", None)
         self.domain = getattr(data, "domain", None)
         self.test_split = getattr(data, "test_split", "test")
+        self.num_workers = getattr(data, "num_workers", default_workers())
+        self.train_rows: Sequence[int] | None = None
+        self._seed = 0
         self._computed: dict[tuple[str, int | None, int | None], CachedFeatures] = {}
 
     def prepare_data(self) -> None:
@@ -132,7 +129,13 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.data.prepare_data()
 
     def setup(self, stage: str) -> None:
-        """Compute the features of training that are missing; those of other splits wait for their loader."""
+        """Compute the features of training that are missing; those of other splits wait for their loader.
+
+        All processes do this together, so it is not for `prepare_data`, which is one's alone.
+        """
+        self._seed = torch.initial_seed() % 2**31
+        if self.trainer is not None:
+            self.backbone.to(self.trainer.strategy.root_device)
         if stage == "fit":
             self.features("train", train=True)
 
@@ -159,11 +162,15 @@ class CachedFeaturesDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the training split: a random view of each image, in random order."""
         dataset = self.features("train", train=True)
-        return self._loader(dataset, RandomSampler(dataset), drop_last=len(dataset) >= self.batch_size)
+        rows = range(len(dataset)) if self.train_rows is None else self.train_rows
+        return TrainingLoader(
+            dataset, rows, self.batch_size, seed=self._seed, views=len(dataset.passes), **self._loading()
+        )
 
     def view_dataloaders(self) -> list[DataLoader[Batch]]:
-        """Return a loader for each view of the training split, which gives every image once, in order."""
-        return [self._loader(CachedFeatures([one])) for one in self.features("train", train=True).passes]
+        """Return a loader for each view of the training split: this process's share of the images, in order."""
+        views = [CachedFeatures([one]) for one in self.features("train", train=True).passes]
+        return [self._loader(view, sampler=share(len(view))) for view in views]
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the split ``val``, in order."""
@@ -173,16 +180,25 @@ class CachedFeaturesDataModule(LightningDataModule):
         """Return the loader of the split that ``data`` tests on, in order."""
         return self._loader(self.features(self.test_split))
 
-    def _loader(
-        self, dataset: "CachedFeatures", sampler: Sampler[int] | None = None, *, drop_last: bool = False
-    ) -> DataLoader[Batch]:
-        return DataLoader(dataset, self.batch_size, sampler=sampler, drop_last=drop_last, collate_fn=_identity)
+    def _loader(self, dataset: "CachedFeatures", **options: Any) -> DataLoader[Batch]:  # noqa: ANN401
+        return DataLoader(dataset, self.batch_size, **self._loading(), **options)
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": _identity,
+        }
 
 
 class CachedFeatures(Dataset[Batch]):
-    """Images of a split, each as one of its passes, with pictures and masks of a size of their own if asked for."""
+    """Images of a split, each as one of its passes, with pictures and masks of a size of their own if asked for.
 
-    def __init__(self, passes: "Sequence[_FeaturePass]", picture_size: int | None = None) -> None:
+    Number ``row + view * len(self)`` is an image in one of its views.
+    """
+
+    def __init__(self, passes: Sequence[FeaturePass], picture_size: int | None = None) -> None:
         self.passes = passes
         self.picture_size = picture_size
 
@@ -191,14 +207,14 @@ class CachedFeatures(Dataset[Batch]):
         return len(self.passes[0].maps[0])
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Read a whole batch, each image from a pass drawn at random."""
-        drawn = list(zip(torch.randint(len(self.passes), (len(indices),)).tolist(), indices, strict=True))
+        """Read a whole batch; features are in half precision, as they are kept."""
+        drawn = [divmod(index, len(self)) for index in indices]
         maps = tuple(
-            torch.from_numpy(np.stack([self.passes[v].maps[n][i] for v, i in drawn])).float()
+            torch.from_numpy(np.stack([self.passes[v].maps[n][i] for v, i in drawn]))
             for n in range(len(self.passes[0].maps))
         )
         rest = {name: torch.stack([self.passes[v].rest[name][i] for v, i in drawn]) for name in self.passes[0].rest}
-        batch = _unflatten(rest)
+        batch = unflatten(rest)
         batch["features"] = Features(maps)
         if self.picture_size is not None:
             pictures = [cast("Any", self.passes[v].pictures)[i] for v, i in drawn]
@@ -206,117 +222,6 @@ class CachedFeatures(Dataset[Batch]):
             size = (self.picture_size, self.picture_size)
             batch["mask"] = interpolate(batch["mask"][:, None].float(), size, mode="area")[:, 0] > 0.5
         return batch
-
-
-class _FeaturePass:
-    """Files of one pass: a memory-mapped array for each feature map, and all other entries in one file."""
-
-    def __init__(self, folder: Path, pictures: Path | None = None) -> None:
-        self.rest = load_file(folder / "rest.safetensors")
-        self.maps = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("map*.npy"))]
-        self.pictures = None if pictures is None else np.load(pictures, mmap_mode="r")
-
-
-def _compute(
-    data: Any,  # noqa: ANN401
-    backbone: Backbone,
-    folder: Path,
-    split: str,
-    view: int | None,
-    seed: int,
-    picture_size: int | None,
-    precision: str,
-) -> tuple[Path, Path | None]:
-    """Write what is missing of a pass; return its folder and the file of its pictures."""
-    name = split if view is None else f"{split}-view{view}"
-    place = folder / name
-    if not place.exists():
-        partial = folder / f".{name}.{secrets.token_hex(4)}"
-        partial.mkdir(parents=True)
-        try:
-            batches = _batches(data, split, view, seed, "features")
-            _write_pass(partial, len(data.dataset(split)), backbone, batches, precision)
-            # Another process may have finished the same pass meanwhile; both wrote the same.
-            if not place.exists():
-                partial.rename(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    if picture_size is None or view is None:
-        return place, None
-    pictures = place / f"pictures{picture_size}.npy"
-    if not pictures.exists():
-        small = [
-            (255 * interpolate(batch["image"], (picture_size, picture_size), mode="area")).round().byte().cpu()
-            for batch in _batches(data, split, view, seed, "pictures")
-        ]
-        write_file(pictures, functools.partial(_save_array, torch.cat(small)))
-    return place, pictures
-
-
-def _batches(data: Any, split: str, view: int | None, seed: int, content: str) -> Iterator[Batch]:  # noqa: ANN401
-    """Run through a split, augmented as the view's own streams say, behind a progress bar."""
-    # A generator of its own: whether this has been computed before must not change what training draws.
-    loader: Any = DataLoader(
-        data.dataset(split, train=view is not None), batch_size=_BATCH, generator=torch.Generator()
-    )
-    name = f"{content} of {split}" + ("" if view is None else f", view {view + 1}")
-    for number, raw in enumerate(tqdm(loader, name, unit="batch")):
-        yield raw if view is None else data.augment(raw, seed=_stream(seed, view, number))
-
-
-def _stream(seed: int, view: int, number: int) -> int:
-    """Return the seed of a batch of a view."""
-    return (seed * 0x9E3779B97F4A7C15 + view * 0x100000001 + number) % 2**63
-
-
-@torch.no_grad()
-def _write_pass(folder: Path, count: int, backbone: Backbone, batches: Iterator[Batch], precision: str) -> None:
-    device = backbone.mean.device
-    arrays: list[np.memmap[tuple[int, ...], np.dtype[np.float16]]] = []
-    rest: dict[str, list[Tensor]] = {}
-    position = 0
-    for batch in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-            features: Features = backbone.eval()(batch["image"].to(device))
-        maps = [m.to("cpu", torch.float16).numpy() for m in features.maps]
-        arrays = arrays or [
-            np.lib.format.open_memmap(
-                os.fspath(folder / f"map{n}.npy"), mode="w+", dtype=np.float16, shape=(count, *m.shape[1:])
-            )
-            for n, m in enumerate(maps)
-        ]
-        for array, values in zip(arrays, maps, strict=True):
-            array[position : position + len(values)] = values
-        position += len(maps[0])
-        for name, tensor in _flatten(batch).items():
-            rest.setdefault(name, []).append(tensor)
-    for array in arrays:
-        array.flush()
-    save_file({name: torch.cat(parts) for name, parts in rest.items()}, folder / "rest.safetensors")
-
-
-def _flatten(batch: Batch) -> dict[str, Tensor]:
-    flat: dict[str, Tensor] = {}
-    for name, value in batch.items():
-        if name in _NESTED:
-            fields = cast("Camera | Crop", value)._asdict()
-            flat |= {f"{name}.{field}": tensor.cpu().contiguous() for field, tensor in fields.items()}
-        elif name != "image":
-            flat[name] = cast("Tensor", value).cpu().contiguous()
-    return flat
-
-
-def _unflatten(flat: dict[str, Tensor]) -> Batch:
-    batch: dict[str, object] = {name: tensor for name, tensor in flat.items() if "." not in name}
-    for name, kind in _NESTED.items():
-        if fields := {field: flat[f"{name}.{field}"] for field in kind._fields if f"{name}.{field}" in flat}:
-            batch[name] = kind(**fields)
-    return cast("Batch", batch)
-
-
-def _save_array(array: Tensor, path: Path) -> None:
-    with path.open("wb") as file:  # numpy adds an ending to a name
-        np.save(file, array.numpy())
 
 
 def _identity(batch: Any) -> Any:  # noqa: ANN401 - the loader believes it gets a list of items

@@ -30,7 +30,7 @@ class PhotoDataModule(AugmentedDataModule):
     Args:
         image_size: Side of the images that networks see, in pixels.
         batch_size: Images of a batch.
-        num_workers: Processes that load images; 0 loads in the main process.
+        num_workers: Processes that load images; see `AugmentedDataModule`.
         test_split: Split that ``test`` and ``predict`` use: ``train``, ``val`` or ``test``.
         padding: How far a training crop's edges lie outside the object's box on average, as a share of the box's
             longer side.
@@ -50,7 +50,7 @@ class PhotoDataModule(AugmentedDataModule):
         *,
         image_size: int = 256,
         batch_size: int = 32,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         test_split: str = "val",
         padding: float = 0.05,
         jitter: float = 0.05,

@@ -202,7 +202,7 @@ class SyntheticBirdsDataModule(AugmentedDataModule):
         num_test: Number of test pictures.
         image_size: Side of the pictures, in pixels.
         batch_size: Images of a batch.
-        num_workers: Processes that load images; 0 loads in the main process.
+        num_workers: Processes that load images; see `AugmentedDataModule`.
         seed: Seed of the pictures, not negative.
         cache_dir: Folder of the rendered files; ``kpose`` in the user's cache folder when None.
         flip: Share of training images that is mirrored.
@@ -222,7 +222,7 @@ class SyntheticBirdsDataModule(AugmentedDataModule):
         num_test: int = 200,
         image_size: int = 128,
         batch_size: int = 32,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         seed: int = 0,
         cache_dir: Path | None = None,
         flip: float = 0.5,
