@@ -5,6 +5,7 @@ images, a beak or a tail, and under wrong ones it does not. Expectation and maxi
 of every vertex under the probable rotations, and the probability of rotations that match the means.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from kpose._distributed import total
 from kpose.reconstruction.camera_weights import rescale
 from kpose.reconstruction.template_views import TemplateViews
 
@@ -36,27 +38,30 @@ class PosePosterior(NamedTuple):
 
 
 def principal_components(
-    maps: Float[Tensor, "N C h w"], foreground: Float[Tensor, "N h w"], dimensions: int = 64, *, whiten: float = 0.5
+    batches: Iterable[tuple[Float[Tensor, "n C h w"], Float[Tensor, "n h w"]]],
+    dimensions: int = 64,
+    *,
+    whiten: float = 0.5,
 ) -> tuple[Float[Tensor, "C"], Float[Tensor, "C D"]]:
-    """Find the directions in which the features of objects differ most.
+    """Find the directions in which the features of objects differ most, in all batches of all processes.
 
-    Cells count where the object covers half of them or more. Directions are divided by their variance to the power
-    of ``whiten``: 0.5 makes all variances equal. Beside them stands the mean feature.
+    Batches are feature maps and how much of each cell the object covers: cells count from a half on. Directions are
+    divided by their variance to the power of ``whiten``: 0.5 makes all variances equal. Beside them stands the mean
+    feature.
     """
-    covered = foreground >= 0.5
-    count = int(covered.sum())
-    if not count:
+    count, sums, products = 0, torch.zeros(()), torch.zeros(())
+    for maps, cover in batches:
+        features = maps.float().permute(0, 2, 3, 1)[cover >= 0.5]
+        count += len(features)
+        sums = sums.to(features.device) + features.sum(0)
+        products = products.to(features.device) + features.mT @ features
+    number = float(total(torch.tensor(float(count), dtype=torch.double, device=sums.device)))
+    if not number:
         raise ValueError(
             "principal_components needs an object that covers a cell; all masks are empty. Check them."
         )
-    total = torch.zeros(maps.shape[1], device=maps.device)
-    products = torch.zeros(maps.shape[1], maps.shape[1], device=maps.device)
-    for some, cover in zip(torch.split(maps, 64), torch.split(covered, 64), strict=True):
-        features = some.float().permute(0, 2, 3, 1)[cover]
-        total += features.sum(0)
-        products += features.mT @ features
-    mean = total / count
-    variances, directions = torch.linalg.eigh(products / count - torch.outer(mean, mean))
+    mean = total(sums) / number
+    variances, directions = torch.linalg.eigh(total(products) / number - torch.outer(mean, mean))
     keep = min(dimensions, len(mean))
     scale = variances[-keep:].clamp_min(1e-8) ** -whiten
     return mean, directions[:, -keep:] * scale
@@ -78,9 +83,11 @@ def pose_posterior(
 ) -> PosePosterior:
     """Estimate the rotations under which all images show the same appearance of the category; see `choose_cameras`.
 
-    Features, zero where a window has no image, are compared in the ``discriminants`` directions in which vertices
-    differ most, measured by how much the features of one vertex differ from image to image. ``shrinkage`` times the
-    mean variance is added to each of these, so that directions in which nothing varies do not count for everything.
+    Images are those of this process, and statistics those of all; images are compared on the device of the overlap,
+    to which their features travel a few at a time. Features, zero where a window has no image, are compared in the
+    ``discriminants`` directions in which vertices differ most, measured by how much the features of one vertex
+    differ from image to image. ``shrinkage`` times the mean variance is added to each of these, so that directions
+    in which nothing varies do not count for everything.
     Without the overlap the category may settle back to front, which explains appearance as well.
 
     Source:
@@ -92,16 +99,19 @@ def pose_posterior(
     neighbors = _nearness(views.rotations, views.rotations)
     neighbors = neighbors / neighbors.sum(-1, keepdim=True)
     probability = torch.softmax(FIRST_SHARPNESS * rescale(overlap), -1)
-    prior = rescale(overlap - hubness * overlap.mean(0))
+    images = total(overlap.new_tensor(float(len(overlap))))
+    prior = rescale(overlap - hubness * total(overlap.sum(0)) / images)
     for _ in range(rounds):
         means, center, within, between = _statistics(features, probability, views, mirror)
         directions = _discriminants(within, between, discriminants, shrinkage)
         similarity = _similarity(
             features, views, center, directions, normalize((means - center) @ directions, dim=-1)
         )
-        similarity = similarity - hubness * similarity.mean(0)
-        spread = similarity.std(-1, correction=0).mean().clamp_min(1e-9)
-        probability = _balanced(similarity / (temperature * spread) + silhouette_weight * prior, neighbors, balance)
+        similarity -= hubness * total(similarity.sum(0)) / images
+        spread = (total(similarity.std(-1, correction=0).sum()) / images).clamp_min(1e-9)
+        probability = _balanced(
+            similarity / (temperature * spread) + silhouette_weight * prior, neighbors, balance, images
+        )
     return PosePosterior(probability, similarity, means)
 
 
@@ -144,11 +154,11 @@ def _nearness(rotations: Tensor, others: Tensor) -> Tensor:
     return (CONCENTRATION * ((trace - 1) / 2 - 1).clamp_max(0)).exp()
 
 
-def _balanced(logits: Tensor, neighbors: Tensor, balance: float) -> Tensor:
+def _balanced(logits: Tensor, neighbors: Tensor, balance: float, images: Tensor) -> Tensor:
     """Turn logits into probabilities, lower for rotations that are probable in many images."""
     probability = torch.softmax(logits, -1)
     for _ in range(BALANCING_STEPS):
-        density = (probability.mean(0) @ neighbors * len(neighbors)).clamp_min(1e-3)
+        density = (total(probability.sum(0)) / images @ neighbors * len(neighbors)).clamp_min(1e-3)
         probability = torch.softmax(logits - balance * density.log(), -1)
     return probability
 
@@ -160,17 +170,18 @@ def _statistics(
     weight, rotation = probability.topk(min(NUM_PROBABLE, probability.shape[-1]), -1)
     cells, channels = features.shape[-1], features.shape[1]
     count = probability.new_zeros(len(mirror))
-    total, square = probability.new_zeros(len(mirror), channels), probability.new_zeros(channels, channels)
+    sums, square = probability.new_zeros(len(mirror), channels), probability.new_zeros(channels, channels)
     for some, share, which in zip(*(torch.split(x, CHUNK) for x in (features, weight, rotation)), strict=True):
-        shown = views.cells[which]
+        some, shown = some.to(share.device, torch.float), views.cells[which]
         part = probability.new_zeros(len(some), cells + 1, len(mirror))
         part = part.scatter_add_(1, shown, share[..., None].expand(shown.shape))[:, :-1]
         count += part.sum((0, 1))
-        total += torch.einsum("ncv,ndc->vd", part, some.float())
-        square += torch.einsum("nc,ndc,nec->de", part.sum(-1), some.float(), some.float())
-    count, total, square = count + count[mirror], total + total[mirror], square * 2
-    means = total / count[:, None].clamp_min(1e-6)
-    center = total.sum(0) / count.sum().clamp_min(1e-6)
+        sums += torch.einsum("ncv,ndc->vd", part, some)
+        square += torch.einsum("nc,ndc,nec->de", part.sum(-1), some, some)
+    count, sums, square = total(count), total(sums), total(square)
+    count, sums, square = count + count[mirror], sums + sums[mirror], square * 2
+    means = sums / count[:, None].clamp_min(1e-6)
+    center = sums.sum(0) / count.sum().clamp_min(1e-6)
     offset = means - center
     between = torch.einsum("v,vd,ve->de", count, offset, offset) / count.sum().clamp_min(1e-6)
     return means, center, square / count.sum().clamp_min(1e-6) - torch.outer(center, center) - between, between
@@ -194,7 +205,7 @@ def _similarity(
     seen = (views.cells < cells).sum(-1).clamp_min(1)
     parts = []
     for some in torch.split(features, CHUNK):
-        unit = normalize((some.mT.float() - center) @ directions, dim=-1)
+        unit = normalize((some.mT.to(center) - center) @ directions, dim=-1)
         cosines = pad(unit @ means.mT, (0, 0, 0, 1))
         parts.append(cosines.gather(1, views.cells.expand(len(some), -1, -1)).sum(-1) / seen)
     return torch.cat(parts)

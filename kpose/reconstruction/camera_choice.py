@@ -4,19 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from kpose._distributed import rank, share
 from kpose.backbones import Backbone
 from kpose.data import flip_batch
 from kpose.geometry import rotation_grid
 from kpose.reconstruction.appearance import PosePosterior, expected_miss, pose_posterior, principal_components
 from kpose.reconstruction.camera_table import CameraTable
 from kpose.reconstruction.template_views import (
-    Placement,
+    WINDOW_CELLS,
     cut_windows,
     placement_of_mask,
     silhouette_overlap,
@@ -37,12 +39,15 @@ def training_views(data: Any, *, batch_size: int = 32) -> list[Iterable[Batch]]:
         batch_size: Images of a batch.
 
     Returns:
-        Views, each an iterable of batches that gives every image once: those cached, or the photos as they are and
-        their mirror images.
+        Views, each an iterable of batches that gives every image of this process's share once: those cached, or the
+        photos as they are and their mirror images.
     """
     if hasattr(data, "view_dataloaders"):
         return list(data.view_dataloaders())
-    loader: DataLoader[Batch] = DataLoader(data.dataset("train"), batch_size=batch_size)
+    images = data.dataset("train")
+    loader: DataLoader[Batch] = DataLoader(
+        images, batch_size=batch_size, sampler=share(len(images)), num_workers=getattr(data, "num_workers", 0)
+    )
     return [loader, _Mirrored(loader)]
 
 
@@ -67,7 +72,9 @@ def choose_cameras(
     """Choose the camera of every image by appearance.
 
     Rotations over a grid of all are probable by what they show of the category and by silhouette. The scores of the
-    cameras become the probability that they miss the true rotation.
+    cameras become the probability that they miss the true rotation. Views are read twice, a batch at a time; what
+    stays of an image in the processor's memory is a window of principal components, 200 kB for 96 of them. The
+    processes of a run share the images out.
 
     Args:
         table: Searched cameras; what is compared is compared on their device.
@@ -92,7 +99,8 @@ def choose_cameras(
         progress: Whether to show a progress bar.
 
     Returns:
-        The probabilities of the rotations of the grid (see `rotation_grid`); the scores are in the table.
+        The probabilities of the rotations of the grid (see `rotation_grid`) for the images of this process, in the
+        table's order; the scores of all are in the table.
 
     Raises:
         ValueError: If the cameras have not been searched, or there is no view.
@@ -113,15 +121,15 @@ def choose_cameras(
         hubness=hubness,
         balance=balance,
     )
-    rows = torch.arange(table.num_images, device=table.index.device)
-    rotation = table.cameras(rows).rotation
-    table.set_score(rows, expected_miss(rotation, seen.rotations, posterior.probability))
+    rotation = table.cameras(pictures.rows).rotation
+    table.set_score(pictures.rows, expected_miss(rotation, seen.rotations, posterior.probability))
     return posterior
 
 
 class _Pictures(NamedTuple):
-    """What the views show of every image, in the table's order."""
+    """What the views show of the images of this process, in the table's order."""
 
+    rows: Int[Tensor, "N"]
     features: Float[Tensor, "N D cells"]
     masks: Float[Tensor, "N cells"]
 
@@ -148,56 +156,40 @@ def _pictures(
     progress: bool,
 ) -> _Pictures:
     """Bring the objects of all views to the same place, size and side, and average what they show."""
-    components: tuple[Tensor, Tensor] | None = None
-    features: Tensor | float = 0.0
-    masks: Tensor | float = 0.0
-    for view in tqdm(views, "features of the training images", unit="view", disable=not progress):
-        maps, cover, masked, placement, flipped = _collect(view, table, backbone, feature_map)
-        if components is None:
-            components = principal_components(maps, cover, dimensions)
-        features += _windows(maps, placement, flipped, components)
-        masks += masked / len(views)
-    assert isinstance(features, Tensor)
-    assert isinstance(masks, Tensor)
-    return _Pictures(features, masks)
+    device, found = table.scale.device, list[Tensor]()
+
+    def read(view: Iterable[Batch], name: str) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        for batch in tqdm(view, name, unit="batch", disable=not progress or rank() > 0):
+            maps = backbone.features_of(_on(backbone.mean.device, batch)).maps[feature_map]
+            mask = batch["mask"].to(device).float()
+            mirrored = batch.get("flipped", torch.zeros(len(mask), dtype=torch.bool)).to(device)
+            yield table.rows(batch["index"]), maps.to(device), mask, mirrored
+
+    def covered() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, maps, mask, _ in read(views[0], "principal components of the training images"):
+            found.append(rows)
+            yield maps, interpolate(mask[:, None], size=maps.shape[-2:], mode="area")[:, 0]
+
+    mean, basis = principal_components(covered(), dimensions)
+    rows = torch.cat(found).sort().values
+    place = torch.full((table.num_images,), -1, device=device)
+    place[rows] = torch.arange(len(rows), device=device)
+    features = torch.zeros(len(rows), basis.shape[1], WINDOW_CELLS**2, dtype=torch.half)
+    masks = torch.zeros(len(rows), WINDOW_CELLS**2, device=device)
+    for number, view in enumerate(views, 1):
+        for some, maps, mask, mirrored in read(view, f"features of the training images, view {number}"):
+            placement = placement_of_mask(mask)
+            unit = normalize(torch.einsum("nchw,cd->ndhw", maps.float() - mean[:, None, None], basis), dim=1)
+            window = _turned_back(cut_windows(unit, placement), mirrored).flatten(2)
+            features[place[some].cpu()] += window.half().cpu()
+            cover = _turned_back(cut_windows(mask[:, None], placement), mirrored).flatten(1)
+            masks[place[some]] += cover / len(views)
+    return _Pictures(rows, features, masks)
 
 
-def _windows(
-    maps: Tensor, placement: Placement, flipped: Tensor, components: tuple[Tensor, Tensor]
-) -> Float[Tensor, "N D cells"]:
-    """Cut unit features out of maps, mirrored back where the picture was mirrored."""
-    mean, basis = components
-    parts = []
-    for some, center, area, mirrored in zip(
-        *(torch.split(x, 32) for x in (maps, *placement, flipped)), strict=True
-    ):
-        unit = normalize(torch.einsum("nchw,cd->ndhw", some.float() - mean[:, None, None], basis), dim=1)
-        window = cut_windows(unit, Placement(center, area))
-        parts.append(_turned_back(window, mirrored).flatten(2).half())
-    return torch.cat(parts)
-
-
-def _collect(
-    view: Iterable[Batch], table: CameraTable, backbone: Backbone, feature_map: int
-) -> tuple[Tensor, Tensor, Tensor, Placement, Tensor]:
-    """Run through a view and put its feature maps, masks and their windows into the table's order."""
-    device = table.scale.device
-    found: list[tuple[Tensor, ...]] = []
-    for batch in view:
-        features = backbone.features_of(batch)
-        maps = features.maps[feature_map].half()  # halves what the whole data set takes in memory
-        mask = batch["mask"][:, None].float()
-        cover = interpolate(mask, size=maps.shape[-2:], mode="area")[:, 0]
-        mirrored = batch.get("flipped", torch.zeros(len(mask), dtype=torch.bool, device=mask.device))
-        placement = placement_of_mask(mask[:, 0])
-        window = _turned_back(cut_windows(mask, placement), mirrored).flatten(1)
-        parts = (batch["index"], maps, cover, window, *placement, mirrored)
-        found.append(tuple(part.to(device) for part in parts))
-    index, *columns = (torch.cat(column) for column in zip(*found, strict=True))
-    place = torch.empty_like(table.index)
-    place[table.rows(index)] = torch.arange(len(index), device=device)
-    maps, cover, window, center, area, mirrored = (column[place] for column in columns)
-    return maps, cover, window, Placement(center, area), mirrored
+def _on(device: torch.device, batch: Batch) -> Batch:
+    moved: Batch = tree_map_only(Tensor, lambda part: part.to(device, non_blocking=True), batch)
+    return moved
 
 
 def _turned_back(windows: Tensor, mirrored: Tensor) -> Tensor:

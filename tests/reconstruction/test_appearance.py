@@ -189,7 +189,7 @@ def test_components_are_those_of_the_covered_cells():
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(5, 6, 4, 4, generator=generator)
     cover = torch.rand(5, 4, 4, generator=generator)
-    mean, basis = principal_components(maps, cover, 3)
+    mean, basis = principal_components(zip(maps.split(3), cover.split(3), strict=True), 3)
     samples = maps.permute(0, 2, 3, 1)[cover >= 0.5]
     torch.testing.assert_close(mean, samples.mean(0), atol=1e-5, rtol=1e-5)
     variance = torch.cov(((samples - mean) @ basis).mT, correction=0)
@@ -198,7 +198,7 @@ def test_components_are_those_of_the_covered_cells():
 
 def test_nothing_to_learn_from_is_refused(template, compared):
     with pytest.raises(ValueError, match="all masks are empty"):
-        principal_components(torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4))
+        principal_components([(torch.rand(2, 3, 4, 4), torch.zeros(2, 4, 4))])
     features, overlap, views = compared
     with pytest.raises(ValueError, match="needs a round; got 0"):
         pose_posterior(features, overlap, views, template.mirror, rounds=0)
