@@ -168,6 +168,9 @@ class ShapeTraining(Task):
 
     def _optimize(self, table: CameraTable) -> None:
         self.camera_optimizer = CameraOptimizer(table, lr=self.camera_lr, gain=self.camera_gain)
+        # Processes keep them alike: DDP would send all of them from one to the others at every step.
+        own = self.camera_optimizer.named_buffers(prefix="camera_optimizer")
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in own]
 
     def forward(self, image: Float[Tensor, "batch 3 H W"]) -> Shape:
         """Reconstruct the object of every image.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from processes import in_two_processes, join
 from reconstruction.training import QUIET, Data, task, tensors, trainer
+from torch.nn.parallel import DistributedDataParallel
 
 pytestmark = QUIET
 
@@ -20,6 +21,9 @@ def fit_once(folder, **settings):
 def run_rank(rank: int, folder: str) -> None:
     join(rank, folder)
     torch.save(fit_once(folder, strategy="ddp", devices=2), Path(folder, f"{rank}.pt"))
+    sent = {name for _, name in DistributedDataParallel(task()).named_module_buffers}
+    assert any(name.startswith("backbone.") for name in sent)
+    assert not any(name.startswith("camera_optimizer.") for name in sent)
 
 
 @pytest.mark.ddp
