@@ -49,7 +49,7 @@ def demo(out: Path = Path("demo"), *, quick: bool = False, birds: int = 6) -> No
     """
     be_quiet()
     files = (CONFIGS / "synthetic.yaml", CONFIGS / "demo.yaml")
-    arguments = [*(f"--config={file}" for file in files), f"--out={out}", "--accelerator=cpu"]
+    arguments = [*(f"--config={file}" for file in files), f"--out={out}", "--trainer.accelerator=cpu"]
     arguments += [f"--data.init_args.cache_dir={out / 'cache'}", *(QUICK if quick else ())]
     say(f"kpose pipeline {shlex.join(arguments)}")
     pipeline = build_pipeline(parse_pipeline(arguments))

@@ -29,6 +29,7 @@ from kpose._messages import one_line
 from kpose.cli.pipeline import build_pipeline, parse_pipeline
 from kpose.metrics import angular_error
 from kpose.pipeline import Pipeline, TrainedHead, TrainingCameras
+from kpose.recipe import encode
 from kpose.reconstruction import CameraTable, training_views
 from kpose.structures import Batch
 
@@ -103,13 +104,23 @@ def table1(pipeline: Pipeline, seeds: Sequence[int]) -> dict[str, Any]:
             "test_split": data.test_split,
             "image_size": getattr(data, "image_size", None),
         },
-        "settings": pipeline.settings(),
+        "settings": _settings(pipeline),
         **cameras.steps,
         "cameras": cameras.errors,
         "heads": {
             name: {"paper": PAPER.get(name), **_summary(scores), "seeds": scores} for name, scores in found.items()
         },
     }
+
+
+def _settings(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the settings of all stages in plain values; None for those that are left out."""
+    stages = {name: getattr(pipeline, name) for name in ("search", "choice", "shapes", "pose", "adaptation")}
+    plain = {name: None if given is None else encode(given)["init_args"] for name, given in stages.items()}
+    if (rerank := pipeline.rerank) is not None:
+        numbers = {name: encode(getattr(rerank, name)) for name in ("rounds", "folds", "weight", "fit")}
+        plain["rerank"] = {**numbers, "heads": sorted(rerank.heads)}
+    return {"seed": pipeline.seed, "views": pipeline.views, **plain}
 
 
 def _compared(pipeline: Pipeline, head: TrainedHead, cameras: TrainingCameras) -> dict[str, float]:

@@ -43,14 +43,22 @@ class PruneCameras(Callback):
         self.min_angle_deg = min_angle_deg
         self.camera_lr = camera_lr
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the cameras' learning rate of a run that is resumed within an epoch."""
+        if isinstance(pl_module, ShapeTraining) and trainer.current_epoch >= self.epoch:
+            self._set_rate(pl_module)
+
+    def _set_rate(self, task: ShapeTraining) -> None:
+        if self.camera_lr is not None and task.camera_optimizer is not None:
+            task.camera_optimizer.lr = self.camera_lr
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prune when it is time."""
         if not isinstance(pl_module, ShapeTraining) or trainer.current_epoch < self.epoch:
             return
         table, optimizer = pl_module.table, pl_module.camera_optimizer
         assert optimizer is not None
-        if self.camera_lr is not None:
-            optimizer.lr = self.camera_lr
+        self._set_rate(pl_module)
         if trainer.current_epoch > self.epoch or table.num_cameras <= self.keep:
             return
         before = _describe(table)

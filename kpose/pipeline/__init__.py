@@ -1,5 +1,6 @@
 """All stages in one run: from images and masks to trained pose heads, without pose labels."""
 
+from kpose.pipeline.engine import fast_precision
 from kpose.pipeline.folder import TrainedHead, TrainingCameras
 from kpose.pipeline.run import Pipeline
 from kpose.pipeline.settings import (
@@ -9,8 +10,8 @@ from kpose.pipeline.settings import (
     RerankSettings,
     SearchSettings,
     ShapeSettings,
+    TrainerSettings,
 )
-from kpose.pipeline.training import fast_precision
 
 __all__ = [
     "AdaptationSettings",
@@ -21,6 +22,7 @@ __all__ = [
     "SearchSettings",
     "ShapeSettings",
     "TrainedHead",
+    "TrainerSettings",
     "TrainingCameras",
     "fast_precision",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from kpose._distributed import share, total
 from kpose.metrics import multiplex_error
 from kpose.reconstruction import CameraTable
 from kpose.structures import Batch
@@ -26,10 +27,13 @@ def camera_errors(
     if "camera" not in images[0]:
         return None
     table = CameraTable.for_images(images, file=file)
-    loader: DataLoader[Batch] = DataLoader(images, batch_size=64)
-    truth = torch.empty(table.num_images, 3, 3)
+    loader: DataLoader[Batch] = DataLoader(
+        images, batch_size=64, sampler=share(len(images)), num_workers=getattr(data, "num_workers", 0)
+    )
+    truth = torch.zeros(table.num_images, 3, 3)
     for batch in loader:
         truth[table.rows(batch["index"])] = batch["camera"].rotation
+    truth = total(truth)
     errors = multiplex_error(table.rotation, table.order.argsort(-1).float(), truth)
     named = {f"best_of_{table.num_cameras}_deg" if k == "best_of_all_deg" else k: v for k, v in errors.items()}
     return {k: round(float(v.mean()), 3) for k, v in named.items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from kpose._distributed import rank
 from kpose.backbones import Backbone
 from kpose.pipeline.folder import CAMERAS
 from kpose.pipeline.settings import ChoiceSettings
@@ -31,4 +32,5 @@ def choose(
     choose_cameras(
         table.to(device), training_views(data), backbone.to(device).eval(), template=template, **vars(settings)
     )
-    table.cpu().save(folder / CAMERAS)
+    if rank() == 0:
+        table.cpu().save(folder / CAMERAS)

@@ -67,8 +67,8 @@ class ResultFolder:
         """Do a step, unless its result is there and was made from the same settings after the same steps.
 
         The result lies in a folder of its own, named by a digest of both, so that nothing of an older result is
-        mixed with it. A note in it, ``done.json``, says what it was made from. All processes of a run work on a step
-        together; another run that does the same step waits for it.
+        mixed with it. A note in it, ``done.json``, says what it was made from. All processes of a run work on a
+        step together; another run that does the same step waits for it.
 
         Args:
             name: Name of the step.

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from kpose._files import write_text
 from kpose.network import PoseNetwork
+from kpose.pipeline.folder import TrainingCameras
 from kpose.reconstruction import CameraTable
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks import ShapeTraining
@@ -47,23 +48,22 @@ def write_report(
     out: Path,
     metrics: Mapping[str, Any],
     data: Any,  # noqa: ANN401 - any data module with a method `dataset`
-    cameras: CameraTable,
+    cameras: TrainingCameras,
     template: Template,
     networks: Mapping[str, PoseNetwork],
-    *,
-    shapes: ShapeTraining | None = None,
-    sheets: Path | None = None,
 ) -> None:
     """Write ``report.html``, which needs no other file.
 
-    Training images are drawn with the shapes of stage 2, if it was run, whose sheets are in a folder, else with the
-    template; held-out images with what the networks predict.
+    Training images are drawn with the shapes of stage 2, if it was run, whose sheets lie beside the cameras, else
+    with the template; held-out images with what the networks predict.
     """
     mesh = Mesh(template.vertices, template.faces)
     parts = [f"<h1>kpose pipeline</h1>{_tables(metrics)}"]
-    if shapes is not None and sheets is not None:
-        parts.append(_stage_2(sheets))
-    parts.append("<h2>Training images under their chosen cameras</h2>" + _training(data, cameras, mesh, shapes))
+    if cameras.shapes is not None:
+        parts.append(_stage_2(cameras.file.parent))
+    table = CameraTable.for_images(data.dataset("train"), file=cameras.file)
+    training = _training(data, table, mesh, cameras.shapes)
+    parts.append(f"<h2>Training images under their chosen cameras</h2>{training}")
     held_out = data.dataset(getattr(data, "test_split", "test"))
     for name, network in networks.items():
         parts.append(f"<h2>Held-out images: {html.escape(name)}</h2>" + _held_out(held_out, network))

@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from kpose._distributed import rank, total
 from kpose.geometry import flip_camera
 from kpose.network import PoseNetwork
+from kpose.pipeline.engine import Engine
 from kpose.pipeline.folder import CAMERAS
 from kpose.pipeline.search import search
 from kpose.pipeline.settings import RerankSettings, SearchSettings
@@ -31,8 +33,7 @@ def rerank(
     silhouettes: bool,
     search_settings: SearchSettings,
     template: Template,
-    accelerator: str,
-    device: torch.device,
+    engine: Engine,
 ) -> None:
     """Choose the cameras of each fold with the part of the heads that were not trained on it.
 
@@ -42,14 +43,15 @@ def rerank(
     data.prepare_data()
     data.setup("fit")
     table = CameraTable.for_images(data.dataset("train"), file=cameras)
-    predicted = predicted_rotations(data, table, (_on(device, each) for each in heads), settings.folds)
+    predicted = predicted_rotations(data, table, (_on(engine.device, each) for each in heads), settings.folds)
     average = average_cameras(table, predicted, weight=settings.weight)
     rerank_cameras(table, predicted, weight=settings.weight, silhouettes=silhouettes)
     if settings.fit is None:
-        table.save(folder / CAMERAS)
+        if rank() == 0:
+            table.save(folder / CAMERAS)
         return
     fitted = dataclasses.replace(search_settings, levels=(settings.fit,))
-    search(data, fitted, folder, template=template, accelerator=accelerator, start=average, best_of=table)
+    search(data, fitted, folder, template=template, engine=engine, start=average, best_of=table)
 
 
 def predicted_rotations(
@@ -64,55 +66,53 @@ def predicted_rotations(
     computes. Returns the mean over heads and views of each image's rotation matrices.
     """
     views, indices = training_views(data), data.dataset("train").indices
-    total, count = table.scale.new_zeros(table.num_images, 3, 3), 0
-    for networks in heads:
-        for fold, network in enumerate(networks):
-            rows = table.rows(indices[fold::folds])
-            total[rows] += mean_rotations(table, network, views, rows)
-        count += 1
-    return total / count
+    fold = torch.empty(table.num_images, dtype=torch.long)
+    fold[table.rows(indices)] = torch.arange(len(indices)) % folds
+    means = [mean_rotations(table, list(networks), views, fold) for networks in heads]
+    return torch.stack(means).mean(0)
 
 
 @torch.no_grad()
 def mean_rotations(
     table: CameraTable,
-    network: PoseNetwork,
+    networks: Sequence[PoseNetwork],
     views: Sequence[Iterable[Batch]],
-    rows: Int[Tensor, "R"],
-) -> Float[Tensor, "R 3 3"]:
-    """Average the rotations that a network predicts, on its device, for views of some images of a table.
+    asked: Int[Tensor, "N"],
+) -> Float[Tensor, "N 3 3"]:
+    """Average the rotations that networks predict, on their device, for views of the images of a table.
 
-    Predictions for images that a network was trained on lean towards their labels: give the rows of others. Returns
-    means of the rotation matrices of the images as they are, not mirrored: no rotations where views differ. Raises
-    `ValueError` if no view shows one of the images.
+    Every view is read once, in shares of the processes. Predictions for images that a network was trained on lean
+    towards their labels: ``asked`` is the place of the network that is asked for each row. Returns means of the
+    rotation matrices of the images as they are, not mirrored: no rotations where views differ. Raises `ValueError`
+    if no view shows one of the images.
     """
-    network.eval()
-    device = network.vertices.device
-    place = torch.full((table.num_images,), -1, device=device)
-    place[rows.to(device)] = torch.arange(len(rows), device=device)
-    total = torch.zeros(len(rows), 3, 3, device=device)
-    count = torch.zeros(len(rows), device=device)
+    device = networks[0].vertices.device
+    sums, count = torch.zeros(table.num_images, 3, 3, device=device), torch.zeros(table.num_images, device=device)
     for view in views:
         for batch in view:
             batch = tree_map_only(Tensor, lambda part: part.to(device), batch)
-            found = table.rows(batch["index"]).to(device)
-            asked = place[found] >= 0
-            if not asked.any():
-                continue
-            features = network.backbone.features_of(batch)
-            camera = network.pose(features.at(asked)).camera
-            rotation = camera.rotation
-            if "flipped" in batch:
-                flipped = batch["flipped"][asked][:, None, None]
-                rotation = torch.where(flipped, flip_camera(camera).rotation, rotation)
-            total.index_add_(0, place[found[asked]], rotation.to(total))
-            count += torch.bincount(place[found[asked]], minlength=len(rows))
+            rows = table.rows(batch["index"]).to(device)
+            which = asked[rows.to(asked.device)].to(device)
+            for number, network in enumerate(networks):
+                some = (which == number).nonzero()[:, 0]
+                if len(some):
+                    sums.index_add_(0, rows[some], _rotations(network, batch, some).to(sums))
+            count += torch.bincount(rows, minlength=len(count))
+    sums, count = total(sums), total(count)
     if not count.all():
         raise ValueError(
-            f"mean_rotations needs a view of every image; {int((count == 0).sum())} of {len(rows)} have none. "
-            "Give views of the images that the rows belong to."
+            f"mean_rotations needs a view of every image; {int((count == 0).sum())} of {len(count)} have none. "
+            "Give views of the images of the table."
         )
-    return (total / count[:, None, None]).to(table.scale)
+    return (sums / count[:, None, None]).to(table.scale)
+
+
+def _rotations(network: PoseNetwork, batch: Batch, some: Tensor) -> Tensor:
+    """Predict the rotations of some images of a batch as they are, not mirrored."""
+    camera = network.eval().pose(network.backbone.features_of(batch).at(some)).camera
+    if "flipped" not in batch:
+        return camera.rotation
+    return torch.where(batch["flipped"][some][:, None, None], flip_camera(camera).rotation, camera.rotation)
 
 
 def _on(device: torch.device, networks: Iterable[PoseNetwork]) -> Iterator[PoseNetwork]:

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import LightningDataModule
 
+from kpose._distributed import barrier, rank
 from kpose._files import write_text
 from kpose.backbones import Backbone
 from kpose.data import CachedFeaturesDataModule, describe_data, digest_tensors
@@ -18,6 +19,7 @@ from kpose.network import HeadFactory, PoseNetwork
 from kpose.pipeline.camera_errors import camera_errors
 from kpose.pipeline.choice import choose
 from kpose.pipeline.data import check_data, without_fold
+from kpose.pipeline.engine import Engine
 from kpose.pipeline.folder import CAMERAS, CHECKPOINT, SCORES, ResultFolder, TrainedHead, TrainingCameras
 from kpose.pipeline.pose import new_adaptation, new_pose
 from kpose.pipeline.report import write_report
@@ -30,9 +32,11 @@ from kpose.pipeline.settings import (
     RerankSettings,
     SearchSettings,
     ShapeSettings,
+    TrainerSettings,
+    check_stages,
 )
 from kpose.pipeline.shapes import load_shapes, new_shapes, train_shapes
-from kpose.pipeline.training import Precision, device_of, fast_precision, fit, score, trained_weights
+from kpose.pipeline.training import fit, score, trained_weights
 from kpose.recipe import encode, encode_factory
 from kpose.reconstruction import CameraTable
 from kpose.structures import Template
@@ -69,9 +73,10 @@ class Pipeline:
         pose: Stage 3.
         adaptation: Stage 4; None leaves it out.
         seed: Of everything.
-        accelerator: What Lightning computes on.
-        precision: Of features that are kept and of the training of heads: Lightning's ``32-true`` or
-            ``bf16-mixed``, or ``auto``, the faster one on this device (see `fast_precision`).
+        trainer: What everything is computed with.
+        only: Part of the run that is done, with what it is made from: ``cameras``, ``heads/<name>``, or
+            ``rerank/<name>-fold<k>``, one head of the first round of re-ranking. Jobs can do parts side by side; a
+            run of everything then combines them.
 
     Raises:
         OSError: If the file of the template cannot be read.
@@ -95,8 +100,8 @@ class Pipeline:
         pose: PoseSettings | None = None,
         adaptation: AdaptationSettings | None = None,
         seed: int = 0,
-        accelerator: str = "auto",
-        precision: Precision | Literal["auto"] = "32-true",
+        trainer: TrainerSettings | None = None,
+        only: str | None = None,
     ) -> None:
         self.data: Any = data
         self.backbone = backbone
@@ -113,44 +118,53 @@ class Pipeline:
         self.pose = PoseSettings() if pose is None else pose
         self.adaptation = adaptation
         self.seed = seed
-        self.accelerator = accelerator
-        self._precision = precision
+        self.engine = Engine(TrainerSettings() if trainer is None else trainer)
+        self.only = only
 
     def run(self) -> dict[str, Any]:
         """Do what is not done yet.
 
         ``out`` then holds ``metrics.json``, ``report.html``, the cameras that the heads were trained on as
-        ``cameras.safetensors``, and a checkpoint of every head, ``<name>.ckpt``.
+        ``cameras.safetensors``, and a checkpoint of every head, ``<name>.ckpt``; a part of a run leaves its results
+        for the others.
 
         Returns:
             The content of ``metrics.json``: scores of the heads, and errors of the training cameras where their
             truth is known: ``cameras``, those that the heads were trained on, and ``searched_cameras``, by their
-            silhouettes alone.
+            silhouettes alone. A part of a run returns what it has.
 
         Raises:
             OSError: If files of the data are missing; nothing has been done then.
             ValueError: If the stages do not fit each other, or the data cannot be used; nothing has been done.
+            SystemExit: At a signal (SIGTERM, SIGUSR1), or when time is up: what was reached is saved, and a run
+                that is repeated goes on from there.
         """
-        self.check()
+        with self.engine.interruption.answered():
+            self.check()
+            self.engine.launch()
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
+        part, _, name = (self.only or "").partition("/")
+        if part == "rerank":
+            name, _, fold = name.rpartition("-fold")
+            self._train_fold(name, cast("RerankSettings", self.rerank), self._searched()[0], int(fold))
+            return {}
         cameras = self.learn_cameras()
-        heads = {}
-        for name in self.heads:
-            heads[name] = self.train_head(name, cameras)
-            self.results.publish(heads[name].checkpoint, f"{name}.ckpt")
-        self.results.publish(cameras.file, CAMERAS)
-        scores = {name: head.scores for name, head in heads.items()}
-        metrics = {"cameras": cameras.errors, **cameras.steps, "heads": scores}
-        write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
-        write_report(
-            self.results.root,
-            metrics,
-            self.data,
-            CameraTable.for_images(self.data.dataset("train"), file=cameras.file),
-            self.template,
-            {name: head.network for name, head in heads.items()},
-            shapes=cameras.shapes,
-            sheets=cameras.file.parent,
-        )
+        metrics: dict[str, Any] = {"cameras": cameras.errors, **cameras.steps}
+        if part == "cameras":
+            return metrics
+        heads = {head: self.train_head(head, cameras) for head in ([name] if name else self.heads)}
+        for head, trained in heads.items():
+            self.results.publish(trained.checkpoint, f"{head}.ckpt")
+        metrics["heads"] = {head: trained.scores for head, trained in heads.items()}
+        if self.only is None:
+            self.results.publish(cameras.file, CAMERAS)
+            if rank() == 0:
+                write_text(self.results.root / "metrics.json", json.dumps(metrics, indent=2))
+                networks = {head: trained.network for head, trained in heads.items()}
+                write_report(self.results.root, metrics, self.data, cameras, self.template, networks)
+            barrier()
         return metrics
 
     def check(self) -> None:
@@ -160,19 +174,14 @@ class Pipeline:
             OSError: If files of the data are missing.
             ValueError: If the stages do not fit each other, or the data cannot be used.
             TypeError: If the data module has no method ``dataset``, or a part cannot be described.
-            MisconfigurationException: If there is no such accelerator.
         """
-        if not self.heads:
-            raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
-        if self.adaptation is not None and self.shapes is None:
-            raise ValueError(
-                "Pipeline needs the shapes of stage 2 to adapt them to heads; got no `shapes`. Give it, or leave "
-                "`adaptation` out."
-            )
         if not 0 <= self.seed < 2**32:  # NumPy refuses others
             raise ValueError(f"Pipeline needs seeds from 0 to {2**32 - 1}; got {self.seed}. Give another.")
+        check_stages(self.heads, self.rerank, self.shapes, self.adaptation, self.only)
         check_data(self.data)
-        _ = self._seen, self._features, self.device
+        for stage in (self.pose, self.shapes, self.adaptation):
+            self.engine.share(0 if stage is None else stage.batch_size)
+        _ = self._seen, self._features
         asked = {} if self.rerank is None else self.rerank.heads
         for name, head in (*self.heads.items(), *asked.items()):
             if Path(name).name != name:
@@ -185,30 +194,18 @@ class Pipeline:
                 self._new_adaptation(head, shapes, Path())
                 encode(self.adaptation)
 
-    def settings(self) -> dict[str, Any]:
-        """Return the settings of all stages.
-
-        Returns:
-            Plain values by the names of the stages; None for those that are left out.
-        """
-        stages = {name: getattr(self, name) for name in ("search", "choice", "shapes", "pose", "adaptation")}
-        plain = {name: None if given is None else encode(given)["init_args"] for name, given in stages.items()}
-        if self.rerank is not None:
-            plain["rerank"] = {**self._rerank_settings(), "heads": sorted(self.rerank.heads)}
-        return {"seed": self.seed, "views": self.views, **plain}
-
     def training_data(self, batch_size: int, picture_size: int | None = None) -> Any:  # noqa: ANN401
         """Return the data that a stage trains on.
 
         Args:
-            batch_size: Images of a batch.
+            batch_size: Images of a batch of all processes together.
             picture_size: Side of the pictures that are served beside features which are kept.
 
         Returns:
             Copy of the data module, or a module of the features that are kept.
         """
         data: Any = copy.copy(self._features or self.data)
-        data.batch_size = batch_size
+        data.batch_size = self.engine.share(batch_size)
         if self._features is not None:
             data.picture_size = picture_size
         return data
@@ -219,15 +216,8 @@ class Pipeline:
         Returns:
             The cameras that heads are trained on.
         """
+        folder, steps = self._searched()
         step = self.results.step
-        template = {name: part for name, part in self.template._asdict().items() if torch.is_tensor(part)}
-        settings = {"seed": self.seed, "data": describe_data(self.data), "template": digest_tensors(template)}
-        folder = step("cameras", {**settings, "search": encode(self.search)}, self._search)
-        steps = {"searched_cameras": camera_errors(self.data, folder / CAMERAS)}
-        if self.choice is not None:
-            settings = {**self._seen, "choice": encode(self.choice)}
-            folder = step("choice", settings, partial(self._choose, folder / CAMERAS), after=[folder])
-            steps["chosen_cameras"] = camera_errors(self.data, folder / CAMERAS)
         if self.rerank is not None:
             folder = self._rerank(self.rerank, folder)
             steps["reranked_cameras"] = camera_errors(self.data, folder / CAMERAS)
@@ -238,6 +228,20 @@ class Pipeline:
             folder = step("shapes", settings, partial(self._train_shapes, copy.deepcopy(start)), after=[folder])
             shapes = load_shapes(self._new_shapes(start), folder)
         return TrainingCameras(folder / CAMERAS, camera_errors(self.data, folder / CAMERAS), steps, shapes)
+
+    def _searched(self) -> tuple[Path, dict[str, dict[str, float] | None]]:
+        """Search the cameras and choose among them by appearance; return the folder of the last step."""
+        self.engine.launch()
+        step = self.results.step
+        template = {name: part for name, part in self.template._asdict().items() if torch.is_tensor(part)}
+        settings = {"seed": self.seed, "data": describe_data(self.data), "template": digest_tensors(template)}
+        folder = step("cameras", {**settings, "search": encode(self.search)}, self._search)
+        steps = {"searched_cameras": camera_errors(self.data, folder / CAMERAS)}
+        if self.choice is not None:
+            settings = {**self._seen, "choice": encode(self.choice)}
+            folder = step("choice", settings, partial(self._choose, folder / CAMERAS), after=[folder])
+            steps["chosen_cameras"] = camera_errors(self.data, folder / CAMERAS)
+        return folder, steps
 
     def train_head(self, name: str, cameras: TrainingCameras, *, seed: int | None = None) -> TrainedHead:
         """Train and score a head, unless that is done.
@@ -270,22 +274,13 @@ class Pipeline:
         return TrainedHead(adapted / CHECKPOINT, after | before, task.network)
 
     @cached_property
-    def device(self) -> torch.device:
-        """What computes outside of Lightning, too."""
-        return device_of(self.accelerator)
-
-    @cached_property
-    def precision(self) -> Precision:
-        """The precision of features that are kept and of the training of heads."""
-        return fast_precision(self.device) if self._precision == "auto" else self._precision
-
-    @cached_property
     def _features(self) -> CachedFeaturesDataModule | None:
         if not self.views:
             return None
-        backbone, folder = copy.deepcopy(self.backbone).to(self.device), self.results.root / "features"
+        backbone, folder = copy.deepcopy(self.backbone).to(self.engine.device), self.results.root / "features"
+        precision = self.engine.precision
         return CachedFeaturesDataModule(
-            self.data, backbone, folder=folder, views=self.views, seed=self.seed, precision=self.precision
+            self.data, backbone, folder=folder, views=self.views, seed=self.seed, precision=precision
         )
 
     @cached_property
@@ -293,25 +288,21 @@ class Pipeline:
         """What decides the features that networks see."""
         weights = digest_tensors(self.backbone.state_dict())
         seen = {"backbone": encode(self.backbone), "weights": weights, "views": self.views}
-        return {"seed": self.seed, "precision": self.precision, **seen}
+        return {"seed": self.seed, "precision": self.engine.precision, **seen}
 
     def _recipe(self, head: HeadFactory) -> dict[str, Any]:
         return encode_factory(PoseNetwork(self.backbone, head, template=self.template).head)
 
-    def _rerank_settings(self) -> dict[str, Any]:
-        assert self.rerank is not None
-        return {name: encode(getattr(self.rerank, name)) for name in ("rounds", "folds", "weight", "fit")}
-
     def _search(self, folder: Path) -> None:
         pl.seed_everything(self.seed, verbose=False)
-        search(self.data, self.search, folder, template=self.template, accelerator=self.accelerator)
+        search(self.data, self.search, folder, template=self.template, engine=self.engine)
 
     def _choose(self, cameras: Path, folder: Path) -> None:
         assert self.choice is not None
         pl.seed_everything(self.seed, verbose=False)
         data = self.training_data(self.pose.batch_size)
         backbone = copy.deepcopy(self.backbone)
-        choose(data, backbone, cameras, self.choice, folder, template=self.template, device=self.device)
+        choose(data, backbone, cameras, self.choice, folder, template=self.template, device=self.engine.device)
 
     def _rerank(self, settings: RerankSettings, chosen: Path) -> Path:
         """Let heads that are trained on some images have a part in the choice of cameras of the others."""
@@ -321,7 +312,7 @@ class Pipeline:
                 name: [self._train_fold(name, settings, folder, fold) for fold in range(settings.folds)]
                 for name in settings.heads
             }
-            # One network at a time: there are as many as heads times folds.
+            # The folds of one head at a time.
             networks = (
                 (self._loaded(self._new_pose(settings.heads[name], fold), fold).network for fold in each)
                 for name, each in folds.items()
@@ -335,10 +326,10 @@ class Pipeline:
                 silhouettes=self.choice is None,
                 search_settings=self.search,
                 template=self.template,
-                accelerator=self.accelerator,
-                device=self.device,
+                engine=self.engine,
             )
-            made = {**self._rerank_settings(), "search": encode(self.search)}
+            made = {name: encode(getattr(settings, name)) for name in ("rounds", "folds", "weight", "fit")}
+            made["search"] = encode(self.search)
             after = [chosen, *(fold for each in folds.values() for fold in each)]
             folder = self.results.step("rerank/cameras", made, work, after=after)
         return folder
@@ -361,7 +352,7 @@ class Pipeline:
         pl.seed_everything(self.seed, verbose=False)
         task = self._new_shapes(cameras)
         data = self._pictures(task.render_size, self.shapes.batch_size)
-        train_shapes(task, data, self.shapes, folder, accelerator=self.accelerator)
+        train_shapes(task, data, self.shapes, folder, self.engine)
 
     def _train(
         self,
@@ -373,15 +364,16 @@ class Pipeline:
     ) -> None:
         pl.seed_everything(seed, verbose=False)
         task = new()
-        fit(task, data(task), folder, epochs=epochs, accelerator=self.accelerator, precision=self.precision)
+        fit(task, data(task), folder, epochs=epochs, engine=self.engine, precision=self.engine.precision)
 
     def _score(self, name: str, task: PoseEstimator, trained: Path) -> tuple[PoseEstimator, dict[str, float]]:
         """Score a trained task, unless that is done."""
         self._loaded(task, trained)
 
         def work(folder: Path) -> None:
-            scores = score(task, self.training_data(self.pose.batch_size), accelerator=self.accelerator)
-            write_text(folder / SCORES, json.dumps(scores, indent=2))
+            scores = score(task, self.training_data(self.pose.batch_size), trained, folder, self.engine)
+            if rank() == 0:
+                write_text(folder / SCORES, json.dumps(scores, indent=2))
 
         settings = {"test_split": getattr(self.data, "test_split", "test")}
         folder = self.results.step(f"scores/{name}", settings, work, after=[trained])

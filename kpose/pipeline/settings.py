@@ -1,9 +1,16 @@
 """Settings of the stages of a pipeline."""
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Literal
+
+from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.plugins.environments import ClusterEnvironment  # type: ignore[attr-defined]
+from pytorch_lightning.strategies import Strategy
 
 from kpose.backbones import Backbone
 from kpose.network import HeadFactory, ReconstructorFactory
@@ -18,7 +25,11 @@ __all__ = [
     "RerankSettings",
     "SearchSettings",
     "ShapeSettings",
+    "TrainerSettings",
+    "check_stages",
 ]
+
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 def _check(settings: object, **least: int) -> None:
@@ -170,3 +181,61 @@ class AdaptationSettings:
     def __post_init__(self) -> None:
         """Refuse what fits no shape."""
         _check(self, epochs=1, batch_size=1)
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """What everything is computed with. Results are the same, up to rounding, for any number of devices."""
+
+    accelerator: str = "auto"
+    """Kind of device, by Lightning's names."""
+    devices: list[int] | str | int = 1
+    """Devices of each node: how many, which, or ``auto`` for all. They share the images of each batch."""
+    num_nodes: int = 1
+    """Nodes."""
+    strategy: str | Strategy = "auto"
+    """How several devices train together, as Lightning has it: DDP when ``auto``."""
+    precision: Precision | Literal["auto"] = "32-true"
+    """Of features that are kept and of the training of heads; ``auto`` takes the faster one on the device (see
+    `fast_precision`). Results in another precision are others."""
+    plugins: list[ClusterEnvironment | CheckpointIO] | None = None
+    """Lightning's plugins: clusters that it does not know by itself, how checkpoints are written."""
+    sync_batchnorm: bool = False
+    """Whether batch normalization sees the batch of all devices."""
+    max_time: str | None = None
+    """Time after which the run saves and ends, to go on when it is started again: ``DD:HH:MM:SS``."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be limited to."""
+        _check(self, num_nodes=1)
+        if self.max_time is not None and not re.fullmatch(r"\d+(:\d\d){3}", self.max_time):
+            raise ValueError(f"TrainerSettings needs max_time as DD:HH:MM:SS; got {self.max_time!r}. Change it.")
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit; None if there is none."""
+        if self.max_time is None:
+            return None
+        days, hours, minutes, seconds = map(int, self.max_time.split(":"))
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+
+
+def check_stages(
+    heads: Collection[str],
+    rerank: RerankSettings | None,
+    shapes: ShapeSettings | None,
+    adaptation: AdaptationSettings | None,
+    only: str | None,
+) -> None:
+    """Refuse stages that do not fit each other, and a part of a run that is none."""
+    if not heads:
+        raise ValueError("Pipeline needs a pose head; got none. Name one under `heads`.")
+    if adaptation is not None and shapes is None:
+        raise ValueError(
+            "Pipeline needs the shapes of stage 2 to adapt them to heads; got no `shapes`. Give it, or leave "
+            "`adaptation` out."
+        )
+    folds = [] if rerank is None else [f"rerank/{k}-fold{n}" for k in rerank.heads for n in range(rerank.folds)]
+    parts = ["cameras", *folds, *(f"heads/{name}" for name in heads)]
+    if only is not None and only not in parts:
+        raise ValueError(f"Pipeline needs a part of this run as `only`: {', '.join(parts)}; got {only!r}.")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pytorch_lightning import LightningDataModule
 
+from kpose._distributed import rank
 from kpose.backbones import Backbone
 from kpose.callbacks import LogShapes, PruneCameras
+from kpose.pipeline.engine import Engine
 from kpose.pipeline.folder import CAMERAS
 from kpose.pipeline.settings import ShapeSettings
 from kpose.pipeline.training import fit, trained_weights
@@ -31,15 +33,16 @@ def new_shapes(
 
 
 def train_shapes(
-    task: ShapeTraining, data: LightningDataModule, settings: ShapeSettings, folder: Path, *, accelerator: str
+    task: ShapeTraining, data: LightningDataModule, settings: ShapeSettings, folder: Path, engine: Engine
 ) -> None:
     """Train shape and texture; write checkpoint, sheets of pictures and the refined cameras to the folder."""
     callbacks = [
         PruneCameras(settings.prune_epoch, keep=settings.keep, min_angle_deg=settings.min_angle_deg),
         LogShapes(every_n_epochs=max(1, settings.epochs // _SHEETS), folder=folder),
     ]
-    fit(task, data, folder, epochs=settings.epochs, accelerator=accelerator, callbacks=callbacks)
-    task.table.save(folder / CAMERAS)
+    fit(task, data, folder, epochs=settings.epochs, engine=engine, callbacks=callbacks)
+    if rank() == 0:
+        task.table.save(folder / CAMERAS)
 
 
 def load_shapes(task: ShapeTraining, folder: Path) -> ShapeTraining:

@@ -4,48 +4,28 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from kpose._distributed import broadcast, rank
 from kpose._messages import one_line
+from kpose.pipeline.engine import Engine
 from kpose.pipeline.folder import CHECKPOINT
+from kpose.pipeline.interruption import SaveAndEnd
+from kpose.pipeline.settings import Precision
+from kpose.tasks import ShapeAdaptation
 
-__all__ = ["Precision", "device_of", "fast_precision", "fit", "score", "trained_weights"]
+__all__ = ["fit", "score", "trained_weights"]
 
-Precision = Literal["32-true", "bf16-mixed"]
+CHECKPOINT_INTERVAL = timedelta(minutes=15)
 
 _log = logging.getLogger(__name__)
-
-
-def device_of(accelerator: str) -> torch.device:
-    """Return the device that Lightning takes for an accelerator."""
-    trainer = pl.Trainer(accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False)
-    return trainer.strategy.root_device
-
-
-def fast_precision(device: torch.device) -> Precision:
-    """Return the precision that a network trains fastest in: bfloat16 where the device has instructions for it.
-
-    Without them (a processor with AVX2 alone) a step in bfloat16 takes several times as long as in float32.
-
-    Args:
-        device: Where the network is trained.
-
-    Example:
-        >>> fast_precision(torch.device("cpu")) in ("32-true", "bf16-mixed")
-        True
-    """
-    if device.type == "cpu":
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
-        return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "32-true"
-    return "bf16-mixed"
 
 
 def fit(
@@ -54,39 +34,45 @@ def fit(
     folder: Path,
     *,
     epochs: int,
-    accelerator: str,
+    engine: Engine,
     callbacks: Sequence[pl.Callback] = (),
     precision: Precision = "32-true",
 ) -> None:
-    """Train a task; a training that was interrupted goes on with the epoch that was under way.
+    """Train a task; a training that was interrupted goes on where its last checkpoint was written.
 
-    The checkpoint in the folder is resumed; one that is damaged is deleted with a warning.
+    That is the end of an epoch, some minutes ago, or the step after which a signal came. The checkpoint in the
+    folder is resumed; one that is damaged is deleted with a warning.
     """
+    last, name = folder / CHECKPOINT, Path(CHECKPOINT).stem
     # One file, replaced after every epoch; with save_last alone Lightning writes it at the end of training only.
-    keep = ModelCheckpoint(folder, Path(CHECKPOINT).stem, save_top_k=1, enable_version_counter=False)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator=accelerator,
-        devices=1,
+    keep = [
+        ModelCheckpoint(folder, name, save_top_k=1, enable_version_counter=False, train_time_interval=interval)
+        for interval in (None, CHECKPOINT_INTERVAL)
+    ]
+    trainer = engine.trainer(
+        folder,
         precision=precision,
+        # Stage 4 trains a head by its camera alone: parts that it does not depend on get no gradient.
+        strategy="ddp_find_unused_parameters_true" if isinstance(task, ShapeAdaptation) else "auto",
+        callbacks=[SaveAndEnd(engine.interruption, last), *callbacks, *keep],
+        max_epochs=epochs,
         limit_val_batches=0,
-        enable_model_summary=False,
         logger=TensorBoardLogger(folder, name="logs", version=""),
-        callbacks=[keep, *callbacks],
         log_every_n_steps=10,
     )
-    last = folder / CHECKPOINT
-    with _expected_warnings():
-        trainer.fit(task, data, ckpt_path=last if _is_sound(last) else None, weights_only=True)
+    sound = broadcast(rank() == 0 and _is_sound(last))
+    with _expected_warnings(), engine.interruption.training():
+        trainer.fit(task, data, ckpt_path=last if sound else None, weights_only=True)
 
 
-def score(task: pl.LightningModule, data: pl.LightningDataModule, *, accelerator: str) -> dict[str, float]:
-    """Score a task on the test split; return scores by name, without the name of the split."""
-    trainer = pl.Trainer(
-        accelerator=accelerator, devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
-    )
+def score(
+    task: pl.LightningModule, data: pl.LightningDataModule, trained: Path, folder: Path, engine: Engine
+) -> dict[str, float]:
+    """Score what `fit` has trained in a folder on the test split; return scores by name, without the split's."""
+    end = SaveAndEnd(engine.interruption, folder / CHECKPOINT)
+    trainer = engine.trainer(folder, callbacks=[end], logger=False, enable_checkpointing=False)
     with _expected_warnings():
-        (scores,) = trainer.test(task, data, verbose=False)
+        (scores,) = trainer.test(task, data, ckpt_path=trained / CHECKPOINT, weights_only=True, verbose=False)
     return {name.removeprefix("test/"): value for name, value in scores.items()}
 
 
@@ -102,6 +88,10 @@ def _expected_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         # What an interrupted run left belongs there, and frozen networks are in evaluation.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        # Scoring needs none of the callbacks of training.
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used to create")
+        # Images that processes get twice are scored once.
+        warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         yield
 

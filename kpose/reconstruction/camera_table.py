@@ -315,22 +315,24 @@ class CameraTable(RowState):
         self.reset(self._at(self._every_row()[:, None], kept))
         self.score = score
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, rows: Int[Tensor, "some"] | None = None) -> None:
         """Write the cameras, keyed by image name, to a safetensors file.
 
         Args:
             path: The file.
+            rows: Rows that are written; all when None.
         """
-        crop = {"crop_scale": self.crop_scale, "crop_translation": self.crop_translation}
-        write_cameras(
-            path, self.names, {**self.cameras()._asdict(), **crop, "score": self.score, "order": self.order}
-        )
+        rows = self._every_row() if rows is None else rows
+        crop = {"crop_scale": self.crop_scale[rows], "crop_translation": self.crop_translation[rows]}
+        order = {"score": self.score[rows], "order": self.order[rows]}
+        write_cameras(path, [self.names[row] for row in rows.tolist()], self.cameras(rows)._asdict() | crop | order)
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, *, some: bool = False) -> None:
         """Replace all cameras by those of a file, found by image name, however many they are.
 
         Args:
             path: File that `save` wrote.
+            some: Whether the file may lack images, whose cameras stay as they are.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -338,15 +340,20 @@ class CameraTable(RowState):
         """
         names, tensors = read_cameras(path)
         place = {name: row for row, name in enumerate(names)}
-        if missing := [name for name in self.names if name not in place]:
+        missing = [name for name in self.names if name not in place]
+        if missing and not some:
             raise ValueError(
                 f"CameraTable needs a camera file with all of its images; {path} lacks {len(missing)} of "
                 f"{self.num_images}, such as {missing[0]!r}. Search their cameras first."
             )
-        rows = torch.tensor([place[name] for name in self.names])
+        own = [row for row, name in enumerate(self.names) if name in place]
+        rows = torch.tensor([place[self.names[row]] for row in own], dtype=torch.long)
         for name, tensor in tensors.items():
-            own = getattr(self, name)
-            setattr(self, name, tensor[rows].to(own))
+            before = getattr(self, name)
+            if not missing:
+                setattr(self, name, tensor[rows].to(before))
+            else:
+                before[own] = tensor[rows].to(before)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Keep the names with the weights."""

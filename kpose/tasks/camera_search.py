@@ -119,15 +119,17 @@ class CameraSearch(Task):
         start = table.cameras(rows[new])
         if table.crop_scale[rows[new]].isfinite().all():  # cameras that were found before, in crops of their own
             start = table.in_crop(start, rows[new], crop)
-        cameras, losses = search_cameras(
-            Mesh(self.vertices, self.faces),
-            start,
-            mask[new],
-            ranges=self.grid.ranges().to(mask),
-            renderer=self.renderer,
-            levels=self.levels,
-            gain=self.gain,
-        )
+        cameras, losses = start, table.score[rows[new]]
+        if len(new):  # another process may have some
+            cameras, losses = search_cameras(
+                Mesh(self.vertices, self.faces),
+                start,
+                mask[new],
+                ranges=self.grid.ranges().to(mask),
+                renderer=self.renderer,
+                levels=self.levels,
+                gain=self.gain,
+            )
         table.set_reference_crop(rows[new], crop)
         table.set_cameras(rows[new], cameras, losses)
         if len(new):

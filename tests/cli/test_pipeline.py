@@ -35,7 +35,7 @@ SETTINGS = {
         "batch_size": 8,
     },
     "pose": {"epochs": 1, "batch_size": 8},
-    "accelerator": "cpu",
+    "trainer": {"accelerator": "cpu"},
 }
 
 
@@ -137,7 +137,7 @@ def test_missing_data_are_told_before_a_backbone_is_looked_for(config, capsys):
 def test_an_accelerator_that_is_not_there_is_one_line(config, monkeypatch, capsys):
     for kind in (CUDAAccelerator, MPSAccelerator):
         monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
-    assert main(["--config", str(config), "--out", "out", "--accelerator=gpu"]) == 1
+    assert main(["--config", str(config), "--out", "out", "--trainer.accelerator=gpu"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("kpose pipeline: No supported gpu")
 
 

@@ -95,7 +95,7 @@ SMALL = [
     "--backbone.init_args.width=8",
     "--pose={epochs: 1, batch_size: 4}",
     "--heads={keypoint: {class_path: KeypointHead, init_args: {num_keypoints: 8, width: 8}}}",
-    "--accelerator=cpu",
+    "--trainer.accelerator=cpu",
 ]
 
 

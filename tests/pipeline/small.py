@@ -8,7 +8,7 @@ import torch
 from kpose.backbones import TinyBackbone
 from kpose.data import SyntheticBirdsDataModule
 from kpose.heads import KeypointHead, QuaternionHead
-from kpose.pipeline import ChoiceSettings, Pipeline, PoseSettings, SearchSettings, ShapeSettings
+from kpose.pipeline import ChoiceSettings, Pipeline, PoseSettings, SearchSettings, ShapeSettings, TrainerSettings
 from kpose.reconstruction import MeshReconstructor, SearchLevel, TextureHead, ViewpointGrid
 from kpose.tasks import ShapeAdaptation, ShapeTraining
 
@@ -50,7 +50,7 @@ def pipeline(out, cache, **changes):
         "search": SearchSettings((SearchLevel(16, 3, 0.1, 4e-4),), ViewpointGrid(4, 1), 100, batch_size=BATCH),
         "choice": ChoiceSettings(num_vertices=100, num_rotations=200, rounds=2),
         "pose": PoseSettings(epochs=1, batch_size=BATCH),
-        "accelerator": "cpu",
+        "trainer": TrainerSettings("cpu"),
         **changes,
     }
     return Pipeline(out=out, **settings)

@@ -9,7 +9,7 @@ from pipeline.small import BATCH, KEYPOINT, SHAPES, backbone, birds, pipeline
 
 import kpose.pipeline.run
 from kpose.heads import QuaternionHead
-from kpose.pipeline import ChoiceSettings, PoseSettings, RerankSettings
+from kpose.pipeline import ChoiceSettings, PoseSettings, RerankSettings, TrainerSettings
 from kpose.pipeline.folder import ResultFolder
 from kpose.reconstruction import CameraTable
 from kpose.templates import bird
@@ -63,6 +63,8 @@ WHOLE = {"backbone": FROZEN, "views": 2, "shapes": SHAPES, "pose": PoseSettings(
         ({"template": bird()}, []),
         ({"template": bird()._replace(vertices=0.9 * bird().vertices)}, ["cameras", "choice", "shapes"]),
         ({"seed": 1}, ["cameras", "choice", "shapes"]),
+        ({"trainer": TrainerSettings("cpu", sync_batchnorm=True, max_time="01:00:00:00")}, []),
+        ({"trainer": TrainerSettings("cpu", precision="bf16-mixed")}, ["choice", "shapes"]),
         ({"views": 4, "choice": None, "shapes": None}, []),
     ],
 )

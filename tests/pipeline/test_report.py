@@ -9,6 +9,7 @@ from kpose.backbones import TinyBackbone
 from kpose.geometry import box_to_crop
 from kpose.heads import QuaternionHead
 from kpose.network import PoseNetwork
+from kpose.pipeline import TrainingCameras
 from kpose.pipeline.report import write_report
 from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.tasks import ShapeTraining
@@ -25,13 +26,14 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def cameras(data):
+def cameras(data, tmp_path):
     images = data.dataset("train")
     table = CameraTable(images.indices, names=images.names, grid=ViewpointGrid(2, 1))
     rows = table.rows(images.indices)
     table.set_reference_crop(rows, box_to_crop(torch.tensor([0.0, 0.0, 32.0, 32.0]).expand(10, 4)))
     table.set_score(rows, torch.rand(10, 2))
-    return table
+    table.save(tmp_path / "cameras.safetensors")
+    return TrainingCameras(tmp_path / "cameras.safetensors", None, {}, None)
 
 
 @pytest.fixture
@@ -63,11 +65,11 @@ def test_the_page_needs_no_true_cameras(data, cameras, network, tmp_path):
 
 def test_training_images_show_the_shapes_of_stage_2(data, cameras, tmp_path):
     half = bird()._replace(vertices=bird().vertices / 2)
-    trained = ShapeTraining(TinyBackbone(width=8), cameras, half).eval()
+    trained = ShapeTraining(TinyBackbone(width=8), CameraTable(torch.arange(1)), half).eval()
     metrics, pages = {"cameras": None, "heads": {}}, []
     (tmp_path / "shapes.png").write_bytes(b"sheet")
     for shapes in (None, trained):
-        write_report(tmp_path, metrics, data, cameras, bird(), {}, shapes=shapes, sheets=tmp_path)
+        write_report(tmp_path, metrics, data, cameras._replace(shapes=shapes), bird(), {})
         pages.append(re.findall(r"base64,([^\"]+)", (tmp_path / "report.html").read_text()))
     (mean,), (sheet, predicted) = pages
     assert base64.b64decode(sheet) == b"sheet"

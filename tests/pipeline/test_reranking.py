@@ -35,6 +35,12 @@ def table(path, images=24):
     return found
 
 
+def test_a_fold_is_trained_by_itself(tmp_path):
+    assert pipeline(tmp_path / "out", tmp_path, **ALL, only="rerank/quaternion-fold1").run() == {}
+    assert [path.name for path in (tmp_path / "out" / "rerank").iterdir()] == ["quaternion-fold1"]
+    assert not (tmp_path / "out" / "heads").exists()
+
+
 def test_reranking_changes_the_table_and_survives_a_kill(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -91,13 +97,14 @@ def test_wrong_heads_and_numbers_are_told_before_anything_is_done(tmp_path):
 
 
 class Oracle(PoseNetwork):
-    """Predict the rotation that the first pixels of a picture hold."""
+    """Predict the rotation that the first pixels of a picture hold, turned."""
 
-    def __init__(self):
+    def __init__(self, turned=None):
         super().__init__(TinyBackbone(width=4), QuaternionHead)
+        self.turned = torch.eye(3) if turned is None else turned
 
     def pose(self, features, vertices=None):
-        rotation = features.maps[0].flatten(1)[:, :9].reshape(-1, 3, 3)
+        rotation = features.maps[0].flatten(1)[:, :9].reshape(-1, 3, 3) @ self.turned
         return PosePrediction(Camera(torch.ones(len(rotation)), torch.zeros(len(rotation), 2), rotation))
 
 
@@ -127,14 +134,33 @@ def test_predictions_for_photo_and_mirror_image_are_averaged(named):
         [view_of(index, truth, False)],
         [view_of(index[:2], mirrored[:2], True), view_of(index[2:], mirrored[2:], True)],
     ]
-    rows = torch.tensor([3, 1])
-    torch.testing.assert_close(mean_rotations(named, Oracle(), views, rows), truth[rows], atol=1e-6, rtol=0)
+    asked = torch.tensor([0, 1, 0, 1])
+    heads = [Oracle(), Oracle(turned=other[0, None])]
+    expected = torch.stack([truth[0], (truth @ other[0])[1], truth[2], (truth @ other[0])[3]])
+    torch.testing.assert_close(mean_rotations(named, heads, views[:1], asked), expected, atol=1e-6, rtol=0)
     views.append([view_of(index, other, False)])
-    expected = (2 * truth + other)[rows] / 3
-    torch.testing.assert_close(mean_rotations(named, Oracle(), views, rows), expected, atol=1e-6, rtol=0)
+    expected = (2 * truth + other) / 3
+    found = mean_rotations(named, heads, views, torch.zeros_like(asked))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+class Once(list):
+    """A view that counts how often it is read."""
+
+    read = 0
+
+    def __iter__(self):
+        self.read += 1
+        return super().__iter__()
+
+
+def test_a_view_is_read_once_for_all_folds(named):
+    view = Once([view_of(named.index, torch.eye(3).expand(4, 3, 3), False)])
+    mean_rotations(named, [Oracle() for _ in range(3)], [view], torch.tensor([0, 1, 2, 0]))
+    assert view.read == 1
 
 
 def test_every_image_needs_a_view(named):
     view = [view_of(named.index[:2], torch.eye(3).expand(2, 3, 3), False)]
-    with pytest.raises(ValueError, match="1 of 2 have none"):
-        mean_rotations(named, Oracle(), [view], torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="2 of 4 have none"):
+        mean_rotations(named, [Oracle()], [view], torch.zeros(4, dtype=torch.long))

@@ -29,7 +29,7 @@ from kpose.geometry import axis_angle_to_matrix
 from kpose.heads import KeypointHead, QuaternionHead, RotationHead
 from kpose.inference import Predictor
 from kpose.network import PoseNetwork
-from kpose.pipeline import AdaptationSettings, PoseSettings
+from kpose.pipeline import AdaptationSettings, PoseSettings, TrainerSettings
 from kpose.reconstruction import CameraTable
 from kpose.structures import FeatureSpec
 from kpose.tasks import CameraSearch, PoseEstimator, ShapeAdaptation, ShapeTraining
@@ -117,6 +117,16 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(whole, cache, tmp_path
     assert {path.parts[:2] for path in after.keys() - before.keys()} == places
 
 
+def test_parts_of_a_run_are_combined_by_the_last(whole, cache, tmp_path):
+    for part in ("cameras", "heads/keypoint", "heads/quaternion"):
+        metrics = pipeline(tmp_path, cache, **ALL, only=part).run()
+        assert metrics.get("heads", {}).keys() == ({part.split("/")[1]} if "/" in part else set())
+        assert not (tmp_path / "metrics.json").exists()
+    before = files(tmp_path)
+    assert pipeline(tmp_path, cache, **ALL).run() == whole[1]
+    assert files(tmp_path) == before
+
+
 class Wrapped(Backbone):
     """A backbone that no checkpoint could describe."""
 
@@ -193,6 +203,8 @@ def test_no_choice_and_no_reconstruction(cache, tmp_path):
         ({"backbone": Wrapped(torch.nn.Conv2d(3, 4, 3))}, r"Wrapped\(layer=...\): A recipe needs plain values"),
         ({"data": LightningDataModule()}, "a method `dataset`; got Lightning"),
         ({"seed": -1}, "needs seeds from 0"),
+        ({"only": "heads/none"}, "a part of this run as `only`: cameras, heads/quaternion; got 'heads/none'"),
+        ({"trainer": TrainerSettings("cpu", devices=3)}, "3 processes can share evenly; got a batch_size of 8"),
     ],
 )
 def test_wrong_parts_are_told_before_anything_is_done(changes, message, cache, tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from pipeline.small import BATCH, BATCHES, QUIET, Kill, birds, killed_at
 
-from kpose.pipeline import SearchSettings
+from kpose.pipeline import SearchSettings, TrainerSettings
+from kpose.pipeline.engine import Engine
 from kpose.pipeline.search import search
 from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid
 from kpose.tasks import CameraSearch
@@ -16,7 +17,7 @@ SETTINGS = SearchSettings((SearchLevel(16, 3, 0.1, 4e-4),), ViewpointGrid(4, 1),
 
 
 def searched(data, folder, **options):
-    search(data, SETTINGS, folder, template=bird(), accelerator="cpu", **options)
+    search(data, SETTINGS, folder, template=bird(), engine=Engine(TrainerSettings("cpu")), **options)
     return CameraTable.for_images(data.dataset("train"), file=folder / "cameras.safetensors")
 
 
