@@ -65,7 +65,7 @@ class PruneCameras(Callback):
         optimizer.prune(self.keep, min_angle_deg=self.min_angle_deg)
         after = _describe(table)
         for name, found in (("before", before), ("after", after)):
-            pl_module.log_dict({f"cameras/{name}_{key}": value for key, value in found.items()})
+            pl_module.log_dict({f"cameras/{name}_{key}": value for key, value in found.items()}, sync_dist=True)
         _log.info(
             "Epoch %d: pruned %d cameras an image to %d. Mean loss %.3f to %.3f (best %.3f), mean angle to the "
             "best camera %.0f° to %.0f°.",

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from kpose._distributed import barrier, broadcast, locked, rank, share
+from kpose._distributed import barrier, broadcast, locked, num_processes, rank, share
 from kpose._files import fresh_file
 from kpose.backbones import Backbone
 from kpose.structures import Batch, Camera, Crop, Features
@@ -125,14 +125,16 @@ def _write_pass(
     if rank() == 0:
         folder.mkdir(parents=True)
     _write_rows(lambda number: folder / f"map{number}.npy", len(data.dataset(split)), maps())
+    paths = [folder / f"rest.{number}" for number in range(num_processes())]
     if rest:
-        save_file({name: torch.cat(parts) for name, parts in rest.items()}, folder / f"rest.{rank():05}")
+        save_file({name: torch.cat(parts) for name, parts in rest.items()}, paths[rank()])
     barrier()
     if rank() == 0:
-        shares = [load_file(path) for path in sorted(folder.glob("rest.?????"))]
+        paths = [path for path in paths if path.exists()]  # by name: network disks list new files late
+        shares = [load_file(path) for path in paths]
         whole = {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
         save_file(whole, folder / "rest.safetensors")
-        for path in folder.glob("rest.?????"):
+        for path in paths:
             path.unlink()
 
 

@@ -17,8 +17,8 @@ class Task(pl.LightningModule):
     """Base of the training stages.
 
     Checkpoints hold tensors and plain values only, so that ``torch.load(weights_only=True)`` reads them. The state
-    of torch's random generators travels with the checkpoint: a run resumed from the end of an epoch sees the same
-    batches, in the same order, as one that was never interrupted.
+    of torch's random generators travels with the checkpoint: a run that is resumed sees the same batches, in the
+    same order, as one that was never interrupted, also within an epoch if its loader has a state.
     """
 
     def record_hyperparameters(self) -> None:
@@ -34,6 +34,10 @@ class Task(pl.LightningModule):
         for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
             for hparams in saved:
                 del hparams[name]
+
+    def on_train_start(self) -> None:
+        """Go on within an epoch, which Lightning forgets where a schedule has asked for the number of batches."""
+        self.trainer.fit_loop._load_combined_loader_states()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep plain hyper-parameters only and add the random state."""

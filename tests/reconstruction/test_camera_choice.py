@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from reconstruction.scenes import SIZE, birds
@@ -63,6 +65,29 @@ def test_the_chosen_camera_is_near_the_true_one(batch, table):
     assert errors(table, batch).mean() < 30
     grid = rotation_grid(500)
     torch.testing.assert_close(table.score, expected_miss(table.rotation, grid, posterior.probability))
+
+
+class Stream:
+    """A view that is read a batch at a time: what was given earlier is gone."""
+
+    read = 0
+
+    def __init__(self, images):
+        self.loader = DataLoader(images, batch_size=3)
+
+    def __iter__(self):
+        self.read += 1
+        given = []
+        for batch in self.loader:
+            assert all(before() is None for before in given[:-1])
+            given.append(weakref.ref(batch["image"]))
+            yield batch
+
+
+def test_views_are_streamed(batch, table):
+    views = [Stream(Birds(batch)) for _ in range(3)]
+    choose_cameras(table, views, Colors(), **SETTINGS)
+    assert [view.read for view in views] == [2, 1, 1]
 
 
 def test_the_order_of_the_images_does_not_matter(batch, table):
