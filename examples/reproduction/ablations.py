@@ -68,7 +68,7 @@ class ChosenMaps(Backbone):
         """Keep the chosen ones of cached maps, too."""
         if "features" not in batch:
             return super().features_of(batch)
-        return Features(tuple(batch["features"].maps[place] for place in self.chosen))
+        return Features(tuple(batch["features"].maps[place].float() for place in self.chosen))
 
 
 def main(
