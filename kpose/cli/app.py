@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from kpose._messages import one_line
+from kpose.cli.interruption import let_finish
 from kpose.cli.networks import Networks
 from kpose.cli.parser import run
 
@@ -38,6 +39,7 @@ def app(networks: Networks, host: str = "127.0.0.1", port: int = 7860) -> int:
         port: port to listen on (default: 7860)
     """
     _import_gradio()
+    let_finish()
     with tempfile.TemporaryDirectory(prefix="kpose") as folder:
         page = build_app(networks.load_predictor(find=True), Path(folder))
         _, address, _ = page.launch(

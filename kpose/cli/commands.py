@@ -8,32 +8,28 @@ from pathlib import Path
 from typing import NoReturn
 
 import kpose
+from kpose.cli.interruption import INTERRUPTED, end_at_once
 
 __all__ = ["main"]
 
-# Modules with a function `main(args) -> exit code`.
+# Modules with a function `main(args) -> exit code`, and what it does.
 COMMANDS = {
-    "fit": "kpose.cli.lightning",
-    "validate": "kpose.cli.lightning",
-    "test": "kpose.cli.lightning",
-    "pipeline": "kpose.cli.pipeline",
-    "predict": "kpose.cli.predict",
-    "video": "kpose.cli.video",
-    "app": "kpose.cli.app",
-    "template": "kpose.cli.template",
+    "fit": ("kpose.cli.lightning", "train a pose head: backbone, head, data and trainer from configuration files"),
+    "validate": ("kpose.cli.lightning", "score a checkpoint of it on the validation data"),
+    "test": ("kpose.cli.lightning", "score it on the test data"),
+    "pipeline": ("kpose.cli.pipeline", "train without pose labels: cameras, shapes, heads, one after the other"),
+    "predict": ("kpose.cli.predict", "photos in; cameras, meshes, pictures and a page to see them out"),
+    "video": ("kpose.cli.video", "a video in; the same with its birds' meshes, and their camera tracks, out"),
+    "app": ("kpose.cli.app", "a page in the browser to drop photos on"),
+    "template": ("kpose.cli.template", "make the mean shape of another category"),
 }
 LIGHTNINGS = ("fit", "validate", "test")
+CONFIGURED = (*LIGHTNINGS, "pipeline")
 WRITERS = ("predict", "template", "video")  # the others leave signals to Lightning or Gradio
-USAGE = """usage: kpose COMMAND ..., with one of the commands
+LIST = "\n".join(f"  {name:<10}  {text}" for name, (_, text) in COMMANDS.items())
+USAGE = f"""usage: kpose COMMAND ..., with one of the commands
 
-  fit         train a pose head: backbone, head, data and trainer from configuration files
-  validate    score a checkpoint of it on the validation data
-  test        score it on the test data
-  pipeline    train without pose labels: cameras, shapes, heads, one after the other
-  predict     photos in; cameras, meshes, pictures and a page to see them out
-  video       a video in; the same with its birds' meshes, and their camera tracks, out
-  app         a page in the browser to drop photos on
-  template    make the mean shape of another category
+{LIST}
 
 kpose COMMAND --help lists its options; kpose --version prints the version.
 """
@@ -53,21 +49,51 @@ def main(args: Sequence[str] | None = None) -> None:
 
             kpose fit --config base.yaml --config head/quaternion.yaml --config data/synthetic.yaml
     """
+    if args is None:
+        end_at_once()
+    try:
+        code = _run(list(sys.argv[1:] if args is None else args), is_process=args is None)
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        code = _interrupted()  # which Lightning makes an exit code of 1 of
+    finally:
+        if args is None:
+            end_at_once()
+    if code:
+        sys.exit(code)
+
+
+def _run(arguments: list[str], *, is_process: bool) -> int:
     # A console script does not see the user's own modules in the working directory; `python -m kpose` does.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    arguments = list(sys.argv[1:] if args is None else args)
     command = arguments[0] if arguments else None
     # Lightning's command line reads options before the command, too.
-    name = LIGHTNINGS[0] if command and command.startswith("--config") else command
+    name = next((word for word in arguments if word in LIGHTNINGS), LIGHTNINGS[0])
+    if command is None or not command.startswith(("--config", "-c")):
+        name = command or ""
     if name not in COMMANDS:
-        code = _explain(command)
-    else:
-        if args is None and name in WRITERS:
-            signal.signal(signal.SIGTERM, _end)
-        code = importlib.import_module(COMMANDS[name]).main(arguments if name in LIGHTNINGS else arguments[1:])
-    if code:
-        sys.exit(code)
+        return _explain(command)
+    module, text = COMMANDS[name]
+    given = arguments if name in LIGHTNINGS else arguments[1:]
+    if name in CONFIGURED:
+        from kpose.cli.configuration import answer
+
+        code = answer(name, text, given)
+        if code is not None:
+            return code
+    if is_process and name in WRITERS:
+        signal.signal(signal.SIGTERM, _end)
+    exit_code: int = importlib.import_module(module).main(given)
+    return exit_code
+
+
+def _interrupted() -> int:
+    sys.stderr.write("kpose: Interrupted.\n")
+    return INTERRUPTED
 
 
 def _end(number: int, _: object) -> NoReturn:

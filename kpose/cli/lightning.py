@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning_fabric
 import pytorch_lightning
+from jsonargparse import ArgumentError
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -22,6 +23,9 @@ import kpose.data
 import kpose.tasks
 from kpose._distributed import check_tasks
 from kpose._messages import one_line
+from kpose.cli.configuration import named_files
+from kpose.cli.interruption import let_finish
+from kpose.cli.mistakes import explain
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.tasks import Task
 
@@ -72,8 +76,9 @@ class CommandLine(LightningCLI):
         """Read the arguments; wrong ones end the process."""
         try:
             super().parse_arguments(parser, args)
-        except (TypeError, ValueError) as error:  # no text in UTF-8, or what a class of settings refuses
-            parser.error(one_line(error))
+        except (ArgumentError, TypeError, ValueError) as error:  # the last ones of classes of settings
+            line = explain(error, named_files(sys.argv[1:] if args is None else [*map(str, args)]))
+            raise ArgumentError(None, line) from error
 
     def instantiate_classes(self) -> None:
         """Build what the arguments describe."""
@@ -81,6 +86,7 @@ class CommandLine(LightningCLI):
             super().instantiate_classes()
         except (OSError, ValueError) as error:
             raise RefusedSettings(one_line(error)) from error
+        let_finish()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as Lightning has it
         """Build the trainer."""
@@ -116,6 +122,9 @@ def main(args: Sequence[str] | None) -> int:
     """Run one of Lightning's commands for a user of the shell."""
     try:
         _run(args)
+    except ArgumentError as error:
+        sys.stderr.write(f"kpose: {error} (kpose COMMAND --help lists all options)\n")
+        return 2
     except (OSError, ValueError, KeyError, RuntimeError, MisconfigurationException) as error:
         if not (isinstance(error, RefusedSettings | MisconfigurationException) or _is_explained(error)):
             raise
@@ -134,7 +143,12 @@ def _run(args: Sequence[str] | None) -> None:
         save_config_callback=SaveConfig,
         subclass_mode_model=True,
         subclass_mode_data=True,
-        parser_kwargs={"prog": "kpose", "description": DESCRIPTION},
+        parser_kwargs={
+            "prog": "kpose",
+            "description": DESCRIPTION,
+            "exit_on_error": False,
+            **{command: {"exit_on_error": False} for command in CommandLine.subcommands()},
+        },
         args=None if args is None else list(args),
     )
 

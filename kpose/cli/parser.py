@@ -12,10 +12,10 @@ from jsonargparse import ArgumentError, ArgumentParser
 from tqdm.auto import tqdm
 
 from kpose._messages import one_line
+from kpose.cli.interruption import INTERRUPTED
 
 __all__ = ["ArgumentError", "report", "run"]
 
-INTERRUPTED = 130  # exit code of shells for an interrupted command
 # What files, options and the machine may be to blame for; torch asserts that CUDA is there.
 FAULTS = (OSError, ValueError, RuntimeError, MemoryError, ImportError, AssertionError)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import kpose.heads  # noqa: F401 - short class names in configurations resolve among classes that are imported
-from kpose._messages import one_line
+from kpose.cli.configuration import named_files, with_bases
+from kpose.cli.interruption import let_finish
+from kpose.cli.mistakes import explain
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
 from kpose.pipeline import Pipeline
 
@@ -29,15 +30,19 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns 0; 2 if the arguments are wrong and 1 if a stage cannot be run; one line says why.
     """
+    given = sys.argv[1:] if args is None else args
+    files: list[Path] = []
     try:
-        settings = parse_pipeline(args)
+        files = named_files(with_bases(given))
+        settings = parse_pipeline(given)
     except (ArgumentError, TypeError, ValueError) as error:
-        return _complain(error, 2)
+        return _complain(explain(error, files), 2)
     logging.basicConfig(format="%(message)s")
+    let_finish()
     try:
         metrics = build_pipeline(settings).run()
     except (ArgumentError, OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:
-        return _complain(error, 1)
+        return _complain(explain(error, files), 1)
     sys.stdout.write(json.dumps(metrics, indent=2) + "\n")
     return 0
 
@@ -48,7 +53,7 @@ def parse_pipeline(args: Sequence[str] | None = None, *, prog: str = "kpose pipe
     Returns settings with class paths and arguments in the place of objects. Raises `ArgumentError` if the arguments
     are wrong, `TypeError` or `ValueError` if a class of settings refuses its values or a file is no text in UTF-8.
     """
-    settings = _parser(prog).parse_args(_with_bases(sys.argv[1:] if args is None else args))
+    settings = _parser(prog).parse_args(with_bases(sys.argv[1:] if args is None else args))
     for name in ("config", "base"):
         settings.pop(name, None)
     # Settings of stages refuse wrong values when they are built; what they name is built later, by the stages.
@@ -92,30 +97,6 @@ def _parser(prog: str, skip: Set[str] = frozenset()) -> ArgumentParser:
     return parser
 
 
-def _with_bases(args: Sequence[str]) -> list[str]:
-    """Put before each configuration file those that it is layered over."""
-    whole: list[str] = []
-    for place, word in enumerate(args):
-        if word.startswith("--config="):
-            whole += [f"--config={base}" for base in _bases(Path(word.partition("=")[2]))]
-        elif word == "--config" and place + 1 < len(args):
-            whole += [f"--config={base}" for base in _bases(Path(args[place + 1]))]
-        whole.append(word)
-    return whole
-
-
-def _bases(path: Path, known: tuple[Path, ...] = ()) -> list[Path]:
-    """List what a file is layered over, the lowest first; what cannot be read is reported by the parser."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
-        return []
-    name = content.get("base") if isinstance(content, dict) else None
-    if not isinstance(name, str) or (base := path.parent / name) in known:
-        return []
-    return [*_bases(base, (*known, base)), base]
-
-
-def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"kpose pipeline: {one_line(error)}\n")
+def _complain(line: str, code: int) -> int:
+    sys.stderr.write(f"kpose pipeline: {line}\n")
     return code

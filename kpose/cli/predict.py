@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from kpose._files import file_digest
 from kpose._messages import one_line
-from kpose._pictures import list_pictures
+from kpose.cli.interruption import INTERRUPTED, let_finish
 from kpose.cli.networks import Box, Networks
-from kpose.cli.parser import FAULTS, INTERRUPTED, ArgumentError, report, run
+from kpose.cli.parser import FAULTS, ArgumentError, report, run
 from kpose.cli.results import (
     PhotoResult,
     check_folder,
@@ -138,6 +138,7 @@ def predict(
         return prediction
 
     work = partial(predict_one, networks.load_predictor(find=not given)) if pending or sheet else None
+    let_finish()
     out.mkdir(parents=True, exist_ok=True)
     return _finish(work, results, pending, failures, sheet or 0)
 
@@ -147,7 +148,9 @@ def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
     try:
         if not path.is_dir():
             return [path]
-        own = {name for name in ("index.html", SHEET) if is_marked(path / name)}
+        from kpose._pictures import list_pictures
+
+    own = {name for name in ("index.html", SHEET) if is_marked(path / name)}
         for file in path.glob("*.json"):
             if record := read_record(file):
                 own |= {file.name, *record.get("files", ())}

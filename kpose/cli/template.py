@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpose._files import write_file
+from kpose.cli.interruption import let_finish
 from kpose.cli.parser import ArgumentError, run
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def template(
     from kpose.templates import Limb, build_template, save_template, template_from_mesh
 
     logging.basicConfig(format="%(message)s")
+    let_finish()
     if mesh is None:
         assert body is not None
         rods = [Limb(*numbers[:5], *([tuple(numbers[5:])] if numbers[5:] else [])) for numbers in limbs]  # type: ignore[arg-type]

@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 
 from kpose._files import fresh_file, safe_name
 from kpose._messages import one_line
+from kpose.cli.interruption import INTERRUPTED, let_finish
 from kpose.cli.networks import Networks, Targets
-from kpose.cli.parser import INTERRUPTED, ArgumentError, report, run
+from kpose.cli.parser import ArgumentError, report, run
 from kpose.cli.results import check_folder, check_replaced
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def video_(
         smoothing=None if smooth is None else TemporalSmoothing(smooth),
     )
     writer = _Writer(outputs, video, meshes, None if no_overlay else largest)
+    let_finish()
     started = time.perf_counter()
     total = min(filter(None, (frames, count_frames(video))), default=None)
     interrupted = _write(predictor, source, writer, total) and not video.startswith("camera")
