@@ -2,11 +2,13 @@
 
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from kpose._files import existing
 from kpose._messages import one_line
 from kpose.cli.interruption import let_finish
 from kpose.cli.networks import Networks
@@ -38,6 +40,7 @@ def app(networks: Networks, host: str = "127.0.0.1", port: int = 7860) -> int:
         host: address to listen on (default: this computer only)
         port: port to listen on (default: 7860)
     """
+    existing(networks.checkpoint, "kpose app", "Correct the path.")
     _import_gradio()
     let_finish()
     with tempfile.TemporaryDirectory(prefix="kpose") as folder:
@@ -47,7 +50,10 @@ def app(networks: Networks, host: str = "127.0.0.1", port: int = 7860) -> int:
         )
         sys.stderr.write(f"Open {address} in a browser; Ctrl-C ends.\n")
         sys.stderr.flush()
-        page.block_thread()
+        try:
+            threading.Event().wait()  # Gradio's own waiting swallows Ctrl-C
+        finally:
+            page.close(verbose=False)
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from kpose._files import file_digest
+from kpose._files import existing, file_digest
 from kpose._messages import one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
 from kpose.cli.networks import Box, Networks
@@ -113,6 +113,12 @@ def predict(
     files = [file for path in photos for file in _photos(path, failures)]
     if not files:
         return 1
+    for path in filter(None, (place.mask, networks.checkpoint)):
+        existing(path, "kpose predict", "Correct the path.")
+    if not any(path.exists() for path in files):
+        for path in files:
+            report(f"{path}: there is no such file")
+        return 1
     options = {
         "checkpoint": [file_digest(path) for path in networks.checkpoint_files],
         "image_size": networks.image_size,
@@ -150,7 +156,7 @@ def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
             return [path]
         from kpose._pictures import list_pictures
 
-    own = {name for name in ("index.html", SHEET) if is_marked(path / name)}
+        own = {name for name in ("index.html", SHEET) if is_marked(path / name)}
         for file in path.glob("*.json"):
             if record := read_record(file):
                 own |= {file.name, *record.get("files", ())}

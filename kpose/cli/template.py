@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kpose._files import write_file
+from kpose._files import existing, write_file
 from kpose.cli.interruption import let_finish
 from kpose.cli.parser import ArgumentError, run
 
@@ -75,6 +75,8 @@ def template(
         raise ArgumentError(None, "--limb belongs to --body")
     if any(len(numbers) not in (5, 8) for numbers in limbs):
         raise ArgumentError(None, "--limb takes X Y Z LENGTH RADIUS, and DX DY DZ if it does not point down")
+    if mesh is not None:
+        existing(mesh, "A template", "Check the path.")
     for path in filter(None, (out, picture)):
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists. Name another file, or give --overwrite.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tqdm.auto import tqdm
 
-from kpose._files import fresh_file, safe_name
+from kpose._files import existing, fresh_file, safe_name
 from kpose._messages import one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
 from kpose.cli.networks import Networks, Targets
@@ -73,6 +73,10 @@ def video_(
         raise ArgumentError(None, line)
     if largest < 2 or frame_rate <= 0 or (frames is not None and frames < 1):
         raise ArgumentError(None, "--largest, --frame-rate and --frames must be positive")
+    for path in filter(None, (targets.mask, targets.masks, networks.checkpoint)):
+        existing(path, "kpose video", "Correct the path.")
+    if video.split(":")[0] != "camera":
+        existing(video, "A video", "Check the name.")
     check_folder(out)
     outputs = _outputs(out, video)
     inputs = [Path(video), *networks.checkpoint_files, *([targets.mask] if targets.mask else [])]

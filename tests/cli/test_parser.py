@@ -1,5 +1,6 @@
 """Functions as commands."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -133,12 +134,30 @@ def test_the_docstring_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in text
 
 
-@pytest.mark.parametrize("command", ["predict", "video", "app", "template"])
-def test_arguments_are_read_before_anything_heavy_is_imported(command: str) -> None:
+MISSING = {
+    "predict": "nowhere.jpg --checkpoint CHECKPOINT --out out",
+    "video": "nowhere.mp4 --checkpoint CHECKPOINT --out out",
+    "template": "nowhere.obj --out out.safetensors",
+    "app": "--checkpoint nowhere.ckpt",
+}
+
+
+@pytest.mark.parametrize("command", MISSING)
+def test_arguments_and_files_are_checked_before_anything_heavy_is_imported(command: str, tmp_path: Path) -> None:
+    (tmp_path / "some.ckpt").touch()
+    missing = MISSING[command].replace("CHECKPOINT", "some.ckpt").split()
     code = (
         "import sys\nfrom kpose.cli import main\n"
-        f"try: main([{command!r}, 'x', '--nothing'])\nexcept SystemExit as end: code = end.code\n"
+        f"for args, want in ((['x', '--nothing'], 2), ({missing}, 1)):\n"
+        f"    try: main([{command!r}, *args])\n"
+        "    except SystemExit as end: assert end.code == want, end.code\n"
         "heavy = {'torch', 'numpy', 'trimesh', 'pytorch_lightning', 'transformers', 'gradio'} & set(sys.modules)\n"
-        "assert (code, heavy) == (2, set()), (code, heavy)"
+        "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    process = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    lines = process.stderr.splitlines()
+    assert len(lines) == 2
+    assert "nowhere" in lines[1]
