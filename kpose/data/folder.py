@@ -15,7 +15,7 @@ from torch import Tensor
 from kpose._files import existing
 from kpose._messages import counted, one_line, warn_once
 from kpose._pictures import picture_endings
-from kpose.data.folder_files import SPLITS, FolderEntry, check_entries, list_coco, list_masked
+from kpose.data.folder_files import SPLITS, UNCLEAR, FolderEntry, check_entries, list_coco, list_masked
 from kpose.data.photo_dataset import PhotoDataset, crop_pair
 from kpose.structures import Batch
 
@@ -60,6 +60,7 @@ def read_folder(
     val_share: float = 0.1,
     seed: int = 0,
     store: Path | None = None,
+    drawn_upright: bool | None = None,
 ) -> FolderAnnotations:
     """List the images of a folder with their masks, and check them.
 
@@ -81,6 +82,9 @@ def read_folder(
         val_share: Share of the images that chance puts into ``val``, in [0, 1).
         seed: Decides which.
         store: Folder where the results of the check are kept for later runs.
+        drawn_upright: Whether the objects of a COCO file were drawn on photos that EXIF had turned upright, or on
+            the stored pixels. Only read where width and height in the file do not tell: for half turns, mirrored
+            photos and squares. Upright when None, which one line in the log says if it matters.
 
     Returns:
         Annotations of all images.
@@ -92,12 +96,21 @@ def read_folder(
     root = Path(root)
     if not 0 <= val_share < 1:
         raise ValueError(f"read_folder needs a share of validation images in [0, 1); got {val_share}. Change it.")
-    found, faults = list_masked(root) if annotations is None else list_coco(root, annotations, category)
+    found, faults = (
+        list_masked(root)
+        if annotations is None
+        else list_coco(root, annotations, category, drawn_upright=drawn_upright is not False)
+    )
     found.sort(key=lambda entry: entry.name)
     checked = check_entries(found, store)
     good = [box is not None for box, _ in checked]
     chosen = _splits(root, found, good, splits, val_share, seed)
-    faults += [f"{entry.file}: {fault}" for entry, (_, fault) in zip(found, checked, strict=True) if fault]
+    unclear = sum(fault == UNCLEAR for _, fault in checked)
+    if unclear and drawn_upright is None:
+        advice = "Objects are taken to be drawn on the upright photo; drawn_upright=False takes the stored one."
+        warn_once(_log, f"{counted(unclear, 'photo')} of {root}: {UNCLEAR}. {advice}")
+    pairs = [(entry.file, fault) for entry, (box, fault) in zip(found, checked, strict=True) if box is None]
+    faults += [f"{file}: {fault}" for file, fault in pairs]
     for line in faults:
         warn_once(_log, line)  # a pipeline reads a folder a dozen times
     if not all(good):

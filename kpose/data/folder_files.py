@@ -17,13 +17,16 @@ from kpose._pictures import list_pictures, read_mask, read_photo
 from kpose.data.coco import CocoObject, read_coco
 from kpose.data.coco_photos import CocoPhotos
 
-__all__ = ["SPLITS", "FolderEntry", "check_entries", "list_coco", "list_masked"]
+__all__ = ["SPLITS", "UNCLEAR", "FolderEntry", "check_entries", "list_coco", "list_masked"]
 
 _log = logging.getLogger(__name__)
 
+UNCLEAR = "its EXIF orientation turns it, and its size does not tell whether the object was drawn before or after"
+
 SPLITS = ("train", "val", "test")
 _MAX_THREADS = 8
-_FORMAT = 3  # raised when a check finds more: results that were kept are then not found
+_EXIF_ORIENTATION = 0x0112
+_FORMAT = 4  # raised when a check finds more: results that were kept are then not found
 
 Box = tuple[int, int, int, int]
 
@@ -40,19 +43,21 @@ class FolderEntry:
     """Its mask, if it has one."""
     split: str = ""
     """Split that the COCO file stands for."""
+    drawn_upright: bool = True
+    """Whether a COCO object was drawn on the upright photo, where its width and height do not tell."""
 
     def stamp(self) -> tuple[str | int, ...]:
         """Return what would have changed if the image or its mask had: names, times and sizes of the files."""
         if isinstance(self.mask, CocoObject):
             drawn = hashlib.sha256(json.dumps([self.mask.segmentation, self.mask.size]).encode()).hexdigest()[:16]
-            return (*_file_stamp(self.file), drawn)
+            return (*_file_stamp(self.file), drawn, self.drawn_upright)
         return (*_file_stamp(self.file), *(_file_stamp(self.mask) if self.mask else ()))
 
     def open(self) -> tuple[Image.Image, Image.Image]:
         """Read the photo, RGB, and its mask, 0 or 255.
 
-        Each is turned upright as its EXIF orientation says if the mask is a file: COCO's annotations refer to the
-        stored pixels.
+        Each is turned upright as its EXIF orientation says, but for photos whose COCO file has the width and height
+        of the stored pixels: its objects were drawn on these.
 
         Raises:
             ValueError: If one of them cannot be used; the text goes on where a line names the photo.
@@ -60,7 +65,8 @@ class FolderEntry:
         if self.mask is None:
             raise ValueError("it has no mask")
         try:
-            photo = read_photo(self.file, upright=isinstance(self.mask, Path))
+            tells_upright = self._tells_upright()
+            photo = read_photo(self.file, upright=self.drawn_upright if tells_upright is None else tells_upright)
         except (OSError, ValueError) as error:
             raise ValueError(f"it cannot be read ({one_line(error.__cause__ or error)})") from error
         try:
@@ -71,6 +77,19 @@ class FolderEntry:
             raise ValueError(f"its mask is {_by(mask.size)}, the image {_by(photo.size)} pixels")
         return photo, mask
 
+    def _tells_upright(self) -> bool | None:
+        """Return whether the mask was drawn on the upright photo; None where it matters and nothing tells."""
+        if not isinstance(self.mask, CocoObject):
+            return True
+        with Image.open(self.file) as picture:
+            width, height = picture.size
+            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        if orientation not in range(2, 9):
+            return True
+        if orientation in range(5, 9) and width != height:
+            return self.mask.size != (height, width)
+        return None
+
     @staticmethod
     def _open_mask(mask: Path | CocoObject) -> Image.Image:
         if isinstance(mask, CocoObject):
@@ -78,13 +97,20 @@ class FolderEntry:
         return read_mask(mask)
 
     def check(self) -> tuple[Box | None, str]:
-        """Check the photo and its mask; return the mask's box and an empty text, or ``None`` and what is wrong."""
+        """Check the photo and its mask.
+
+        Returns:
+            The mask's box, and `UNCLEAR` if it is not clear how it lies on the photo, or else an empty text; or
+            ``None`` and what is wrong.
+        """
         try:
             _, mask = self.open()
         except (ValueError, MemoryError) as error:
             return None, one_line(error)
         box = mask.getbbox()
-        return (None, "its mask is empty") if box is None else (box, "")
+        if box is None:
+            return None, "its mask is empty"
+        return box, UNCLEAR if self._tells_upright() is None else ""
 
 
 def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
@@ -110,7 +136,7 @@ def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
 
 
 def list_coco(
-    root: Path, annotations: Path | Mapping[str, Path], category: str | None
+    root: Path, annotations: Path | Mapping[str, Path], category: str | None, *, drawn_upright: bool = True
 ) -> tuple[list[FolderEntry], list[str]]:
     """List the objects of a COCO file, or of one for each split, and a line for each that is left out."""
     files = annotations if isinstance(annotations, Mapping) else {"": annotations}
@@ -132,7 +158,7 @@ def list_coco(
             elif name in entries:
                 wrong.append(f"{paths[0]}: a second object has the name {name}")
             else:
-                entries[name] = FolderEntry(name, paths[0], found, split)
+                entries[name] = FolderEntry(name, paths[0], found, split, drawn_upright)
         if missing:
             lost = f"{counted(len(missing), 'object')} left out: there are no photos of these names below {root}"
             wrong.append(f"{path}: {lost} or beside the file; the first is {missing[0]}")

@@ -173,6 +173,8 @@ class FolderDataModule(PhotoDataModule):
             when not given.
         val_share: Share of the images that is held out for ``val`` where nothing else decides the splits.
         split_seed: Decides which.
+        drawn_upright: Whether the objects of a COCO file were drawn on upright photos, where its sizes do not tell
+            (see `read_folder`).
         **options: Those of `PhotoDataModule`: ``image_size``, ``batch_size``, ``num_workers``, ``test_split``,
             ``padding``, ``jitter``, ``eval_padding``, ``flip``, ``color``, ``fill``, ``cache``. A folder as
             ``cache`` also keeps the results of the check of the files.
@@ -191,6 +193,7 @@ class FolderDataModule(PhotoDataModule):
         splits: Path | None = None,
         val_share: float = 0.1,
         split_seed: int = 0,
+        drawn_upright: bool | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**options)
@@ -200,6 +203,7 @@ class FolderDataModule(PhotoDataModule):
         self.splits = splits
         self.val_share = val_share
         self.split_seed = split_seed
+        self.drawn_upright = drawn_upright
 
     @cached_property
     def photos(self) -> FolderAnnotations:
@@ -212,6 +216,7 @@ class FolderDataModule(PhotoDataModule):
             val_share=self.val_share,
             seed=self.split_seed,
             store=None if isinstance(self.cache, bool) else Path(self.cache),
+            drawn_upright=self.drawn_upright,
         )
 
     @property

@@ -264,6 +264,31 @@ def test_bad_entries_of_a_coco_file_are_listed_and_the_others_used(tmp_path):
     )
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("side", [(40, 30), (40, 40)])
+@pytest.mark.parametrize("upright", [True, False])
+def test_objects_drawn_on_upright_and_on_stored_photos(tmp_path, caplog, orientation, side, upright):
+    seen = side if orientation == 3 or not upright else side[::-1]  # width and height in the file
+    photo = Image.new("RGB", seen, (90, 90, 90))
+    photo.paste((200, 40, 10), BOX)
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "images").mkdir()
+    stored = photo.transpose(turn) if upright else photo
+    stored.save(tmp_path / "images/x.png", exif=exif)
+    path = coco(tmp_path, ["x"], images=[{"id": 0, "file_name": "x.png", "width": seen[0], "height": seen[1]}])
+    unclear = orientation == 3 or side[0] == side[1]
+    option = None if upright or not unclear else False
+    notes = read_folder(tmp_path, path, val_share=0.0, drawn_upright=option)
+    item = FolderDataset(tmp_path, "train", image_size=16, padding=0.0, annotations=notes)[0]
+    inside = item["image"].permute(1, 2, 0)[item["mask"]]
+    assert inside.sub(torch.tensor([200, 40, 10]) / 255).abs().mean() < 0.1
+    assert notes.problems == ()
+    assert len(caplog.messages) == (unclear and upright)
+    assert all("drawn_upright=False" in line for line in caplog.messages)
+
+
 def test_nothing_usable_in_a_coco_file_says_why(tmp_path):
     write_pair(tmp_path, "x")
     boxes = [{"id": 7, "image_id": 0, "segmentation": [], "bbox": [10, 5, 16, 8]}]
