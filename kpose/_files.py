@@ -143,8 +143,11 @@ def fresh_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    fresh.touch()
+    mode = fresh.stat().st_mode  # that of the user's umask, which safetensors does not ask
     try:
         yield fresh
+        fresh.chmod(mode)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

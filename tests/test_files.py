@@ -1,4 +1,8 @@
+import os
+
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from kpose._files import model_source, safe_name, write_file, write_text
 
@@ -15,6 +19,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_file(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_mode_is_that_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_file(tmp_path / "a.safetensors", lambda fresh: save_file({"x": torch.zeros(1)}, fresh))
+        write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
 
 
 def test_the_file_is_not_there_before_it_is_whole(tmp_path):

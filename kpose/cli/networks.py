@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Box", "Networks", "Targets"]
 
+MAX_IMAGE_SIZE = 4096  # as a network has at most; more asks for the machine's memory
+
 Box = tuple[float, float, float, float]
 
 
@@ -45,8 +47,8 @@ class Networks:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.image_size is not None and self.image_size < 1:
-            raise ValueError(f"--image-size must be positive; got {self.image_size}")
+        if self.image_size is not None and not 1 <= self.image_size <= MAX_IMAGE_SIZE:
+            raise ValueError(f"--image-size must be from 1 to {MAX_IMAGE_SIZE}; got {self.image_size}")
         if self.label is not None and self.segmenter is None:
             raise ValueError("--label is what the model of --segmenter calls the object; give both")
 

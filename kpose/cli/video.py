@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from kpose._files import existing, fresh_file, safe_name
 from kpose._messages import one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
-from kpose.cli.networks import Networks, Targets
+from kpose.cli.networks import MAX_IMAGE_SIZE, Networks, Targets
 from kpose.cli.parser import ArgumentError, report, run
 from kpose.cli.results import check_folder, check_replaced
 
@@ -71,6 +71,8 @@ def video_(
     if networks.segmenter is not None and (targets.masks is not None or targets.sam2 or targets.lwl is not None):
         line = "--segmenter excludes --masks, --sam2 and --lwl, which look for nothing; leave it out"
         raise ArgumentError(None, line)
+    if largest > MAX_IMAGE_SIZE:
+        raise ArgumentError(None, f"--largest must be from 2 to {MAX_IMAGE_SIZE}; got {largest}")
     if largest < 2 or frame_rate <= 0 or (frames is not None and frames < 1):
         raise ArgumentError(None, "--largest, --frame-rate and --frames must be positive")
     for path in filter(None, (targets.mask, targets.masks, networks.checkpoint)):

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ MODEL_CARD = """---
 {{ card_data }}
 ---
 
-Camera pose and 3D shape of the object in a photo, by [kpose](https://pypi.org/project/kpose):
+Camera pose and 3D shape of the object in a photo, by the Python package kpose:
 
 ```python
 import kpose
@@ -51,6 +51,13 @@ import kpose
 predictor = kpose.Predictor.from_pretrained("this repository")
 [prediction] = predictor("photo.jpg")
 ```
+
+| | |
+|---|---|
+| crops | {{ image_size }} × {{ image_size }} pixels |
+| pose head | {{ head }} |
+| training data | {{ training_data | default("not stated", true) }} |
+| license of the weights | {{ license | default("not stated", true) }} |
 """
 
 
@@ -69,7 +76,9 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 
     A call changes nothing in the predictor: several threads may share one. Huggingface_hub's mixin reaches the
     Hub: ``save_pretrained(folder)`` writes weights, templates and a description, ``push_to_hub(repository)``
-    uploads them, and `from_pretrained` reads them again.
+    uploads them, and `from_pretrained` reads them again; their
+    ``model_card_kwargs={"license": ..., "training_data": ...}``
+    tells the model card what the predictor does not know.
 
     Args:
         network: Trained `PoseNetwork`, or a task that holds one as ``network``; it is moved to the device and put
@@ -212,6 +221,14 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         head, segmenter = (type(part).__name__ for part in (self.network.head, self.segmenter))
         size, device = self.image_size, str(self.device)
         return f"Predictor({head}, crops of {size} pixels, segmenter={segmenter}, device={device!r})"
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401 - as the mixin has it
+        """Describe the predictor, for the mixin; see there."""
+        known = {"image_size": self.image_size, "head": type(self.network.head).__name__}
+        card: ModelCard = super().generate_model_card(*args, **{**known, **kwargs})
+        if license_name := kwargs.get("license"):
+            card.data.license = license_name
+        return card
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write a folder, for the mixin."""

@@ -278,6 +278,7 @@ def test_nothing_temporary_is_left(
         ["{photo}", "--device", "gpu"],
         ["{photo}", "--device", "meta:x"],
         ["{photo}", "--image-size", "0"],
+        ["{photo}", "--image-size", "100000"],
         ["{photo}", "--sheet", "0"],
         ["{photo}", "--sheet", "65"],
         ["{photo}", "--sheet", "two"],

@@ -256,3 +256,14 @@ def test_an_array_is_one_photo(predictor: Predictor) -> None:
     [found] = predictor(np.asarray(picture), mask=np.eye(90, 120))
     assert torch.equal(found.camera.rotation, expected.camera.rotation)
     assert len(predictor([np.asarray(picture)] * 2)) == 2
+
+
+def test_the_model_card_says_what_is_known_and_what_is_not(tmp_path: Path) -> None:
+    predictor = Predictor(PoseNetwork(TinyBackbone(width=8), QuaternionHead), image_size=64, segmenter=None)
+    predictor.save_pretrained(tmp_path, model_card_kwargs={"license": "apache-2.0"})
+    card = (tmp_path / "README.md").read_text()
+    assert "license: apache-2.0" in card.split("---")[1]
+    assert "| crops | 64 × 64 pixels |" in card
+    assert "| pose head | QuaternionHead |" in card
+    assert "| training data | not stated |" in card
+    assert "http" not in card
