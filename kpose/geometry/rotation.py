@@ -5,9 +5,10 @@ Rotations are matrices ``(..., 3, 3)`` that take the object frame to the camera 
 and takes any leading dimensions.
 """
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, cast
 
 import roma
 import torch
@@ -29,7 +30,30 @@ __all__ = [
     "viewpoint_to_matrix",
 ]
 
+_P = ParamSpec("_P")
 
+
+def _widened(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """Compute in float32 what comes in half precision, also under autocast, and give it back as it came."""
+
+    @functools.wraps(function)
+    def wide(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            working = torch.promote_types(dtype, torch.float32)
+            widened = [arg.to(working) if isinstance(arg, Tensor) else arg for arg in args]
+            return function(*widened, **kwargs).to(dtype)  # type: ignore[arg-type]
+
+    return wide
+
+
+def _shortened(vector: Tensor) -> Tensor:
+    """Divide long vectors by their largest entry, whose squares would overflow."""
+    return vector / vector.detach().abs().amax(-1, keepdim=True).clamp_min(1)
+
+
+@_widened
 def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """Convert quaternions of any positive length to rotation matrices.
 
@@ -43,6 +67,7 @@ def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor,
         >>> quaternion_to_matrix(torch.tensor([0.0, 0.0, 0.0, 2.0])).diagonal()
         tensor([-1., -1.,  1.])
     """
+    quaternion = _shortened(quaternion)
     length = quaternion.square().sum(-1, keepdim=True)
     tiny = length < torch.finfo(quaternion.dtype).tiny
     identity = quaternion.new_tensor([1.0, 0.0, 0.0, 0.0])
@@ -51,6 +76,7 @@ def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor,
     return rotation
 
 
+@_widened
 def matrix_to_quaternion(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
     """Convert rotation matrices to unit quaternions.
 
@@ -68,6 +94,7 @@ def matrix_to_quaternion(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
     return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
+@_widened
 def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Map rotation vectors onto rotations (exponential map).
 
@@ -85,6 +112,7 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor,
     return rotation
 
 
+@_widened
 def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Map rotations onto rotation vectors (logarithm map).
 
@@ -102,6 +130,7 @@ def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
     return axis_angle
 
 
+@_widened
 def gram_schmidt(raw: Float[Tensor, "*batch 6"], *, epsilon: float = 1e-6) -> Float[Tensor, "*batch 3 3"]:
     """Map six numbers onto a rotation by partial Gram-Schmidt.
 
@@ -123,7 +152,7 @@ def gram_schmidt(raw: Float[Tensor, "*batch 6"], *, epsilon: float = 1e-6) -> Fl
                 [0., 1., 0.],
                 [0., 0., 1.]])
     """
-    first, second = raw[..., :3], raw[..., 3:]
+    first, second = _shortened(raw[..., :3]), _shortened(raw[..., 3:])
     x = _unit(first, raw.new_tensor([1.0, 0.0, 0.0]), epsilon)
     # The axis least aligned with x replaces a second column that carries no direction of its own.
     least = torch.nn.functional.one_hot(x.detach().abs().argmin(-1), 3).to(raw)
@@ -141,6 +170,7 @@ def _unit(vector: Tensor, fallback: Tensor, epsilon: float | Tensor) -> Tensor:
     return torch.where(tiny, fallback, vector * torch.where(tiny, 1.0, length).rsqrt())
 
 
+@_widened
 def procrustes(raw: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Project matrices onto the nearest rotations (special orthogonal Procrustes).
 
@@ -166,6 +196,7 @@ def procrustes(raw: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     return rotation
 
 
+@_widened
 def geodesic_distance(
     first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]
 ) -> Float[Tensor, "*batch"]:

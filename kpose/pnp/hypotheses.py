@@ -165,7 +165,8 @@ def mirror_twins(points: Moments, camera: Camera, weights: Float[Tensor, "P K N"
     means = points.means(weights).permute(2, 3, 0, 1)
     center = means[..., 0, 1:4]
     spread = means[..., 1:, 1:4] - center[..., :, None] * center[..., None, :]
-    normal = torch.linalg.eigh(spread)[1][..., :1]
+    # One matrix that is not finite would end the whole batch.
+    normal = torch.linalg.eigh(torch.where(spread.isfinite(), spread, 0.0))[1][..., :1]
     flip = normal.new_tensor([1.0, 1.0, -1.0])[:, None]
     rotation = flip * (camera.rotation - 2 * camera.rotation @ normal @ normal.mT)
     shift = camera.scale[..., None] * ((camera.rotation - rotation)[..., :2, :] @ center[..., None])[..., 0]

@@ -42,13 +42,20 @@ class RobustKernel(NamedTuple):
     """Log density of an outlier relative to the inliers' peak density."""
 
     def cost(self, squared: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch N"]:
-        """Compute the negative log likelihood ``rho / (2 sigma²)`` of squared residuals."""
+        """Compute the negative log likelihood ``rho / (2 sigma²)`` of squared residuals, zero at zero."""
         exponent = squared * self._precision()
-        return exponent - torch.nn.functional.softplus(exponent + self.log_outlier[..., None])
+        outlier = self.log_outlier[..., None]
+        softplus = torch.nn.functional.softplus
+        return exponent - (softplus(exponent + outlier) - softplus(outlier))
 
     def probability(self, squared: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch N"]:
         """Compute the inlier probability ``rho'`` of squared residuals."""
         return torch.sigmoid(-self.log_outlier[..., None] - squared * self._precision())
+
+    def trust(self, squared: Float[Tensor, "*batch N"]) -> Float[Tensor, "*batch N"]:
+        """Compute the inlier probability relative to that of a residual of zero."""
+        exponent = squared * self._precision()
+        return 1 + torch.sigmoid(exponent + self.log_outlier[..., None]) * torch.expm1(-exponent)
 
     def _precision(self) -> Tensor:
         return (0.5 / self.sigma.square())[..., None]

@@ -16,6 +16,9 @@ _Fields = TypeVar("_Fields", Camera, Linearization)
 # Largest step of the log scale and of each rotation angle: the quadratic model does not reach further.
 REACH = 0.7
 
+# A parameter of which the others leave less over than this many roundings is not determined.
+_ROUNDINGS = 300
+
 
 def refine_camera(
     points_2d: Float[Tensor, "batch N 2"],
@@ -107,7 +110,8 @@ def invert(matrix: Float[Tensor, "*batch 6 6"]) -> tuple[Float[Tensor, "*batch 6
     factor, failed = torch.linalg.cholesky_ex(matrix / scale)
     eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
     inverse = torch.cholesky_inverse(_where(failed == 0, factor, eye)) / scale
-    sound = (failed == 0) & inverse.isfinite().all(-1).all(-1)
+    left = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1) > _ROUNDINGS * torch.finfo(matrix.dtype).eps
+    sound = (failed == 0) & left & inverse.isfinite().all(-1).all(-1)
     return _where(sound, inverse, eye), sound
 
 

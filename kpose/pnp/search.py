@@ -7,55 +7,63 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.pnp.hypotheses import closed_form, draw_samples, mirror_twins, pick_cameras, sample_cameras
-from kpose.pnp.model import Problem, RobustKernel, select
+from kpose.pnp.model import Problem, RobustKernel, select, squared_residuals
 from kpose.pnp.moments import Moments, cross, moments, multiply
+from kpose.pnp.noise import free_share, freedom, variance
 from kpose.pnp.refinement import REACH
 from kpose.structures import Camera
 
 __all__: list[str] = []
 
-# Density of outliers times threshold²: with the default threshold of 0.1, one point in four spread over a crop.
-_OUTLIERS = 0.01 * (0.25 / 4)
-# Inlier noise that the search may settle on, in thresholds; and the ratio of neighboring levels.
-_FINEST, _COARSEST, _RATIO = 1 / 32, 2.0, math.sqrt(2)
+# All lengths in the image are in thresholds here.
 
-# Truncation of the score in thresholds, hypotheses refined, and Gauss-Newton steps before and after the mirror
+# Density of outliers: with the default threshold of 0.1, one point in four spread over a crop.
+_OUTLIERS = 0.01 * (0.25 / 4)
+# Inlier noise that the search may settle on; and the ratio of neighboring levels.
+_FINEST, _COARSEST, _RATIO = 1 / 4, 2.0, math.sqrt(2)
+
+# Truncation of the score, hypotheses refined, and Gauss-Newton steps before and after the mirror
 # twins join. With 800 samples, 32 hypotheses and 8 steps each, no error on the grid of docs/pnp.md is lower.
 _BOUND, _KEEP, _ROUNDS = 1.5, 4, (2, 3)
 _DAMPING = 1.001
 
 
-def search(problem: Problem, threshold: float, draws: Float[Tensor, "H 4"]) -> tuple[Camera, RobustKernel]:
+def search(problem: Problem, draws: Float[Tensor, "H 4"]) -> tuple[Camera, RobustKernel]:
     """Find the likeliest camera and noise, from minimal samples that the uniform numbers ``draws`` choose."""
     points = moments(problem)
-    weights = problem.weights[:, None]
+    weights, free = problem.weights[:, None], freedom(problem.weights)[:, None]
+    share = free_share(weights, free)
     affine = sample_cameras(problem, draw_samples(problem.weights, draws))
-    cost = truncated_cost(points, weights, affine, (_BOUND * threshold) ** 2)
+    cost = truncated_cost(points, weights, affine, _BOUND**2)
     best = cost.topk(min(_KEEP, len(draws)), largest=False).indices
     camera = _join(closed_form(problem), pick_cameras(affine, best))
-    sigma = torch.full_like(camera.scale, threshold / 2)
-    camera, sigma = refine_with_noise(points, weights, camera, sigma, threshold, _ROUNDS[0])
-    best = evidence(points, weights, camera, sigma, threshold).topk(2).indices
+    sigma = torch.full_like(camera.scale, 0.5)
+    camera, sigma = refine_with_noise(problem, points, camera, sigma, free, _ROUNDS[0])
+    best = evidence(problem, camera, sigma, free).topk(2).indices
     camera, sigma = select(camera, best), sigma.gather(1, best)
-    probability = _kernel(sigma, threshold).probability(points.squared_residuals(camera))
+    probability = _kernel(sigma, share).probability(squared_residuals(problem, camera))
     # A doubtful point can be outlier at low noise or inlier at higher noise: each camera settles from both sides.
     camera = _join(camera, mirror_twins(points, camera, weights * probability), camera)
     sigma = torch.cat((sigma, sigma, sigma / 2), 1)
-    camera, sigma = refine_with_noise(points, weights, camera, sigma, threshold, _ROUNDS[1])
-    best = evidence(points, weights, camera, sigma, threshold).argmax(-1, keepdim=True)
+    camera, sigma = refine_with_noise(problem, points, camera, sigma, free, _ROUNDS[1])
+    best = evidence(problem, camera, sigma, free).argmax(-1, keepdim=True)
     # On a ladder of levels the final noise does not change with small changes of the points, so that the
     # gradient at the optimum is exact.
-    level = (sigma.gather(1, best) / threshold).log2().div(math.log2(_RATIO)).round()
-    return select(camera, best), _kernel(threshold * _RATIO**level, threshold)
+    level = sigma.gather(1, best).log2().div(math.log2(_RATIO)).round()
+    return select(camera, best), _kernel(_RATIO**level, share)
 
 
 def _join(*cameras: Camera) -> Camera:
     return Camera(*(torch.cat(fields, 1) for fields in zip(*cameras, strict=True)))
 
 
-def _kernel(sigma: Float[Tensor, "P K"], threshold: float) -> RobustKernel:
-    """Return the kernel of a noise level: the density of outliers is fixed by the threshold."""
-    return RobustKernel(sigma, (2 * math.pi * _OUTLIERS / threshold**2 * sigma.square()).log())
+def _kernel(sigma: Float[Tensor, "P K"], share: Float[Tensor, "P 1"]) -> RobustKernel:
+    """Return the kernel of a noise level: the density of outliers is fixed by the threshold.
+
+    Where few points decide the camera, their noise moves the others, which must be farther off to be outliers.
+    """
+    share = share.log2().round().exp2()  # does not change with small changes of the weights, as the noise below
+    return RobustKernel(sigma, (2 * math.pi * _OUTLIERS * (share * sigma).square()).log())
 
 
 def truncated_cost(
@@ -78,21 +86,21 @@ def truncated_cost(
 
 
 def refine_with_noise(
+    problem: Problem,
     points: Moments,
-    weights: Float[Tensor, "P 1 N"],
     camera: Camera,
     sigma: Float[Tensor, "P K"],
-    threshold: float,
+    free: Float[Tensor, "P 1"],
     rounds: int,
 ) -> tuple[Camera, Float[Tensor, "P K"]]:
     """Alternate one Gauss-Newton step on the probable inliers and the estimate of their noise."""
+    weights = problem.weights[:, None]
+    share = free_share(weights, free)
     for _ in range(rounds):
-        squared = points.squared_residuals(camera)
-        trusted = _kernel(sigma, threshold).probability(squared).mul_(weights)
-        # Six degrees of freedom are spent on the camera.
-        variance = (trusted * squared).sum(-1) / (2 * trusted.sum(-1) - 6).clamp_min(1)
-        sigma = variance.sqrt().clamp(_FINEST * threshold, _COARSEST * threshold)
-        camera = step(camera, points.means(trusted))
+        squared = squared_residuals(problem, camera)
+        trust = _kernel(sigma, share).trust(squared)
+        sigma = variance(weights, free, trust, squared).sqrt().clamp(_FINEST, _COARSEST)
+        camera = step(camera, points.means(weights * trust))
     return camera, sigma
 
 
@@ -137,8 +145,9 @@ def turn(rotation: Float[Tensor, "3 3 P K"], vector: Float[Tensor, "3 P K"]) -> 
 
 
 def evidence(
-    points: Moments, weights: Float[Tensor, "P 1 N"], camera: Camera, sigma: Tensor, threshold: float
+    problem: Problem, camera: Camera, sigma: Float[Tensor, "P K"], free: Float[Tensor, "P 1"]
 ) -> Float[Tensor, "P K"]:
-    """Compute the log likelihood of the points, the six camera parameters marginalized (they cost σ^6)."""
-    cost = _kernel(sigma, threshold).cost(points.squared_residuals(camera))
-    return -(weights * (cost + 2 * sigma.log()[..., None])).sum(-1) + 6 * sigma.log()
+    """Compute the log likelihood of the points, as many as are free."""
+    kernel = _kernel(sigma, free_share(problem.weights[:, None], free))
+    peak = torch.nn.functional.softplus(kernel.log_outlier) - 2 * sigma.log()
+    return free / 2 * peak - (problem.weights[:, None] * kernel.cost(squared_residuals(problem, camera))).sum(-1)

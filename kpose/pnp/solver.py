@@ -19,6 +19,7 @@ from kpose.pnp.model import (
     squared_residuals,
     view,
 )
+from kpose.pnp.noise import freedom, variance
 from kpose.pnp.refinement import descend, invert
 from kpose.pnp.search import search
 from kpose.structures import Camera
@@ -69,13 +70,14 @@ def solve_pnp(
         weights: Confidence in each point, not negative; only ratios matter. All equal if not given. A point of
             weight zero counts as absent, and so does one with an entry that is not finite.
         threshold: Rough distance of a good point from its projection, in the unit of ``points_2d``. The noise is
-            estimated from 1/32 to 2 times this. None gives plain weighted least squares.
+            estimated from 1/4 to 2 times this. None gives plain weighted least squares.
         hypotheses: Random samples to try.
         generator: Source of the samples; the same samples at every call if not given.
 
     Returns:
         Camera, inliers, covariance and validity. Not valid are fewer than four inliers, inliers on a line or in a
-        plane (a plane has two mirrored answers), image points that all coincide. The camera is then finite, one of
+        plane (a plane has two mirrored answers), image points that all coincide, and weights so unequal that
+        rounding hides what the lighter points say. The camera is then finite, one of
         the best answers if there is one, and its gradient zero.
 
     Raises:
@@ -130,7 +132,7 @@ def _usable(image: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor, Ten
     """Replace unusable points by the origin with weight zero; add such points up to a minimal sample."""
     # The fourth root keeps sums of squares from overflowing.
     limit = torch.finfo(image.dtype).max ** 0.25
-    usable = (torch.cat((image, points), -1).abs() < limit).all(-1) & (weights >= 0) & (weights < limit)
+    usable = (torch.cat((image, points), -1).abs() < limit).all(-1) & (weights >= 0) & weights.isfinite()
     image, points = (torch.where(usable[..., None], field, 0.0) for field in (image, points))
     weights = torch.where(usable, weights, 0.0)
     missing = max(SAMPLE - weights.shape[-1], 0)
@@ -146,36 +148,86 @@ def _solve(
     hypotheses: int,
     generator: torch.Generator | None,
 ) -> PnPSolution:
+    problem, frame = _normalize(image, points, weights, threshold)
     with torch.no_grad():
-        # Effective number of points (Kish): weights all alike count one each, whatever their value.
-        tiny = torch.finfo(weights.dtype).tiny
-        total = weights.sum(-1, keepdim=True)
-        factor = (total / weights.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp_max(tiny**-0.5)
-        share = (weights / total.clamp_min(tiny))[..., None]
-        image_center, center = (share * image).sum(1), (share * points).sum(1)
-    problem = Problem(image - image_center[:, None], points - center[:, None], weights * factor)
-    with torch.no_grad():
-        camera, kernel, optimum = _optimum(problem, threshold, hypotheses, generator)
+        camera, kernel, optimum = _optimum(problem, threshold is not None, hypotheses, generator)
         inliers = (optimum.probability[:, 0] > 0.5) & (problem.weights > 0)
         inverse, sound = invert(optimum.hessian[:, 0])
+        center, image_center = frame.center / frame.size, frame.image_center / frame.unit
         valid = _determined(problem, camera, inliers, image_center) & sound
         covariance, sound = _covariance(problem, camera, optimum, center)
+        one = torch.ones_like(frame.unit)
+        units = torch.cat((one, frame.unit, frame.unit, one, one, one), -1)
+        covariance = units[..., None] * covariance * units[..., None, :]
         valid = valid & sound
         eye = torch.eye(6, dtype=covariance.dtype, device=covariance.device)
         covariance = torch.where(valid[:, None, None], covariance, eye)
     if torch.is_grad_enabled() and any(field.requires_grad for field in problem):
         camera = _attach(problem, camera, kernel, inverse, valid)
-    camera = camera.at((slice(None), 0))
-    rotated = (camera.rotation[:, :2] @ center[..., None])[..., 0]
-    translation = camera.translation + image_center - camera.scale[:, None] * rotated
-    return PnPSolution(camera._replace(translation=translation), inliers, covariance, valid)
+    return PnPSolution(frame.restore(camera.at((slice(None), 0))), inliers, covariance, valid)
+
+
+class _Frame(NamedTuple):
+    """Origins and units of length that a problem was taken to."""
+
+    image_center: Float[Tensor, "P 2"]
+    center: Float[Tensor, "P 3"]
+    unit: Float[Tensor, "P 1"]
+    """Of the image."""
+    size: Float[Tensor, "P 1"]
+    """Unit of the object."""
+
+    def restore(self, camera: Camera) -> Camera:
+        """Take cameras back to where the points came from."""
+        tiny = torch.finfo(self.unit.dtype).tiny
+        scale = (camera.scale * (self.unit / self.size)[:, 0]).clamp_min(tiny)
+        shift = scale[:, None] * (camera.rotation[:, :2] @ self.center[..., None])[..., 0]
+        return Camera(scale, camera.translation * self.unit + self.image_center - shift, camera.rotation)
+
+
+def _normalize(image: Tensor, points: Tensor, weights: Tensor, threshold: float | None) -> tuple[Problem, _Frame]:
+    """Center the points, in units in which no square overflows or vanishes, and weigh those alike one each."""
+    tiny = torch.finfo(weights.dtype).tiny
+    weights = weights / weights.detach().amax(-1, keepdim=True).clamp_min(tiny)
+    with torch.no_grad():
+        total = weights.sum(-1, keepdim=True).clamp_min(tiny)
+        # Together they weigh the effective number of points (Kish).
+        factor = total / weights.square().sum(-1, keepdim=True).clamp_min(tiny)
+        share = (weights / total)[..., None]
+        image_center, center = (share * image).sum(1), (share * points).sum(1)
+        used = (weights > 0)[..., None]
+        extent, size = (
+            (used * offset).abs().amax((1, 2))[:, None]
+            for offset in (image - image_center[:, None], points - center[:, None])
+        )
+        frame = _Frame(image_center, center, _image_unit(extent, threshold), _unit(size))
+    image = (image - image_center[:, None]) / frame.unit[..., None]
+    points = (points - center[:, None]) / frame.size[..., None]
+    return Problem(image, points, weights * factor), frame
+
+
+def _unit(extent: Tensor) -> Tensor:
+    """Return the power of two next to lengths: divided by it, coordinates stay as exact as they are."""
+    tiny = torch.finfo(extent.dtype).tiny
+    return torch.ldexp(torch.ones_like(extent), torch.frexp(extent.clamp_min(tiny**0.5)).exponent)
+
+
+def _image_unit(extent: Tensor, threshold: float | None) -> Tensor:
+    """Return the threshold, by powers of two not much larger than the image nor below its rounding."""
+    if threshold is None:
+        return _unit(extent)
+    mantissa, exponent = math.frexp(threshold)
+    level = torch.frexp(_unit(extent)).exponent - exponent
+    digits = -math.frexp(torch.finfo(extent.dtype).eps)[1] - 4
+    level = (level + 1).clamp_max(0) + (level - digits).clamp_min(0)
+    return torch.ldexp(torch.full_like(extent, mantissa), exponent + level)
 
 
 def _optimum(
-    problem: Problem, threshold: float | None, hypotheses: int, generator: torch.Generator | None
+    problem: Problem, robust: bool, hypotheses: int, generator: torch.Generator | None
 ) -> tuple[Camera, RobustKernel, Linearization]:
     """Find the best camera ``(P, 1)`` of each problem, its kernel and the derivatives there."""
-    if threshold is None:
+    if not robust:
         camera = closed_form(problem)
         camera = descend(problem, camera, least_squares_kernel(camera), steps=10)[0]
         cost = (problem.weights[:, None] * squared_residuals(problem, camera)).sum(-1)
@@ -184,7 +236,7 @@ def _optimum(
     else:
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         draws = torch.rand(hypotheses, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
-        camera, kernel = search(problem, threshold, draws.to(problem.weights))
+        camera, kernel = search(problem, draws.to(problem.weights))
     # From where the search ends, three steps reach the precision of float32 and five that of float64.
     steps = 3 if problem.weights.dtype == torch.float32 else 5
     camera, optimum = descend(problem, camera, kernel, steps=steps, damping=1e-4)
@@ -213,13 +265,13 @@ def _determined(problem: Problem, camera: Camera, inliers: Tensor, image_center:
 def _covariance(problem: Problem, camera: Camera, optimum: Linearization, center: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the covariance for the translation of the object's origin, and where there is one."""
     inverse, sound = invert(optimum.matrix[:, 0])
-    weights = problem.weights * optimum.probability[:, 0]
-    variance = (weights * optimum.squared[:, 0]).sum(-1) / (2 * weights.sum(-1) - 6).clamp_min(1)
+    weights = problem.weights[:, None]
+    noise = variance(weights, freedom(weights), optimum.probability, optimum.squared)
     # Growing and turning about the points' center moves the origin the other way.
     moved = jacobian(camera.scale[:, 0, None, None] * (camera.rotation[:, 0] @ center[..., None]))[..., 0].mT
     change = torch.eye(6, dtype=inverse.dtype, device=inverse.device).repeat(len(inverse), 1, 1)
     change[:, 1:3, :1], change[:, 1:3, 3:] = -moved[..., :1], -moved[..., 3:]
-    covariance = variance[..., None, None] * (change @ inverse @ change.mT)
+    covariance = noise[..., None] * (change @ inverse @ change.mT)
     return (covariance + covariance.mT) / 2, sound & covariance.isfinite().all(-1).all(-1)
 
 

@@ -332,3 +332,54 @@ def test_a_grid_needs_rotations():
     torch.testing.assert_close(rotation_grid(1).mT @ rotation_grid(1), torch.eye(3)[None])
     with pytest.raises(ValueError, match="positive number of rotations; got 0"):
         rotation_grid(0)
+
+
+HALF = {
+    "6D zeros": (gram_schmidt, [0.0] * 6),
+    "6D second column zero": (gram_schmidt, [1.0, 0, 0, 0, 0, 0]),
+    "6D parallel columns": (gram_schmidt, [1.0, 2, 3, 2, 4, 6]),
+    "6D nearly parallel columns": (gram_schmidt, [1.0, 0, 0, 1, 1e-3, 0]),
+    "6D long": (gram_schmidt, [300.0, 0, 0, 0, 300, 0]),
+    "6D short": (gram_schmidt, [1e-3, 0, 0, 0, 1e-3, 0]),
+    "quaternion short": (quaternion_to_matrix, [0.0, 0.005, 0, 0]),
+    "quaternion long": (quaternion_to_matrix, [0.0, 300, 0, 0]),
+    "matrix": (procrustes, [[300.0, 1, 0], [0, 300, 0], [0, 0, 2]]),
+    "axis-angle": (axis_angle_to_matrix, [1e-3, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", list(HALF))
+def test_half_precision_gives_the_rotation_of_single_precision(name: str, dtype: torch.dtype):
+    function, numbers = HALF[name]
+    raw = torch.tensor(numbers, dtype=dtype, requires_grad=True)
+    rotation = function(raw)
+    assert rotation.dtype == dtype
+    expected = function(raw.detach().float())
+    torch.testing.assert_close(rotation.float(), expected, atol=torch.finfo(dtype).eps, rtol=0)
+    rotation.float().sum().backward()
+    assert raw.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("length", [1e10, 1e20, 1e30])
+def test_lengths_whose_squares_overflow(length: float):
+    columns = torch.tensor([1.0, 2, 3, -1, 4, 2])
+    quaternion = torch.tensor([0.5, -1, 2, 3])
+    for function, numbers in ((gram_schmidt, columns), (quaternion_to_matrix, quaternion)):
+        raw = (length * numbers).requires_grad_()
+        rotation = function(raw)
+        torch.testing.assert_close(rotation, function(numbers), atol=1e-6, rtol=0)
+        rotation[0].sum().backward()
+        assert raw.grad.isfinite().all()
+    half_turn = quaternion_to_matrix(torch.tensor([0.0, length, 0, 0]))
+    torch.testing.assert_close(half_turn, torch.diag(torch.tensor([1.0, -1, -1])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_distances_in_half_precision(dtype: torch.dtype):
+    eye = torch.eye(3, dtype=dtype)
+    assert geodesic_distance(eye, eye) < 1e-3
+    turned = axis_angle_to_matrix(torch.tensor([0.0, 0.0, 0.5]))
+    assert abs(geodesic_distance(eye, turned.to(dtype)).item() - 0.5) < 0.01
+    with torch.autocast("cpu", torch.bfloat16):
+        assert abs(geodesic_distance(torch.eye(3), turned).item() - 0.5) < 1e-6

@@ -1,8 +1,12 @@
+import functools
 import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from kpose.geometry import axis_angle_to_matrix, geodesic_distance, project, random_rotation
@@ -137,6 +141,100 @@ def test_only_ratios_of_weights_matter():
     one, other = solve_pnp(image, points, weights), solve_pnp(image, points, 1e-3 * weights)
     assert_same_camera(one.camera, other.camera)
     torch.testing.assert_close(one.covariance, other.covariance, rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize("threshold", [0.1, None])
+@pytest.mark.parametrize("weight", [1e-42, 1e-30, 1e-20, 1e-10, 1e10, 1e30])
+def test_weights_all_alike_count_one_each(weight: float, threshold: float | None):
+    image, points, _ = scene((50,), noise=0.03, dtype=torch.float32)
+    expected = solve_pnp(image, points, threshold=threshold)
+    solution = solve_pnp(image, points, torch.full((50, 16), weight), threshold=threshold)
+    assert solution.valid.all()
+    assert_same_camera(solution.camera, expected.camera, 1e-5)
+    torch.testing.assert_close(solution.covariance, expected.covariance, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("threshold", [0.1, None])
+@pytest.mark.parametrize(("size", "unit"), [(1e-15, 1.0), (1e-10, 1e-6), (1e6, 1e3), (1.0, 1e-12)])
+def test_units_of_object_and_image_do_not_matter(size: float, unit: float, threshold: float | None):
+    image, points, _ = scene((50,), noise=0.01, dtype=torch.float32)
+    expected = solve_pnp(image, points, threshold=threshold)
+    solution = solve_pnp(unit * image, size * points, threshold=threshold and unit * threshold)
+    assert solution.valid.all()
+    torch.testing.assert_close(solution.camera.rotation, expected.camera.rotation, atol=1e-4, rtol=0)
+    torch.testing.assert_close(solution.camera.scale * size / unit, expected.camera.scale, rtol=1e-4, atol=0)
+    torch.testing.assert_close(solution.camera.translation / unit, expected.camera.translation, rtol=0, atol=1e-4)
+
+
+def test_a_threshold_beyond_the_image_is_one_at_the_limit():
+    image, points, camera = scene((50,), noise=0.005, dtype=torch.float32)
+    solution = solve_pnp(1e-4 * image, points)
+    assert solution.valid.all()
+    assert angles_deg(solution, camera).max() < 5
+
+
+def test_a_threshold_below_rounding_gives_finite_cameras():
+    image, points, _ = scene((50,), noise=0.005, dtype=torch.float32)
+    solution = solve_pnp(image, points, threshold=1e-30)
+    assert all(field.isfinite().all() for field in (*solution.camera, solution.covariance))
+
+
+WEIGHTS = {
+    "equal": [1.0] * 12,
+    "one of 20": [20.0] + [1.0] * 11,
+    "one of 30": [30.0] + [1.0] * 11,
+    "one of 1000": [1000.0] + [1.0] * 11,
+    "two of 100": [100.0] * 2 + [1.0] * 10,
+    "three of 100": [100.0] * 3 + [1.0] * 9,
+    "falling": [2.0**-n for n in range(12)],
+}
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_few_effective_points_give_the_camera_of_least_squares(name: str):
+    generator = torch.Generator().manual_seed(11)
+    points = torch.randn(1000, 12, 3, generator=generator)
+    camera = Camera(torch.full((1000,), 0.7), torch.zeros(1000, 2), random_rotation((1000,), generator=generator))
+    image = project(points, camera) + 0.02 * torch.randn(1000, 12, 2, generator=generator)
+    weights = torch.tensor(WEIGHTS[name]).expand(1000, 12)
+    solution = solve_pnp(image, points, weights)
+    assert solution.valid.float().mean() > 0.99
+    assert angles_deg(solution, camera)[solution.valid].gt(15).sum() <= 1
+
+
+@functools.cache
+def best_costs(name: str) -> list[float]:
+    """The least weighted squares that SciPy finds from twelve starts."""
+    costs = []
+    for image, points, weights in zip(*weighted_scene(name), strict=True):
+        image, points, root = image.numpy(), points.numpy(), weights.sqrt()[:, None].numpy()
+
+        def residuals(p: np.ndarray, image=image, points=points, root=root) -> np.ndarray:
+            shown = np.exp(p[0]) * Rotation.from_rotvec(p[3:]).apply(points)[:, :2] + p[1:3]
+            return (root * (shown - image)).ravel()
+
+        starts = Rotation.random(12, random_state=0).as_rotvec()
+        found = [least_squares(residuals, [0, *image.mean(0), *turn], method="lm") for turn in starts]
+        costs.append(float(2 * min(result.cost for result in found)))
+    return costs
+
+
+def weighted_scene(name: str) -> tuple[Tensor, Tensor, Tensor]:
+    image, points, _ = scene((3,), 12, noise=0.01)
+    return image, points, torch.tensor(WEIGHTS[name], dtype=torch.float64).expand(3, 12)
+
+
+@pytest.mark.parametrize("threshold", [0.1, None])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e5])
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_no_valid_camera_costs_more_than_the_best_of_many_starts(name: str, size: float, threshold: float | None):
+    image, points, weights = weighted_scene(name)
+    solution = solve_pnp(image.float(), size * points.float(), weights.float() / size, threshold=threshold)
+    residual = project(size * points, solution.camera.map(Tensor.double)) - image
+    cost = (weights * residual.square().sum(-1)).sum(-1)
+    assert solution.valid.all()
+    assert solution.inliers.all()
+    assert (cost < 1.05 * torch.tensor(best_costs(name), dtype=torch.float64)).all()
 
 
 def test_weight_two_is_two_points():
@@ -355,6 +453,18 @@ def test_a_degenerate_problem_does_not_touch_its_neighbors():
     solution = solve_pnp(image, points)
     assert solution.valid.tolist() == [False, True]
     assert_same_camera(Camera(*(f[1] for f in solution.camera)), Camera(*(f[1] for f in camera)), 1e-9)
+
+
+@pytest.mark.parametrize("shrink", [0.0, 1e-10, 1e-20, 1e-30, 1e-44])
+def test_a_collapsed_object_does_not_touch_its_neighbors(shrink: float):
+    image, points, _ = scene((20,), 12, noise=0.02, dtype=torch.float32)
+    expected = solve_pnp(image, points)
+    points[3] *= shrink
+    solution = solve_pnp(image, points)
+    others = torch.arange(20) != 3
+    assert solution.valid[others].all()
+    assert all(field.isfinite().all() for field in solution.camera)
+    assert_same_camera(solution.camera.at(others), expected.camera.at(others), 1e-6)
 
 
 def test_an_empty_batch():
