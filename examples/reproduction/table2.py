@@ -24,7 +24,8 @@ from kpose._files import write_text
 from kpose._messages import one_line
 from kpose.data import VideoSequence, read_davis, read_youtube_vos
 from kpose.inference import Predictor
-from kpose.video import AssociationTracker, LWLTracker, Sam2Tracker
+from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, TransformersSegmenter
+from kpose.video import LWLTracker, OverlapTracker, Sam2Tracker
 
 from figures import LABELS, markdown, origin
 from plots import draw_table2
@@ -171,14 +172,23 @@ def _sequences(options: argparse.Namespace) -> list[VideoSequence]:
 
 
 def _tracker(options: argparse.Namespace) -> tuple[str, Follow]:
-    if options.association:
-        return "association", lambda _, targets: AssociationTracker(targets)
+    if options.overlap is not None:
+        segmenter, name = _segmenter(options)
+        return f"overlap ({name})", lambda _, targets: OverlapTracker(targets, segmenter=segmenter)
     if options.sam2 is not None:
         load = partial(Sam2Tracker.from_pretrained, options.sam2, device=options.device)
         return f"SAM 2 ({options.sam2})", lambda _, targets: load(targets)
     if options.lwl is not None:
         return "LWL", lambda _, targets: LWLTracker(targets, parameters=options.lwl or None, device=options.device)
     return "annotation", follow_annotation
+
+
+def _segmenter(options: argparse.Namespace) -> tuple[Segmenter, str]:
+    """Load what finds the birds, and say what the table calls it."""
+    if options.overlap:
+        return TransformersSegmenter(options.overlap, label="bird", device=options.device), options.overlap
+    segmenter = AutomaticSegmenter(device=options.device)
+    return segmenter, segmenter.model_name or "salient objects"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,7 +213,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a module beside kpose whose classes the checkpoints may name; may be given several times",
     )  # fmt: skip
     group = parser.add_argument_group("trackers", "The annotated masks by default.").add_mutually_exclusive_group()
-    group.add_argument("--association", action="store_true", help="by color and motion from the first frame's mask")
+    group.add_argument(
+        "--overlap", nargs="?", const="", metavar="MODEL",
+        help="by overlap of what is found in each frame, as `kpose video` does; MODEL: a segmentation model of "
+        "transformers that finds it",
+    )  # fmt: skip
     group.add_argument("--sam2", metavar="MODEL", help="by SAM 2: a folder, or a name on the Hugging Face Hub")
     group.add_argument("--lwl", nargs="?", const="", metavar="NAME", help="by LWL of an installed pytracking")
     return parser

@@ -103,7 +103,7 @@ class Targets:
             from 1
         mask: mask of the first frame, with identities
         masks: folder with masks of every frame, in the order of the numbers in their names
-        sam2: follow by SAM 2: a folder, or a name on the Hugging Face Hub
+        sam2: follow by SAM 2, and not by what is found in each frame: a folder, or a name on the Hugging Face Hub
         lwl: follow by LWL of an installed pytracking, with these parameters
 
     Raises:
@@ -126,13 +126,13 @@ class Targets:
             raise ValueError("--sam2 and --lwl need a --box or --mask in the first frame")
 
     @property
-    def given(self) -> bool:
-        """Whether the objects are given, and need not be found."""
-        return bool(self.box) or self.mask is not None or self.masks is not None
+    def looks(self) -> bool:
+        """Whether objects are looked for in every frame."""
+        return self.masks is None and self.sam2 is None and self.lwl is None
 
     def load_tracker(self, networks: Networks) -> "Tracker[Any]":
         """Load what follows the objects."""
-        from kpose.video import AssociationTracker, DiskTracker, LWLTracker, Sam2Tracker, read_mask_folder
+        from kpose.video import DiskTracker, LWLTracker, OverlapTracker, Sam2Tracker, read_mask_folder
 
         if self.masks is not None:
             return DiskTracker(read_mask_folder(self.masks))
@@ -143,8 +143,7 @@ class Targets:
             return Sam2Tracker.from_pretrained(self.sam2, targets, device=networks.device)
         if self.lwl is not None:
             return LWLTracker(targets, parameters=self.lwl or None, device=networks.device)
-        segmenter = None if targets and networks.segmenter is None else networks.load_segmenter()
-        return AssociationTracker(targets, segmenter=segmenter)
+        return OverlapTracker(targets, segmenter=networks.load_segmenter())
 
 
 def _objects(mask: Path) -> dict[int, Any]:

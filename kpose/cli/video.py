@@ -52,8 +52,8 @@ def video_(
     """Reconstruct the birds of a video, frame by frame.
 
     Writes NAME_overlay.mp4 (the video beside itself with the meshes), NAME_cameras.csv and NAME_cameras.json for
-    NAME.mp4. What could be read of a damaged video is written. What is followed, unless it is given, is what is
-    found, and it is followed by colors and motion.
+    NAME.mp4. What could be read of a damaged video is written. Objects are looked for in every frame and followed
+    by overlap: those that are given, or all that are found.
 
     Args:
         video: video file, folder of frames, or camera[:NAME] for a camera
@@ -68,7 +68,7 @@ def video_(
         frames: stop after so many frames
         frame_rate: frames a second of a folder (default: 25)
     """
-    if networks.segmenter is not None and (targets.masks is not None or targets.sam2 or targets.lwl is not None):
+    if networks.segmenter is not None and not targets.looks:
         line = "--segmenter excludes --masks, --sam2 and --lwl, which look for nothing; leave it out"
         raise ArgumentError(None, line)
     if largest > MAX_IMAGE_SIZE:
@@ -197,10 +197,11 @@ def _until_fault(frames: "Iterator[Frame]", faults: list[str], count: int | None
 
 
 def _summarize(writer: _Writer, networks: Networks, targets: Targets) -> None:
-    """Report how objects were found that were not given."""
+    """Report how objects were found, where nothing says how."""
     if not writer.predictions:
         report("No object was found; give its --box or --mask.")
-    elif not targets.given and networks.segmenter is None:
+    elif targets.looks and networks.segmenter is None:
         model = networks.segmenter_name
         by = "as salient objects" if model is None else f"by {model}, and as salient objects where it found none"
-        report(f"Objects were looked for {by}; where they are not, give a --box for each.")
+        remedy = "follow them by --sam2" if targets.box or targets.mask else "give a --box for each"
+        report(f"Objects were looked for {by}; where they are not, {remedy}.")

@@ -65,12 +65,13 @@ class VideoPredictor:
         >>> from kpose.backbones import TinyBackbone
         >>> from kpose.heads import QuaternionHead
         >>> from kpose.tasks import PoseEstimator
-        >>> from kpose.video import AssociationTracker
+        >>> from kpose.inference.segmentation import SaliencySegmenter
+        >>> from kpose.video import OverlapTracker
         >>> predictor = Predictor(PoseEstimator(TinyBackbone(width=8), QuaternionHead), image_size=64)
         >>> frames = [Image.new("RGB", (64, 48), "blue") for _ in range(3)]
         >>> for frame in frames:
         ...     frame.paste("red", (10, 10, 30, 25))
-        >>> video = VideoPredictor(predictor, AssociationTracker({1: (10.0, 10.0, 30.0, 25.0)}))
+        >>> video = VideoPredictor(predictor, OverlapTracker(segmenter=SaliencySegmenter()))
         >>> [len(found.objects) for found in video(frames)]
         [1, 1, 1]
     """

@@ -8,7 +8,7 @@ import torch
 from kpose.cli.networks import Networks, Targets
 from kpose.cli.parser import ArgumentError
 from kpose.inference.segmentation import AutomaticSegmenter
-from kpose.video import AssociationTracker
+from kpose.video import OverlapTracker
 
 
 @pytest.fixture
@@ -63,9 +63,13 @@ def test_the_files_of_a_checkpoint_are_those_of_its_folder(tmp_path: Path) -> No
 
 def test_boxes_are_followed_from_the_first_frame_on(tmp_path: Path) -> None:
     boxes = [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
-    assert isinstance(Targets(box=boxes).load_tracker(Networks(tmp_path)), AssociationTracker)
-    assert Targets(box=boxes).given
-    assert not Targets().given
+    tracker = Targets(box=boxes).load_tracker(Networks(tmp_path))
+    assert isinstance(tracker, OverlapTracker)
+    assert tracker.targets == {1: boxes[0], 2: boxes[1]}
+    assert isinstance(tracker.segmenter, AutomaticSegmenter)
+    assert Targets(box=boxes).looks
+    assert not Targets(masks=tmp_path).looks
+    assert not Targets(box=boxes, lwl="").looks
     with pytest.raises(ValueError, match="exclude each other"):
         Targets(box=boxes, masks=tmp_path)
     with pytest.raises(ValueError, match="need a --box"):

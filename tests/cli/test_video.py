@@ -16,7 +16,8 @@ from video.conftest import SIZE, bird_box, draw_bird
 
 from kpose.cli import main as kpose
 from kpose.inference import Predictor
-from kpose.video import AssociationTracker, VideoPredictor
+from kpose.inference.segmentation import SaliencySegmenter
+from kpose.video import OverlapTracker, VideoPredictor
 from kpose.video.frames import read_video
 
 Arrange = Callable[[Callable[[], object]], None]
@@ -46,7 +47,7 @@ def test_a_video_gives_overlay_and_tracks(
     rows = list(csv.DictReader((out / "bird_cameras.csv").read_text().splitlines()))
     assert content["video"] == str(path)
     assert [row["frame"] for row in rows] == [str(frame["frame"]) for frame in content["frames"]]
-    video = VideoPredictor(predictor, AssociationTracker({1: bird_box(0)}))
+    video = VideoPredictor(predictor, OverlapTracker({1: bird_box(0)}, segmenter=SaliencySegmenter()))
     for found, frame, row in zip(video(read_video(path)), content["frames"], rows, strict=True):
         [thing], [record] = found.objects, frame["objects"]
         assert thing.prediction is not None
@@ -278,3 +279,5 @@ def test_what_was_looked_for_is_said(checkpoint: Path, tmp_path: Path, capsys: p
         draw_bird(number).save(folder / f"{number}.png")
     assert call(checkpoint, tmp_path / "out", folder, "--no-overlay") == 0
     assert "Objects were looked for as salient objects; where they are not, give a --box" in capsys.readouterr().err
+    assert call(checkpoint, tmp_path / "given", folder, *BOX, "--no-overlay") == 0
+    assert "as salient objects; where they are not, follow them by --sam2" in capsys.readouterr().err

@@ -9,17 +9,17 @@ from video.conftest import Reddest, bird_box, bird_mask, draw_bird, write_masks
 from video.test_lwl import pytracking  # noqa: F401 - a fixture
 
 from kpose.testing import check_tracker
-from kpose.video import AssociationTracker, DiskTracker, Frame, LWLTracker, Sam2Tracker, Track, Tracker
+from kpose.video import DiskTracker, Frame, LWLTracker, OverlapTracker, Sam2Tracker, Track, Tracker
 
 FRAMES = [Frame(number, number / 25, draw_bird(number, hidden=number in (5, 6))) for number in range(10)]
 
 
-def test_association_follows_targets() -> None:
-    check_tracker(AssociationTracker({1: bird_box(0), 4: bird_mask(0)}), FRAMES)
+def test_overlap_follows_targets() -> None:
+    check_tracker(OverlapTracker({1: bird_mask(0), 4: (2.0, 2.0, 6.0, 8.0)}, segmenter=Reddest()), FRAMES)
 
 
-def test_association_finds_newcomers() -> None:
-    check_tracker(AssociationTracker(segmenter=Reddest()), FRAMES)
+def test_overlap_follows_what_is_found() -> None:
+    check_tracker(OverlapTracker(segmenter=Reddest()), FRAMES)
 
 
 def test_disk(tmp_path: Path) -> None:

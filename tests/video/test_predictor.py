@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from video.conftest import bird_box, draw_bird
+from video.conftest import Reddest, bird_box, draw_bird
 
 from kpose.geometry import geodesic_distance, project
 from kpose.inference import Predictor
-from kpose.video import AssociationTracker, Frame, TemporalSmoothing, Track, Tracker, VideoPredictor
+from kpose.video import Frame, OverlapTracker, TemporalSmoothing, Track, Tracker, VideoPredictor
 
 
 class Script(Tracker[int]):
@@ -47,7 +47,7 @@ def test_it_is_causal_and_online(predictor: Predictor, frames: list[Frame]) -> N
             drawn += 1
             yield frame
 
-    video = VideoPredictor(predictor, AssociationTracker({1: bird_box(0)}), smoothing=TemporalSmoothing())
+    video = VideoPredictor(predictor, OverlapTracker(segmenter=Reddest()), smoothing=TemporalSmoothing())
     online = []
     for found in video(source()):
         assert drawn == found.frame.number + 1  # nothing is read ahead
@@ -105,7 +105,7 @@ def test_smoothing_calms_a_track(predictor: Predictor, frames: list[Frame]) -> N
 
 
 def test_pictures_without_times_are_taken(predictor: Predictor) -> None:
-    video = VideoPredictor(predictor, AssociationTracker({1: bird_box(0)}))
+    video = VideoPredictor(predictor, OverlapTracker(segmenter=Reddest()))
     found = list(video([draw_bird(0), draw_bird(1)]))
     assert [entry.frame.time_s for entry in found] == [0.0, 0.04]
     assert isinstance(found[0].frame.image, Image.Image)

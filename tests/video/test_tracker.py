@@ -9,15 +9,14 @@ import torch
 from video.conftest import SIZE, Reddest, bird_box, bird_mask, draw_bird, write_masks
 
 from kpose.geometry import mask_to_box
-from kpose.video import AssociationTracker, DiskTracker, Frame, Track, Tracker
+from kpose.video import DiskTracker, Frame, OverlapTracker, Track, Tracker
 from kpose.video.tracker import mask_of_target
 
 TRACKERS: dict[str, Callable[[Path], Tracker[Any]]] = {
     "disk": lambda folder: DiskTracker(write_masks(folder)),
-    "box": lambda _: AssociationTracker({1: bird_box(0)}),
-    "mask": lambda _: AssociationTracker({1: bird_mask(0)}),
-    "segmenter": lambda _: AssociationTracker(segmenter=Reddest()),
-    "segmenter_and_box": lambda _: AssociationTracker({1: bird_box(0)}, segmenter=Reddest()),
+    "box": lambda _: OverlapTracker({1: bird_box(0)}, segmenter=Reddest()),
+    "mask": lambda _: OverlapTracker({1: bird_mask(0)}, segmenter=Reddest()),
+    "found": lambda _: OverlapTracker(segmenter=Reddest()),
 }
 
 
@@ -40,7 +39,7 @@ def test_contract(name: str, tmp_path: Path, frames: list[Frame]) -> None:
         assert mask_to_box(mask) == box
 
 
-@pytest.mark.parametrize("name", ["box", "segmenter"])
+@pytest.mark.parametrize("name", ["box", "found"])
 def test_a_hidden_object_is_lost_and_found(name: str, tmp_path: Path) -> None:
     tracker = TRACKERS[name](tmp_path)
     state, boxes = tracker.start(), []

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from pipeline.small import files
-from video.conftest import build_task, draw_bird, write_checkpoint
+from video.conftest import Reddest, build_task, draw_bird, write_checkpoint
 
 from kpose.data import read_davis
 from kpose.inference import Predictor
 from kpose.metrics import VideoJaccard
-from kpose.video import AssociationTracker, DiskTracker, VideoPredictor, open_frames
+from kpose.video import DiskTracker, OverlapTracker, VideoPredictor, open_frames
 from kpose.visualization import from_pillow
 
 from sequence_scores import score_sequence
@@ -102,7 +102,7 @@ def test_a_tracker_starts_from_the_first_mask(davis, predictor):
 
     def follow(sequence, targets):
         seen.append(targets)
-        return AssociationTracker(targets)
+        return OverlapTracker(targets, segmenter=Reddest())
 
     scored = score_sequence(predictor, mallard, follow=follow)
     [targets] = seen
@@ -127,12 +127,12 @@ def done(davis, checkpoints, tmp_path_factory):
         before = files(folder / "out")
         main([*arguments, "out"])
         assert files(folder / "out") == before
-        main([*arguments, "out", "--association", "--sequences", "blackswan"])
+        main([*arguments, "out", "--overlap", "--sequences", "blackswan"])
         assert {path: files(folder / "out")[path] for path in before} == before
         assert len(files(folder / "out")) == len(before) + 2
-        colors = json.loads((folder / "out" / "table2.json").read_text())
+        followed = json.loads((folder / "out" / "table2.json").read_text())
         main([*arguments, "out"])
-    return folder, colors
+    return folder, followed
 
 
 def test_the_files_say_the_same(done, predictor, davis):
@@ -155,7 +155,7 @@ def test_the_files_say_the_same(done, predictor, davis):
 
 def test_another_tracker_is_named(done):
     figures = done[1]
-    assert figures["tracker"] == "association"
+    assert figures["tracker"] == "overlap (salient objects)"
     assert list(figures["heads"]["quaternion"]["sequences"]) == ["blackswan"]
     assert figures["tracked"]["mean"]["jaccard_mean"] < 1
 
@@ -170,6 +170,7 @@ def test_another_tracker_is_named(done):
         (["--davis", "nowhere"], "read_davis needs nowhere/JPEGImages"),
         (["--sequences", "bear"], "needs some of blackswan, mallard-fly; got bear"),
         (["--sam2", "nowhere"], ""),
+        (["--overlap", "nowhere"], ""),
     ],
 )
 def test_wrong_input_gives_one_line(arguments, message, davis, checkpoints, tmp_path, monkeypatch):
