@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json", "read_json", "safe_name",
-    "walk_files", "write_file", "write_text",
+    "SHIPPED_WEIGHTS", "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json",
+    "read_json", "safe_name", "walk_files", "write_file", "write_text",
 ]  # fmt: skip
 
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"  # a folder of `Predictor.save_pretrained` by name
 MAX_NAME = 60  # characters; of four bytes each, and with an ending, they fit every file system
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 

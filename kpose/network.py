@@ -236,7 +236,9 @@ class PoseNetwork(nn.Module):
             TypeError: See `recipe`; nothing has been written then.
         """
         description = json.dumps({"kpose": self.recipe()}, indent=2, sort_keys=True) + "\n"
-        saved = _halved(self) if half else self
+        saved = copy.deepcopy(self) if half else self
+        for parameter in saved.parameters() if half else ():  # template and statistics, few and exact, stay
+            parameter.data = parameter.data.half()
         write_file(Path(path) / WEIGHTS_FILE, lambda fresh: save_model(saved, str(fresh)))
         write_text(Path(path) / CONFIG_FILE, description)
 
@@ -277,10 +279,8 @@ class PoseNetwork(nn.Module):
             Network in evaluation, on the CPU.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            PermissionError: If it may not be read.
-            ValueError: If it is damaged, of another stage or version, or names classes that are not trusted; one
-                line says which.
+            OSError: If there is no such file, or it may not be read.
+            ValueError: If it is damaged, of another stage or version, or names classes that are not trusted.
         """
         recipe, weights = network_of_checkpoint(path, read_checkpoint(path))
         return _located(Path(path), lambda: cls.from_recipe(recipe, weights, trusted_modules=trusted_modules))
@@ -305,16 +305,7 @@ class PoseNetwork(nn.Module):
 def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint of Lightning as tensors and plain values, running nothing of it.
 
-    Args:
-        path: Checkpoint.
-
-    Returns:
-        Its content, ``state_dict`` among it.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        PermissionError: If it may not be read.
-        ValueError: If it is damaged or no checkpoint; one line says which.
+    Raises `FileNotFoundError` or `PermissionError`, or `ValueError` if it is damaged or none; one line says which.
     """
     path = Path(path)
     if path.is_dir():
@@ -383,14 +374,6 @@ def parts_of(
         raise ValueError(f"Its description is incomplete or damaged ({_line(error)}).") from error
     own = {"template": template, "image_size": size, "domain": domain, "template_poses": on_template}
     return {**parts, **own}
-
-
-def _halved(network: PoseNetwork) -> PoseNetwork:
-    """Copy a network with parameters in float16; template and statistics, few and exact, stay as they are."""
-    copied = copy.deepcopy(network)
-    for parameter in copied.parameters():
-        parameter.data = parameter.data.half()
-    return copied
 
 
 def _located(path: Path, work: Callable[[], PoseNetwork]) -> PoseNetwork:

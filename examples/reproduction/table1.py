@@ -132,7 +132,9 @@ def _compared(pipeline: Pipeline, head: TrainedHead, cameras: TrainingCameras) -
         data.setup("fit")
         labels = CameraTable.for_images(data.dataset("train"), file=cameras.file).labels
         to_label, to_truth = [], []
+        first: Batch | None = None  # a whole one, unlike the last, to time steps with
         for batch in training_views(data)[0]:
+            first = batch if first is None else first
             with torch.no_grad():
                 rotation = network.pose(network.backbone.features_of(batch)).camera.rotation
             to_label.append(angular_error(rotation, labels(batch).rotation))
@@ -140,7 +142,8 @@ def _compared(pipeline: Pipeline, head: TrainedHead, cameras: TrainingCameras) -
                 to_truth.append(angular_error(rotation, batch["camera"].rotation))
         named = {"train_label_deg": to_label, "train_angle_deg": to_truth}
         scores = {key: float(torch.cat(errors).mean()) for key, errors in named.items() if errors}
-        scores |= step_cost(network, Batch(**{**batch, "camera": labels(batch)}))
+        assert first is not None
+        scores |= step_cost(network, Batch(**{**first, "camera": labels(first)}))
         write_text(folder / "errors.json", json.dumps(scores))
 
     folder = pipeline.results.step("training_errors", {}, compare, after=[head.checkpoint.parent])

@@ -24,7 +24,7 @@ from kpose._files import write_text
 from kpose._messages import one_line
 from kpose.data import VideoSequence, read_davis, read_youtube_vos
 from kpose.inference import Predictor
-from kpose.inference.segmentation import AutomaticSegmenter, Segmenter, TransformersSegmenter
+from kpose.inference.segmentation import Segmenter, TransformersSegmenter, automatic_segmenter
 from kpose.video import LWLTracker, OverlapTracker, Sam2Tracker
 
 from figures import LABELS, markdown, origin
@@ -187,8 +187,9 @@ def _segmenter(options: argparse.Namespace) -> tuple[Segmenter, str]:
     """Load what finds the birds, and say what the table calls it."""
     if options.overlap:
         return TransformersSegmenter(options.overlap, label="bird", device=options.device), options.overlap
-    segmenter = AutomaticSegmenter(device=options.device)
-    return segmenter, segmenter.model_name or "salient objects"
+    segmenter = automatic_segmenter("bird", device=options.device)
+    assert segmenter is not None
+    return segmenter, "kpose's own segmenter"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -75,7 +75,7 @@ def main(
     weights: Path,
     out: Path,
     size: int = 256,
-    epochs: int = 8,
+    epochs: int = 5,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     backbone_lr: float = 5e-4,

@@ -40,7 +40,7 @@ def app(networks: Networks, host: str = "127.0.0.1", port: int = 7860) -> int:
         host: address to listen on (default: this computer only)
         port: port to listen on (default: 7860)
     """
-    existing(networks.checkpoint, "kpose app", "Correct the path.")
+    existing(networks.source, "kpose app", "Correct the path.")
     _import_gradio()
     let_finish()
     with tempfile.TemporaryDirectory(prefix="kpose") as folder:

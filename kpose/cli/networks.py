@@ -5,8 +5,9 @@ Options are checked when they are read; torch and the models are imported when s
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from kpose._files import SHIPPED_WEIGHTS
 from kpose.cli.parser import ArgumentError
 
 if TYPE_CHECKING:
@@ -27,18 +28,19 @@ class Networks:
 
     Args:
         checkpoint: what `kpose fit` or `kpose pipeline` has written, or the folder of Predictor.save_pretrained
+            (default: the network for birds that comes with kpose)
         device: where the networks run, such as cuda (default: cpu)
         image_size: side of the crops, if the checkpoint does not know it
         trust: module of your own that the checkpoint takes classes from; importing it runs its code
         segmenter: find the object by a segmentation model of transformers, a folder or a name on the Hugging Face
-            Hub, instead of the one that is found on this machine, or the salient object
+            Hub, instead of the one that comes with the checkpoint or is found on this machine
         label: what the model of --segmenter calls the object (default: bird)
 
     Raises:
         ValueError: If there is a label without a segmenter, or a size that is not positive.
     """
 
-    checkpoint: Path
+    checkpoint: Path | None = None
     device: str = "cpu"
     image_size: int | None = None
     trust: list[str] = field(default_factory=list)
@@ -53,45 +55,40 @@ class Networks:
             raise ValueError("--label is what the model of --segmenter calls the object; give both")
 
     @property
-    def checkpoint_files(self) -> list[Path]:
-        """Files that the checkpoint consists of; none if there is none."""
-        path = self.checkpoint
-        return sorted(entry for entry in (path.iterdir() if path.is_dir() else [path]) if entry.is_file())
+    def source(self) -> Path:
+        """The checkpoint, or what comes with kpose."""
+        return SHIPPED_WEIGHTS / "bird" if self.checkpoint is None else self.checkpoint
 
     @property
-    def segmenter_name(self) -> str | None:
-        """Model that finds the object: the one that was named, or the one on this machine; None without any."""
-        from kpose.inference.segmentation import AutomaticSegmenter
-
-        return self.segmenter or AutomaticSegmenter().model_name
+    def checkpoint_files(self) -> list[Path]:
+        """Files that the checkpoint consists of; none if there is none."""
+        path = self.source
+        return sorted(entry for entry in (path.iterdir() if path.is_dir() else [path]) if entry.is_file())
 
     def load_predictor(self, *, find: bool) -> "Predictor":
         """Load the checkpoint."""
         import torch
 
         from kpose.inference import Predictor
+        from kpose.inference.segmentation import TransformersSegmenter
 
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
             line = f"--device needs a device of this machine, such as cpu or cuda:0; got {self.device}"
             raise ArgumentError(None, line) from error
-        load = Predictor.from_pretrained if self.checkpoint.is_dir() else Predictor.from_checkpoint
+        segmenter: Segmenter | Literal["automatic"] | None = "automatic" if find else None
+        if find and self.segmenter is not None:
+            label = self.label or "bird"
+            segmenter = TransformersSegmenter(self.segmenter, label=label, device=self.device)
+        load = Predictor.from_pretrained if self.source.is_dir() else Predictor.from_checkpoint
         return load(
-            self.checkpoint,
+            self.source,
             device=self.device,
             image_size=self.image_size,
-            segmenter=self.load_segmenter() if find else None,
+            segmenter=segmenter,
             trusted_modules=self.trust,
         )
-
-    def load_segmenter(self) -> "Segmenter":
-        """Load what finds the object: the model that was named, or the best that this machine has."""
-        from kpose.inference.segmentation import AutomaticSegmenter, TransformersSegmenter
-
-        if self.segmenter is None:
-            return AutomaticSegmenter(device=self.device)
-        return TransformersSegmenter(self.segmenter, label=self.label or "bird", device=self.device)
 
 
 @dataclass
@@ -130,8 +127,8 @@ class Targets:
         """Whether objects are looked for in every frame."""
         return self.masks is None and self.sam2 is None and self.lwl is None
 
-    def load_tracker(self, networks: Networks) -> "Tracker[Any]":
-        """Load what follows the objects."""
+    def load_tracker(self, networks: Networks, segmenter: "Segmenter | None") -> "Tracker[Any]":
+        """Load what follows the objects that a segmenter finds."""
         from kpose.video import DiskTracker, LWLTracker, OverlapTracker, Sam2Tracker, read_mask_folder
 
         if self.masks is not None:
@@ -143,7 +140,12 @@ class Targets:
             return Sam2Tracker.from_pretrained(self.sam2, targets, device=networks.device)
         if self.lwl is not None:
             return LWLTracker(targets, parameters=self.lwl or None, device=networks.device)
-        return OverlapTracker(targets, segmenter=networks.load_segmenter())
+        if segmenter is None:
+            raise ValueError(
+                "kpose video needs something that finds the objects in every frame; nothing here knows their "
+                "category. Name a model by --segmenter and --label, or give --masks."
+            )
+        return OverlapTracker(targets, segmenter=segmenter)
 
 
 def _objects(mask: Path) -> dict[int, Any]:

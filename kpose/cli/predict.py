@@ -125,7 +125,7 @@ def predict(
         "box": place.box,
         "mask": file_digest(place.mask) if place.mask is not None and place.mask.is_file() else "",
         "whole_frame": place.whole_frame,
-        "segmenter": (None if given else networks.segmenter_name, networks.label),
+        "segmenter": (None if given else networks.segmenter or "automatic", networks.label),
     }
     results = photo_results(files, out, options, turning=turntable)
     inputs = [*files, *networks.checkpoint_files, *([place.mask] if place.mask else [])]
@@ -201,8 +201,6 @@ def _finish(
     except KeyboardInterrupt:
         report("Interrupted; the same call goes on from here.")
         code = INTERRUPTED
-    if found := located_by["SaliencySegmenter"]:
-        report(f"In {found} of the photos the salient object was taken; where it is another, give its --box.")
     if whole := located_by["frame"]:
         report(f"Of {whole} of the photos the whole frame was taken.")
     page = write_page(out, failures)

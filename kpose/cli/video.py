@@ -89,9 +89,10 @@ def video_(
 
     faults: list[str] = []
     source = _until_fault(open_frames(video, frame_rate=frame_rate), faults, frames)
+    photos = networks.load_predictor(find=targets.looks)
     predictor = VideoPredictor(
-        networks.load_predictor(find=False),
-        targets.load_tracker(networks),
+        photos,
+        targets.load_tracker(networks, photos.segmenter),
         smoothing=None if smooth is None else TemporalSmoothing(smooth),
     )
     writer = _Writer(outputs, video, meshes, None if no_overlay else largest)
@@ -201,7 +202,5 @@ def _summarize(writer: _Writer, networks: Networks, targets: Targets) -> None:
     if not writer.predictions:
         report("No object was found; give its --box or --mask.")
     elif targets.looks and networks.segmenter is None:
-        model = networks.segmenter_name
-        by = "as salient objects" if model is None else f"by {model}, and as salient objects where it found none"
         remedy = "follow them by --sam2" if targets.box or targets.mask else "give a --box for each"
-        report(f"Objects were looked for {by}; where they are not, {remedy}.")
+        report(f"Objects were looked for; where they are not what was meant, {remedy}.")

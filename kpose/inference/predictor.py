@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor, nn
 
-from kpose._files import model_source
+from kpose._files import SHIPPED_WEIGHTS, model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
@@ -21,9 +21,9 @@ from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import (
     SEGMENTER_CONFIG,
     SEGMENTER_WEIGHTS,
-    AutomaticSegmenter,
     MaskSegmenter,
     Segmenter,
+    automatic_segmenter,
     find_object,
 )
 from kpose.network import CONFIG_FILE, WEIGHTS_FILE, PoseNetwork
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 Box = Sequence[int | float] | Tensor
 
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS)
-_WEIGHTS = Path(__file__).parents[1] / "weights"
 OPTIONS = {"image_size", "device", "segmenter", "batch_size"}  # of a predictor, beside its network
 
 MODEL_CARD = """---
@@ -85,9 +84,9 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             into evaluation.
         image_size: Side of the crops that it was trained on, in pixels; what the network remembers when None.
         device: Where the network runs.
-        segmenter: What finds the object in a photo that comes without box and mask; an `AutomaticSegmenter` on the
-            same device if ``automatic``. With None the whole frame is taken. A `MaskSegmenter` is saved with the
-            network, and loaded with it where no other is asked for.
+        segmenter: What finds the object in a photo that comes without box and mask; that of
+            `automatic_segmenter` for the network's category, birds where it knows none, if ``automatic``. With None
+            the whole frame is taken. A `MaskSegmenter` is saved and loaded with the network.
         batch_size: How many photos the network sees at a time.
 
     Attributes:
@@ -131,7 +130,10 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         self.network = found.to(device).eval()
         self.image_size = image_size
         self.device = torch.device(device)
-        self.segmenter = AutomaticSegmenter(device=device) if segmenter == "automatic" else segmenter
+        if segmenter == "automatic":
+            category = "bird" if self.network.domain is None else self.network.domain.category
+            segmenter = automatic_segmenter(category, device=device)
+        self.segmenter = segmenter
         self.batch_size = batch_size
 
     @classmethod
@@ -214,7 +216,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         """
         if name not in shipped_networks():
             raise ValueError(f"kpose comes with the networks {shipped_networks()}; got {name!r}. Name one of them.")
-        return cls.from_pretrained(_WEIGHTS / name, **options)
+        return cls.from_pretrained(SHIPPED_WEIGHTS / name, **options)
 
     def __repr__(self) -> str:
         """Return a line on what predicts and where."""
@@ -225,9 +227,11 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401 - as the mixin has it
         """Describe the predictor, for the mixin; see there."""
         known = {"image_size": self.image_size, "head": type(self.network.head).__name__}
+        if self.network.domain is not None:
+            known["training_data"] = str(self.network.domain)
         card: ModelCard = super().generate_model_card(*args, **{**known, **kwargs})
         if license_name := kwargs.get("license"):
-            card.data.license = license_name
+            card.data["license"] = license_name
         return card
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -278,7 +282,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         if mask is not None:
             box, located_by = load_mask(mask, size).getbbox(), "mask"
         elif box is None and self.segmenter is not None and (found := find_object(photo, self.segmenter)):
-            box, located_by = found.box, type(found.found_by).__name__
+            box, located_by = found, type(self.segmenter).__name__
         if box is None:
             name = image if isinstance(image, str | PathLike) else "a photo"
             logger.info("There is neither box nor mask for %s, and none was found: its whole frame is taken.", name)
@@ -375,7 +379,7 @@ def _is_box(value: Any) -> bool:  # noqa: ANN401
 
 def shipped_networks() -> list[str]:
     """Return the names of the networks that come with kpose."""
-    return sorted(path.parent.name for path in _WEIGHTS.glob(f"*/{CONFIG_FILE}"))
+    return sorted(path.parent.name for path in SHIPPED_WEIGHTS.glob(f"*/{CONFIG_FILE}"))
 
 
 def load(name: str | PathLike[str], **options: Any) -> Predictor:  # noqa: ANN401

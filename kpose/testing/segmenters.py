@@ -27,10 +27,13 @@ def check_segmenter(segmenter: Segmenter, images: Sequence[Float[Tensor, "3 _ _"
         AssertionError: If the segmenter breaks a rule; the message names it.
 
     Example:
-        >>> from kpose.inference.segmentation import SaliencySegmenter
+        >>> from kpose.inference.segmentation import Segment
+        >>> class Bright(Segmenter):
+        ...     def segment(self, image):
+        ...         return [Segment((image.mean(0) > 0.5).float(), 1.0)] if image.max() > 0.5 else []
         >>> picture = torch.zeros(3, 40, 60)
         >>> picture[:, 10:30, 20:45] = 1
-        >>> check_segmenter(SaliencySegmenter(), [picture])
+        >>> check_segmenter(Bright(), [picture])
     """
     expect = expecting("A segmenter")
     noise = torch.rand(3, 50, 70, generator=torch.Generator().manual_seed(0))

@@ -55,9 +55,8 @@ class OverlapTracker(Tracker[_State]):
     quarter to four times its usual area, that is no other object. What was already there beside it is another.
 
     Without targets, all segments of the first frame in which there are some become objects, the likeliest one
-    object 1. A segment that is none of them and comes later is a new object once it has been there for some frames,
-    if its segmenter recognizes the kind of objects (`Segmenter.recognizes`). Its number is the next one; no number
-    is given twice.
+    object 1. A segment that is none of them and comes later is a new object once it has been there for some frames.
+    Its number is the next one; no number is given twice.
 
     Args:
         targets: Box or mask of each object in the first frame, by identity; nothing else is followed then. The
@@ -74,8 +73,10 @@ class OverlapTracker(Tracker[_State]):
         Easier by Buffering the Matching Space, WACV 2023.
 
     Example:
-        >>> from kpose.inference.segmentation import SaliencySegmenter
-        >>> tracker = OverlapTracker(segmenter=SaliencySegmenter())
+        >>> class Red(Segmenter):
+        ...     def segment(self, image):
+        ...         return [Segment((image[0] - image[1]).clamp(0, 1), 1.0)]
+        >>> tracker = OverlapTracker(segmenter=Red())
         >>> state = tracker.start()
         >>> for number in range(3):
         ...     picture = Image.new("RGB", (96, 64))
@@ -122,8 +123,7 @@ class OverlapTracker(Tracker[_State]):
         for place in _unknown(segments, regions, objects.values()):
             stranger = replace(regions[place], stranger_for=regions[place].stranger_for + 1)
             waited = stranger.stranger_for >= self.newcomer_frames
-            recognized = (segments[place].found_by or self.segmenter).recognizes
-            is_new = not self.targets and (not known or (waited and recognized))
+            is_new = not self.targets and (not known or waited)
             if is_new and len(objects) < self.max_objects:
                 identity = max(objects, default=0) + 1
                 objects[identity], seen[identity] = stranger, masks[place]

@@ -65,13 +65,16 @@ class VideoPredictor:
         >>> from kpose.backbones import TinyBackbone
         >>> from kpose.heads import QuaternionHead
         >>> from kpose.tasks import PoseEstimator
-        >>> from kpose.inference.segmentation import SaliencySegmenter
+        >>> from kpose.inference.segmentation import Segment, Segmenter
         >>> from kpose.video import OverlapTracker
         >>> predictor = Predictor(PoseEstimator(TinyBackbone(width=8), QuaternionHead), image_size=64)
         >>> frames = [Image.new("RGB", (64, 48), "blue") for _ in range(3)]
         >>> for frame in frames:
         ...     frame.paste("red", (10, 10, 30, 25))
-        >>> video = VideoPredictor(predictor, OverlapTracker(segmenter=SaliencySegmenter()))
+        >>> class Red(Segmenter):
+        ...     def segment(self, image):
+        ...         return [Segment(image[0], 1.0)]
+        >>> video = VideoPredictor(predictor, OverlapTracker(segmenter=Red()))
         >>> [len(found.objects) for found in video(frames)]
         [1, 1, 1]
     """

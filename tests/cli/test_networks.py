@@ -7,7 +7,7 @@ import torch
 
 from kpose.cli.networks import Networks, Targets
 from kpose.cli.parser import ArgumentError
-from kpose.inference.segmentation import AutomaticSegmenter
+from kpose.inference.segmentation import MaskSegmenter
 from kpose.video import OverlapTracker
 
 
@@ -32,21 +32,23 @@ def test_classes_of_ones_own_are_loaded_where_they_are_trusted(own: Path) -> Non
     assert predictor.segmenter is None
 
 
-def test_the_best_of_this_machine_looks_unless_a_model_is_named(
-    checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
-    networks = Networks(checkpoints["keypoint"])
-    assert isinstance(networks.load_predictor(find=True).segmenter, AutomaticSegmenter)
-    assert networks.segmenter_name is None
-    assert Networks(tmp_path, segmenter="a/b").segmenter_name == "a/b"
+def test_the_segmenter_of_birds_looks_unless_a_model_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    assert isinstance(Networks(checkpoints["keypoint"]).load_predictor(find=True).segmenter, MaskSegmenter)
     with pytest.raises((OSError, ValueError)):
-        Networks(checkpoints["keypoint"], segmenter=str(tmp_path)).load_segmenter()
+        Networks(checkpoints["keypoint"], segmenter=str(tmp_path)).load_predictor(find=True)
+
+
+def test_without_a_checkpoint_the_network_of_kpose_is_taken() -> None:
+    predictor = Networks().load_predictor(find=True)
+    assert "photographs of birds (CUB-200-2011, cameras without pose labels)" in str(predictor.network)
+    assert isinstance(predictor.segmenter, MaskSegmenter)
+    assert {path.name for path in Networks().checkpoint_files} >= {"model.safetensors", "segmenter.safetensors"}
 
 
 def test_wrong_options_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give both"):
         Networks(tmp_path, label="duck")
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be from 1 to"):
         Networks(tmp_path, image_size=0)
     with pytest.raises(ArgumentError, match="a device of this machine"):
         Networks(checkpoints["keypoint"], device="gpu").load_predictor(find=False)
@@ -63,10 +65,13 @@ def test_the_files_of_a_checkpoint_are_those_of_its_folder(tmp_path: Path) -> No
 
 def test_boxes_are_followed_from_the_first_frame_on(tmp_path: Path) -> None:
     boxes = [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
-    tracker = Targets(box=boxes).load_tracker(Networks(tmp_path))
+    segmenter = Networks().load_predictor(find=True).segmenter
+    tracker = Targets(box=boxes).load_tracker(Networks(tmp_path), segmenter)
     assert isinstance(tracker, OverlapTracker)
     assert tracker.targets == {1: boxes[0], 2: boxes[1]}
-    assert isinstance(tracker.segmenter, AutomaticSegmenter)
+    assert tracker.segmenter is segmenter
+    with pytest.raises(ValueError, match="nothing here knows their category"):
+        Targets(box=boxes).load_tracker(Networks(tmp_path), None)
     assert Targets(box=boxes).looks
     assert not Targets(masks=tmp_path).looks
     assert not Targets(box=boxes, lwl="").looks

@@ -10,12 +10,13 @@ import torch
 from cli.conftest import call as call_command
 from cli.conftest import picture
 from cli.conftest import predict as call
+from inference.segmentation.conftest import bird_scene
 from PIL import Image
 
 import kpose
 from kpose.geometry import quaternion_to_matrix
 from kpose.inference import Predictor, prediction_sheet
-from kpose.visualization import from_pillow
+from kpose.visualization import from_pillow, to_pillow
 
 
 def find(checkpoint: Path, out: Path, *arguments: str | Path) -> int:
@@ -86,17 +87,14 @@ def test_the_whole_frame_is_named(
     assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
 
 
-def test_the_salient_object_is_taken(
+def test_the_bird_is_found(
     checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = Image.new("RGB", (120, 90), (20, 60, 30))
-    scene.paste((230, 60, 40), (40, 30, 80, 60))
-    scene.save(tmp_path / "robin.png")
+    to_pillow(bird_scene(place=(60, 45))).save(tmp_path / "robin.png")
     assert find(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png") == 0
-    assert "In 1 of the photos the salient object was taken" in capsys.readouterr().err
     found = json.loads((tmp_path / "out" / "robin.json").read_text())
-    assert found["located_by"] == "SaliencySegmenter"
-    assert found["box"] == pytest.approx([40, 30, 80, 60], abs=4)
+    assert found["located_by"] == "MaskSegmenter"
+    assert found["box"] == pytest.approx([41, 36, 98, 57], abs=4)
     assert call(checkpoints["keypoint"], tmp_path / "out", tmp_path / "robin.png", "--whole-frame") == 0
     assert json.loads((tmp_path / "out" / "robin.json").read_text())["located_by"] == "frame"
     capsys.readouterr()

@@ -8,21 +8,19 @@ import torch
 from inference.segmentation.conftest import bird_scene, scene, semantic, universal  # noqa: F401 - two are fixtures
 
 from kpose.inference.segmentation import (
-    AutomaticSegmenter,
-    SaliencySegmenter,
+    MaskSegmenter,
     Segment,
     Segmenter,
     TransformersSegmenter,
+    automatic_segmenter,
 )
 from kpose.testing import check_segmenter
 
 
-def test_saliency() -> None:
-    check_segmenter(SaliencySegmenter(), [scene(), bird_scene(place=(60, 40))])
-
-
-def test_automatic() -> None:
-    check_segmenter(AutomaticSegmenter(), [scene()])
+def test_masks() -> None:
+    segmenter = automatic_segmenter()
+    assert isinstance(segmenter, MaskSegmenter)
+    check_segmenter(segmenter, [bird_scene(place=(60, 45)), bird_scene(place=(60, 40))])
 
 
 def test_semantic_models_of_transformers(semantic: Path) -> None:  # noqa: F811

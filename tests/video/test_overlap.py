@@ -21,10 +21,6 @@ class Colors(Segmenter):
         return [Segment(mask.float(), 0.9) for mask in masks if mask.any()]
 
 
-class Salient(Colors):
-    recognizes = False
-
-
 def draw(boxes: Mapping[tuple[int, int, int], Sequence[float]], size: tuple[int, int] = (96, 64)) -> Image.Image:
     """Draw boxes of some colors on a green ground, the last one in front."""
     picture = Image.new("RGB", size, (40, 110, 50))
@@ -135,11 +131,10 @@ def test_what_comes_later_is_a_new_object_once_it_stays() -> None:
 @pytest.mark.parametrize(
     "tracker",
     [
-        OverlapTracker(segmenter=Salient()),
         OverlapTracker({1: red(0)}, segmenter=Colors()),
         OverlapTracker(segmenter=Colors(), max_objects=1),
     ],
-    ids=["what stands out", "targets", "max_objects"],
+    ids=["targets", "max_objects"],
 )
 def test_no_newcomer_where_none_is_wanted(tracker: OverlapTracker) -> None:
     found = follow(tracker, [draw_two(number, with_blue=number > 0) for number in range(8)])

@@ -1,7 +1,7 @@
 """The interface of segmenters: a picture in, the objects in it out."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, Optional
+from typing import NamedTuple
 
 from jaxtyping import Float
 from PIL import Image
@@ -22,8 +22,6 @@ class Segment(NamedTuple):
     """How much each pixel belongs to the object, in [0, 1], of the picture's size."""
     score: float
     """How sure the segmenter is that this is an object of the kind it looks for, in [0, 1]."""
-    found_by: Optional["Segmenter"] = None
-    """What has found it, where a segmenter asks others."""
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
@@ -36,9 +34,6 @@ class Segmenter(ABC):
 
     A segmenter holds no state between pictures, so that several threads may share one.
 
-    Attributes:
-        recognizes: Whether what it finds is of a kind that it knows, and not whatever object is salient.
-
     Example:
         >>> import torch
         >>> class Bright(Segmenter):
@@ -49,8 +44,6 @@ class Segmenter(ABC):
         >>> Bright().segment(picture)[0].box
         (5.0, 2.0, 8.0, 4.0)
     """
-
-    recognizes: ClassVar[bool] = True
 
     @abstractmethod
     def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
@@ -64,16 +57,7 @@ class Segmenter(ABC):
         """
 
 
-class FoundObject(NamedTuple):
-    """The likeliest object of a photo."""
-
-    box: tuple[float, float, float, float]
-    """Box ``(left, top, right, bottom)`` in pixels of the photo."""
-    found_by: Segmenter
-    """What has found it."""
-
-
-def find_object(photo: Image.Image, segmenter: Segmenter) -> FoundObject | None:
+def find_object(photo: Image.Image, segmenter: Segmenter) -> tuple[float, float, float, float] | None:
     """Find the likeliest object in a photo.
 
     Args:
@@ -81,7 +65,7 @@ def find_object(photo: Image.Image, segmenter: Segmenter) -> FoundObject | None:
         segmenter: What finds objects.
 
     Returns:
-        Box in pixels of the photo, and the segmenter that found it; None if there is no object.
+        Box ``(left, top, right, bottom)`` in pixels of the photo; None if there is no object.
     """
     small = photo.copy()
     small.thumbnail((_SIDE, _SIDE))
@@ -89,5 +73,5 @@ def find_object(photo: Image.Image, segmenter: Segmenter) -> FoundObject | None:
     for segment in segmenter.segment(from_pillow(small)):
         if (box := segment.box) is not None:
             left, top, right, bottom = box
-            return FoundObject((left * x, top * y, right * x, bottom * y), segment.found_by or segmenter)
+            return left * x, top * y, right * x, bottom * y
     return None

@@ -56,7 +56,7 @@ def jaccard(mean):
 TABLE2 = {
     "table": "table2",
     "origin": MADE,
-    "tracker": "overlap (salient objects)",
+    "tracker": "overlap (kpose's own segmenter)",
     "tracked": {"mean": jaccard(0.574), "sequences": {}},
     "data": [{"sequence": f"video {k}", "frames": 9, "objects": 1} for k in range(6)],
     "heads": {
@@ -109,7 +109,7 @@ def test_table2_has_the_tracker_and_every_sequence():
     assert "| the tracker's masks | 0.574 | 0.500 | 0.100 |" in text
     assert "| mine |" + " 0.900 |" * 6 in text
     assert "6 sequences, 54 frames" in text
-    assert "Boxes from: overlap (salient objects)" in text
+    assert "Boxes from: overlap (kpose's own segmenter)" in text
 
 
 def test_ablations_of_two_data_sets_are_joined_by_row():

@@ -155,7 +155,7 @@ def test_the_files_say_the_same(done, predictor, davis):
 
 def test_another_tracker_is_named(done):
     figures = done[1]
-    assert figures["tracker"] == "overlap (salient objects)"
+    assert figures["tracker"] == "overlap (kpose's own segmenter)"
     assert list(figures["heads"]["quaternion"]["sequences"]) == ["blackswan"]
     assert figures["tracked"]["mean"]["jaccard_mean"] < 1
 

@@ -7,6 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from kpose.geometry import viewpoint_to_matrix
+from kpose.structures import Camera
+from kpose.templates import bird, template_mesh
+from kpose.visualization import shaded_mesh
+
 LABELS = {0: "sky", 1: "bird, fowl", 2: "tree"}
 
 
@@ -19,14 +24,15 @@ def scene(height: int = 90, width: int = 120, *, bright: bool = True) -> Tensor:
 
 
 def bird_scene(*, place: tuple[int, int], size: tuple[int, int] = (90, 120)) -> Tensor:
-    """Draw noisy grass with a noisy orange disc of 15 pixels about a place (x, y)."""
-    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-    disc = torch.hypot(x + 0.5 - place[0], y + 0.5 - place[1]) < 15
-    picture = torch.where(
-        disc, torch.tensor([0.8, 0.4, 0.1])[:, None, None], torch.tensor([0.2, 0.5, 0.2])[:, None, None]
-    )
-    noise = 0.04 * torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
-    return (picture + noise).clamp(0, 1)
+    """Draw a brown bird of about 50 pixels, from its side, about a place (x, y) on noisy grass."""
+    height, width = size
+    side = max(size)
+    rotation = viewpoint_to_matrix(*torch.tensor([1.6, 0.2, 0.0]))
+    camera = Camera(torch.tensor(0.45), 2 * torch.tensor(place) / side - 1, rotation)
+    bird_rgb, mask = shaded_mesh(template_mesh(bird()), camera, side, color=(0.5, 0.35, 0.25))
+    grass = torch.tensor([0.35, 0.5, 0.3])[:, None, None].expand(3, side, side)
+    noise = 0.04 * torch.randn(3, side, side, generator=torch.Generator().manual_seed(0))
+    return (grass.lerp(bird_rgb, mask) + noise).clamp(0, 1)[:, :height, :width]
 
 
 def _skip_without(processor: Any) -> None:

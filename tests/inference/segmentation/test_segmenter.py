@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from inference.segmentation.conftest import bird_scene, scene
+from inference.segmentation.conftest import scene
 from torch import Tensor
 
 from kpose.inference import Predictor
-from kpose.inference.segmentation import AutomaticSegmenter, Segment, Segmenter, find_object
+from kpose.inference.segmentation import MaskSegmenter, Segment, Segmenter, find_object
+from kpose.structures import Domain
 from kpose.visualization import to_pillow
 
 
@@ -29,17 +30,12 @@ class Nowhere(Segmenter):
 
 
 def test_boxes_are_in_pixels_of_large_photos_too() -> None:
-    found = find_object(to_pillow(scene()), bright := Bright())
-    assert found == ((30, 30, 60, 60), bright)
-    found = find_object(to_pillow(scene(900, 2400)), bright)
-    assert found is not None
-    assert found.box == pytest.approx((600, 300, 1200, 600), abs=6)
+    assert find_object(to_pillow(scene()), Bright()) == (30, 30, 60, 60)
+    assert find_object(to_pillow(scene(900, 2400)), Bright()) == pytest.approx((600, 300, 1200, 600), abs=6)
 
 
 def test_a_segment_without_a_pixel_is_passed_over() -> None:
-    found = find_object(to_pillow(scene()), Nowhere())
-    assert found is not None
-    assert found.box == (5, 2, 9, 4)
+    assert find_object(to_pillow(scene()), Nowhere()) == (5, 2, 9, 4)
     assert find_object(to_pillow(scene(bright=False)), Bright()) is None
 
 
@@ -56,9 +52,14 @@ def test_the_predictor_says_what_located_the_object(checkpoints: dict[str, Path]
     assert whole.square == (0, -15, 120, 105)
 
 
-def test_the_predictor_says_which_of_the_automatic_segmenters_it_was(checkpoints: dict[str, Path]) -> None:
+def test_the_segmenter_of_birds_is_taken_where_none_is_named(checkpoints: dict[str, Path]) -> None:
     predictor = Predictor.from_checkpoint(checkpoints["quaternion"])
-    assert isinstance(predictor.segmenter, AutomaticSegmenter)
-    assert predictor.segmenter.model_name is None
-    [found] = predictor(bird_scene(place=(60, 45)))
-    assert found.located_by == "SaliencySegmenter"
+    assert isinstance(predictor.segmenter, MaskSegmenter)
+    [found] = predictor(torch.full((3, 60, 80), 0.5))
+    assert found.located_by == "frame"
+
+
+def test_other_categories_have_none(checkpoints: dict[str, Path]) -> None:
+    network = Predictor.from_checkpoint(checkpoints["quaternion"], segmenter=None).network
+    network.domain = Domain("photographs of teapots", "teapot", "a folder of photographs")
+    assert Predictor(network).segmenter is None

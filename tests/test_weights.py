@@ -1,0 +1,48 @@
+"""The networks that come with kpose, as users get them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from inference.segmentation.conftest import bird_scene
+
+import kpose
+from kpose.geometry import mask_iou
+from kpose.inference import shipped_networks
+from kpose.inference.segmentation import MaskSegmenter
+
+FOLDER = Path(kpose.__file__).parent / "weights"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def predictor() -> kpose.Predictor:
+    return kpose.load("bird")
+
+
+def test_they_are_small_and_known_by_name() -> None:
+    assert "bird" in shipped_networks()
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 25 * MIB
+
+
+def test_the_bird_says_what_it_has_learned_from(predictor: kpose.Predictor) -> None:
+    assert "photographs of birds (CUB-200-2011, cameras without pose labels)" in str(predictor.network)
+    assert isinstance(predictor.segmenter, MaskSegmenter)
+
+
+def test_a_bird_is_found_and_reconstructed_from_a_picture_alone(predictor: kpose.Predictor) -> None:
+    picture = bird_scene(place=(130, 100), size=(200, 260))
+    [found] = predictor(picture)
+    assert found.located_by == "MaskSegmenter"
+    assert found.valid
+    [segment] = predictor.segmenter.segment(picture)  # type: ignore[union-attr]
+    assert mask_iou(found.mask, (segment.mask > 0.5).float()) > 0.5
+    assert found.mesh.texture is not None
+    # Seen from its side, its head to the left or right.
+    assert abs(float(found.camera.rotation[2, 1])) < 0.8
+
+
+def test_the_same_picture_gives_the_same_numbers(predictor: kpose.Predictor) -> None:
+    picture = bird_scene(place=(60, 45))
+    [one], [other] = predictor(picture), kpose.Predictor.pretrained("bird")(picture)
+    assert torch.equal(one.camera.rotation, other.camera.rotation)
