@@ -29,7 +29,7 @@ def main(
     pose: Path,
     masks: Path,
     out: Path,
-    epochs: int = 4,
+    epochs: int = 3,
     batch_size: int = 32,
     learning_rate: float = 5e-4,
     views: int = 2,
