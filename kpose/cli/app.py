@@ -63,7 +63,7 @@ def build_app(predictor: "Predictor", folder: Path) -> Any:  # noqa: ANN401 - Gr
 
     gradio = _import_gradio()
 
-    def show(photo: "Image.Image | None") -> "tuple[Any, Image.Image | None, str]":
+    def show(photo: str | None) -> "tuple[Any, Image.Image | None, str]":
         if photo is None:
             return None, None, ""
         try:
@@ -78,7 +78,7 @@ def build_app(predictor: "Predictor", folder: Path) -> Any:  # noqa: ANN401 - Gr
         gradio.Markdown("## kpose\nDrop a photo, and turn what it shows.")
         with gradio.Row():
             with gradio.Column():
-                photo = gradio.Image(label="Photo", type="pil", image_mode="RGB", height=310)
+                photo = gradio.Image(label="Photo", type="filepath", image_mode=None, height=310)
                 overlay = gradio.Image(label="Mesh on the photo", interactive=False, height=310)
             with gradio.Column(scale=2):
                 mesh = gradio.Model3D(label="Mesh", clear_color=(0.95, 0.96, 0.97, 1.0), height=636)

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from kpose.cli.app import build_app
-from kpose.inference import Predictor
+from kpose.inference import Predictor, load_photo
 
 
 def test_without_gradio_one_line_says_how_to_get_it(
@@ -42,13 +42,19 @@ def test_a_photo_gives_a_mesh_and_an_overlay(
     gradio = pytest.importorskip("gradio", reason="Gradio is in the extra app")
     predictor = Predictor.from_checkpoint(checkpoints["keypoint"], segmenter=None)
     [show] = build_app(predictor, tmp_path).fns.values()
-    mesh, overlay, remark = show.fn(photo)
+    deep = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.png")
+    dropped = gradio.image_utils.ImageData(path=str(tmp_path / "deep.png"), orig_name="deep.png")
+    given = show.inputs[0].preprocess(dropped)
+    assert load_photo(given).tobytes() == load_photo(tmp_path / "deep.png").tobytes()  # as other commands see it
+    mesh, overlay, remark = show.fn(given)
     assert Path(mesh.value["path"]).read_bytes()[:4] == b"glTF"
     assert overlay.size == photo.size
     assert "whole frame" in remark
     assert show.fn(None) == (None, None, "")
+    Image.new("RGB", (4, 4)).save(tmp_path / "small.png")
     with pytest.raises(gradio.Error, match="at least 8 pixels"):
-        show.fn(Image.new("RGB", (4, 4)))
+        show.fn(str(tmp_path / "small.png"))
     # Gradio leaves an event loop behind, of whose sockets a later test would be warned.
     with suppress(RuntimeError):
         asyncio.get_event_loop().close()
