@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, features
+from video.conftest import Reddest
 
 from kpose._pictures import list_pictures, picture_endings, read_identities, read_mask, read_photo
 from kpose.cli.networks import Networks, Targets
 from kpose.data import FolderDataset, read_folder
 from kpose.inference.photo import cut_square, load_mask, load_photo, photo_square
-from kpose.video import open_frames, read_mask_folder
+from kpose.video import OverlapTracker, open_frames, read_mask_folder
 
 SIZE = (90, 60)
 BOX = (20, 10, 70, 50)
@@ -195,7 +196,8 @@ def test_a_mask_of_one_object_means_the_same_everywhere(kind: str, tmp_path: Pat
     sequence = read_mask_folder(path.parent)  # kpose video --masks
     [identity] = sequence.objects
     np.testing.assert_array_equal(sequence.masks(0)[identity].numpy(), found)
-    tracker = Targets(mask=path).load_tracker(Networks(tmp_path))  # kpose video --mask
+    tracker = Targets(mask=path).load_tracker(Networks(tmp_path), Reddest())  # kpose video --mask
+    assert isinstance(tracker, OverlapTracker)
     assert list(tracker.targets) == [identity]
     np.testing.assert_array_equal(tracker.targets[identity].numpy(), found)
 
@@ -244,7 +246,7 @@ def test_void_alone_is_no_object(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name} has none"):
             load_mask(tmp_path / name, SIZE[::-1])
         with pytest.raises(ValueError, match=f"{name} has none"):
-            Targets(mask=tmp_path / name).load_tracker(Networks(tmp_path))
+            Targets(mask=tmp_path / name).load_tracker(Networks(tmp_path), Reddest())
     with pytest.raises(ValueError, match="have none"):
         read_mask_folder(tmp_path)
 

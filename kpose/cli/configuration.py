@@ -151,7 +151,8 @@ def _check_name(name: str, options: set[str], what: str, end: str = "") -> None:
     root, *rest = name.rstrip("+").split(".")
     known = {option.partition(".")[0] for option in options}
     name = root
-    if root == "trainer" and rest and rest[0] != "help":
+    lists_trainer = any(option.startswith("trainer.") for option in options)  # the pipeline's is read later
+    if root == "trainer" and lists_trainer and rest and rest[0] != "help":
         name, known = f"trainer.{rest[0].rstrip('+')}", options
     if name not in known:
         prefix = "--" if what.endswith("--") else ""

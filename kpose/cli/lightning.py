@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 # Short class names on the command line resolve among classes that have been imported.
 import kpose._files
+import kpose._pictures
 import kpose.callbacks
 import kpose.data
 import kpose.tasks
@@ -33,7 +34,7 @@ __all__ = ["main"]
 
 DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all commands."
 # What these refuse is about settings and files; other errors are of code, perhaps the user's.
-DATA = (Path(kpose.data.__path__[0]), Path(kpose._files.__file__))
+DATA = (Path(kpose.data.__path__[0]), Path(kpose._files.__file__), Path(kpose._pictures.__file__))
 LIGHTNING = (Path(pytorch_lightning.__path__[0]), Path(lightning_fabric.__path__[0]))
 EXPLAINING = (*DATA, Path(__file__), Path(kpose.tasks.__path__[0]), *LIGHTNING)
 

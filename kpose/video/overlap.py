@@ -137,7 +137,10 @@ class OverlapTracker(Tracker[_State]):
         small = image.copy()
         small.thumbnail((_SIDE, _SIDE))
         segments = self.segmenter.segment(from_pillow(small))
-        soft = (interpolate(one.mask[None, None].float(), image.size[::-1], mode="bilinear") for one in segments)
+        soft = (
+            interpolate(one.mask[None, None].float(), image.size[::-1], mode="bilinear", align_corners=False)
+            for one in segments
+        )
         masks = (mask[0, 0] > 0.5 for mask in soft)
         return [(segment, mask) for segment, mask in zip(segments, masks, strict=True) if mask.any()]
 

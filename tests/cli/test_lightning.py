@@ -233,7 +233,7 @@ def test_a_requeued_job_goes_on_and_another_job_begins_anew(arguments, slurm, tm
     with slurm.context() as patch:
         steps = steps_of(patch)
         main(["fit", *given])
-    assert steps == [2, 3, 4, 5]
+    assert steps == [2, 3, 4]  # the batch that was under way counts as seen
     for change in ("--model.feature_dropout=0.1", "--trainer.max_epochs=3"):  # another run of the job; another job
         with slurm.context() as patch:
             steps = steps_of(patch)

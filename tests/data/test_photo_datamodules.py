@@ -207,6 +207,8 @@ def test_data_modules_keep_their_arguments_and_can_be_pickled(root, tmp_path, ki
     copy = pickle.loads(pickle.dumps(data))
     assert encode(copy) == encode(data)
     for name, value in data.recorded_arguments().items():
-        assert getattr(data, name) == getattr(copy, name) == value
+        assert (
+            getattr(data, name) == getattr(copy, name) == (0 if name == "num_workers" else value)
+        )  # None: the machine's
     if kind == "cub":
         assert torch.equal(copy.dataset("val")[0]["image"], data.dataset("val")[0]["image"])

@@ -65,12 +65,15 @@ def test_the_camera_is_solved_for_when_it_is_read_and_once(monkeypatch):
 
 def test_wild_peaks_are_outvoted():
     head = KeypointHead(SPEC, bird()).eval()
-    camera = example_batch(4)["camera"]
+    camera = example_batch(16)["camera"]
     maps = true_heatmaps(head, camera)
-    maps[:, ::5] = gaussian_heatmaps(torch.rand(4, len(maps[0, ::5]), 2) * 2 - 1, (64, 64))
+    maps[:, ::5] = gaussian_heatmaps(torch.rand(16, len(maps[0, ::5]), 2) * 2 - 1, (64, 64))
     head.network = Oracle(maps)
-    prediction = head(features(4))
-    assert geodesic_distance(prediction.camera.rotation, camera.rotation).rad2deg().max() < 5
+    prediction = head(features(16))
+    error = geodesic_distance(prediction.camera.rotation, camera.rotation).rad2deg()
+    assert error.median() < 0.1
+    # Of sixteen points the eight that are trusted have two wild ones, which now and then agree with others.
+    assert (error < 5).float().mean() > 0.8
     assert prediction.inliers[:, 1::5].float().mean() > 0.9
 
 

@@ -22,6 +22,7 @@ SMALL = (
     "--data.init_args.image_size=32",
     "--data.init_args.batch_size=2",
     "--epochs=1",
+    "--precision=32-true",
 )
 
 pytestmark = [

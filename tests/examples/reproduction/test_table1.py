@@ -30,7 +30,7 @@ def write_config(path, cache):
             "batch_size": 8,
         },
         "pose": {"epochs": 1, "batch_size": 8},
-        "accelerator": "cpu",
+        "trainer": {"accelerator": "cpu"},
     }
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
     return path
