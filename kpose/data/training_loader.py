@@ -64,7 +64,7 @@ class TrainingLoader(DataLoader[Batch]):
         self._given = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Give the batches of an epoch, or those of it that are left."""
+        """Yield the batches of an epoch, or those of it that are left."""
         assert self.batch_size is not None
         first = self.sampler.start // self.batch_size
         for number, batch in enumerate(super().__iter__(), first + 1):

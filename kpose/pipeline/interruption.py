@@ -32,7 +32,7 @@ class Interrupted(SystemExit):
         self.number = number
 
     def __str__(self) -> str:
-        """Say what it was."""
+        """Report what it was."""
         return f"Interrupted by {signal.Signals(self.number).name}. The same command goes on from here."
 
 

@@ -34,7 +34,7 @@ Square = tuple[float, float, float]
 
 
 class MaskNetwork(Recorded, nn.Module):
-    """Tell the pixels of one category from all others: a backbone and a light decoder.
+    """Segment the pixels of one category: a backbone and a light decoder.
 
     The feature maps are brought to one width, added from coarse to fine and refined by separable convolutions; what
     the finest one says is spread over four pixels each.
