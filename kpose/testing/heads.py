@@ -151,6 +151,10 @@ def _check_representation(head: RotationHead) -> None:
     expect_rotation(_expect, head.to_rotation(start), "at its `representation_start`")
     # Three directions that turn the rotation by amounts of a moderate size: neither stuck nor about to jump.
     jacobian = torch.autograd.functional.jacobian(head.to_rotation, start.double())  # type: ignore[no-untyped-call]
+    _expect(
+        jacobian.isfinite().all(),
+        f"a `representation_start` where `to_rotation` has a finite gradient; that at {start.tolist()} is not",
+    )
     turns = torch.linalg.svdvals(jacobian.reshape(9, size))[:3]
     _expect(
         len(turns) == 3 and (turns > _START_GAIN[0]).all() & (turns < _START_GAIN[1]).all(),

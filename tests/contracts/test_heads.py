@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kpose.geometry import axis_angle_to_matrix
+from kpose.geometry import axis_angle_to_matrix, quaternion_to_matrix
 from kpose.heads import (
     GramSchmidtHead,
     KeypointHead,
@@ -98,6 +98,31 @@ class FlatStartHead(QuaternionHead):
     representation_start = (1e4, 0.0, 0.0, 0.0)
 
 
+class NaiveAxisAngleHead(GramSchmidtHead):
+    """Starts at the zero vector, where its angle has no gradient."""
+
+    representation_size = 3
+    representation_start = None
+
+    def to_rotation(self, raw):
+        angle = raw.norm(dim=-1, keepdim=True)
+        half = 0.5 * angle
+        axis = raw * torch.where(angle > 0, half.sin() / angle, 0.5)
+        return quaternion_to_matrix(torch.cat((half.cos(), axis), -1))
+
+
+class CollinearStartHead(GramSchmidtHead):
+    """Starts where the second column has no direction of its own."""
+
+    representation_start = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+
+
+class HalfTurnStartHead(ProcrustesHead):
+    """Starts at a reflection, whose nearest rotation is not unique."""
+
+    representation_start = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0)
+
+
 class UnusedLayerHead(QuaternionHead):
     def __init__(self, spec, template):
         super().__init__(spec, template)
@@ -128,6 +153,9 @@ class SecretReaderHead(QuaternionHead):
         (RawQuaternionHead, r"rotations in SO\(3\)"),
         (StuckStartHead, "start` from which every small turn can be reached"),
         (FlatStartHead, "start` from which every small turn can be reached"),
+        (NaiveAxisAngleHead, r"`to_rotation` has a finite gradient; that at \[0.0, 0.0, 0.0\] is not"),
+        (CollinearStartHead, "start` from which every small turn can be reached"),
+        (HalfTurnStartHead, "start` from which every small turn can be reached"),
         (UnusedLayerHead, "'unused.weight' has none"),
         (UnknownEntryHead, r"\['depth_map'\] are not in"),
         (RandomHead, "same result twice"),
