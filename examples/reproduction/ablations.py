@@ -128,7 +128,10 @@ def main(
     ]
     start = {name: value.clone() for name, value in backbone.state_dict().items()}
     backbone.to(device)  # where features that are kept are computed
-    served = CachedFeaturesDataModule(data, backbone, folder=out / "features", views=views) if views else data
+    served = data
+    if views:
+        folder = out / "features"
+        served = CachedFeaturesDataModule(data, backbone, folder=folder, views=views, precision=precision)
     # Seed by seed, so that an early end leaves every variant with the same seeds.
     for seed in seeds:
         for name, head in variants.items():
