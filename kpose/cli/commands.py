@@ -25,7 +25,7 @@ COMMANDS = {
 }
 LIGHTNINGS = ("fit", "validate", "test")
 CONFIGURED = (*LIGHTNINGS, "pipeline")
-WRITERS = ("predict", "template", "video")  # the others leave signals to Lightning or Gradio
+WRITERS = ("app", "predict", "template", "video")  # the others leave signals to Lightning
 LIST = "\n".join(f"  {name:<10}  {text}" for name, (_, text) in COMMANDS.items())
 USAGE = f"""usage: kpose COMMAND ..., with one of the commands
 
