@@ -47,7 +47,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def write_video(path: Path, count: int) -> None:
-    """Write a video of a red bird that moves to and fro."""
+    """Write a video of a red bird that moves back and forth."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"

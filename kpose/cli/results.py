@@ -76,8 +76,8 @@ class PhotoResult(NamedTuple):
 
     def write(self, prediction: "Prediction") -> None:
         """Write all files, each whole or not at all."""
-        from kpose.cli.page import mesh_page
         from kpose.cli.record import json_text, prediction_record
+        from kpose.inference import MeshViewer
         from kpose.visualization import save_animation, to_pillow, turntable
 
         content = {"photo": str(self.photo), "made_from": self.made_from, **prediction_record(prediction)}
@@ -87,7 +87,7 @@ class PhotoResult(NamedTuple):
             mesh, overlay, page, *turning = fresh
             prediction.save(mesh)
             to_pillow(prediction.overlay()).save(overlay)
-            write_text(page, mesh_page(prediction.colored_mesh))
+            write_text(page, MeshViewer(prediction.colored_mesh).page)
             for path in turning:
                 save_animation(turntable(prediction.colored_mesh), path)
             content["files"] = {path.name: file_digest(path) for path in fresh}

@@ -92,7 +92,7 @@ def candidates(image: Tensor, weight: Tensor, shape: Tensor, keep: int = 8) -> t
     share = (weight / weight.sum(1, keepdim=True))[:, :, None]
     flat = torch.einsum("kij,pj->kpi", grid[:, :2], shape)
     middle = torch.einsum("npo,kpi->nki", share, flat)
-    # Best scale and translation of every viewpoint in closed form; positions are centerd on their mean.
+    # Best scale and translation of every viewpoint in closed form; positions are centered on their mean.
     power = torch.einsum("npo,kpi->nk", share, flat.square()) - middle.square().sum(-1)
     match = torch.einsum("npi,kpi->nk", share * image, flat)
     scale = (match / power.clamp_min(1e-6)).clamp_min(0.05)

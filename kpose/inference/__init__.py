@@ -9,8 +9,10 @@ from kpose.inference.sheet import prediction_sheet
 
 if TYPE_CHECKING:
     from kpose.inference.export import save_mesh, to_trimesh
+    from kpose.inference.viewer import MeshViewer
 
 __all__ = [
+    "MeshViewer",
     "Picture",
     "Prediction",
     "Predictor",
@@ -31,4 +33,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
         from kpose.inference import export
 
         return getattr(export, name)
+    if name == "MeshViewer":
+        from kpose.inference.viewer import MeshViewer
+
+        return MeshViewer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,25 +6,30 @@ from functools import cached_property
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry import box_to_crop, crop_camera
+from kpose.geometry import apply_crop, box_to_crop, crop_camera, normalized_to_pixels
 from kpose.inference.photo import Picture, cut_square, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh
 from kpose.visualization import (
     draw_keypoints,
     from_pillow,
+    heatmap_image,
     image_grid,
     mesh_views,
     overlay_mesh,
     paint_by_photo,
     to_pillow,
 )
+
+if TYPE_CHECKING:
+    from kpose.inference.viewer import MeshViewer
 
 __all__ = ["Prediction"]
 
@@ -143,6 +148,32 @@ class Prediction:
         if self.keypoints is not None:
             drawn = draw_keypoints(drawn, self.keypoints * factor, self.confidence, inliers=self.inliers)
         return drawn
+
+    def heatmap_overlay(self, size: int = 400) -> Float[Tensor, "3 {size} {size}"]:
+        """Draw the heatmaps and the keypoints on the crop that the network saw.
+
+        Args:
+            size: Side of the picture, in pixels.
+
+        Returns:
+            RGB in [0, 1].
+
+        Raises:
+            ValueError: If the head has no keypoints.
+        """
+        if self.keypoints is None:
+            raise ValueError("heatmap_overlay needs keypoints; this prediction is of a head without. See overlay.")
+        seen = cut_square(self.photo, self.square, size)
+        if self.heatmaps is not None:
+            seen = seen.lerp(heatmap_image(self.heatmaps, size), 0.65)
+        points = normalized_to_pixels(apply_crop(self.keypoints, self.crop), (size, size))
+        return draw_keypoints(seen, points, self.confidence, inliers=self.inliers)
+
+    def view(self) -> "MeshViewer":
+        """Return a viewer of `colored_mesh`, which a notebook shows: the mouse turns the mesh."""
+        from kpose.inference.viewer import MeshViewer  # here for trimesh, as above
+
+        return MeshViewer(self.colored_mesh)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
         """Write `colored_mesh` to a file that other programs read; see `kpose.inference.export.save_mesh`.

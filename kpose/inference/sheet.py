@@ -9,17 +9,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kpose.geometry import apply_crop, axis_angle_to_matrix, box_to_crop, normalized_to_pixels, uncrop_camera
+from kpose.geometry import axis_angle_to_matrix, box_to_crop, uncrop_camera
 from kpose.inference.photo import cut_square
 from kpose.inference.prediction import Prediction
-from kpose.visualization import (
-    draw_keypoints,
-    from_pillow,
-    heatmap_image,
-    image_grid,
-    mesh_views,
-    overlay_mesh,
-)
+from kpose.visualization import from_pillow, image_grid, mesh_views, overlay_mesh
 
 __all__ = ["prediction_sheet", "sheet_row"]
 
@@ -81,7 +74,7 @@ def sheet_row(prediction: Prediction, size: int = SIZE) -> dict[str, Float[Tenso
     seen = cut_square(prediction.photo, prediction.square, size)
     row = {"photo": _framed(prediction, size)}
     if prediction.keypoints is not None:
-        row["keypoints"] = _keypoints(prediction, seen)
+        row["keypoints"] = prediction.heatmap_overlay(size)
     camera = prediction.crop_camera
     in_pixels = uncrop_camera(camera, box_to_crop(torch.tensor([0.0, 0.0, size, size])))
     row["overlay" if prediction.valid else "overlay (not valid)"] = overlay_mesh(seen, prediction.mesh, in_pixels)
@@ -105,13 +98,3 @@ def _framed(prediction: Prediction, size: int) -> Tensor:
     inner = (rows >= top + 2) & (rows < bottom - 2) & (columns >= left + 2) & (columns < right - 2)
     picture[:, outer & ~inner] = torch.tensor(ORANGE)[:, None] / 255
     return picture
-
-
-def _keypoints(prediction: Prediction, seen: Tensor) -> Tensor:
-    """Draw the keypoints on their heatmaps, through which what the network saw shines."""
-    size = seen.shape[-1]
-    if prediction.heatmaps is not None:
-        seen = 0.35 * seen + 0.65 * heatmap_image(prediction.heatmaps, size)
-    assert prediction.keypoints is not None
-    points = normalized_to_pixels(apply_crop(prediction.keypoints, prediction.crop), (size, size))
-    return draw_keypoints(seen, points, prediction.confidence, inliers=prediction.inliers)

@@ -1,5 +1,6 @@
 """What a photo gives agrees with itself: camera, silhouette, uncertainty and overlay in the photo's pixels."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -100,3 +101,33 @@ def test_a_notebook_shows_it() -> None:
     shown = Image.open(BytesIO(reconstruct(Image.new("RGB", (130, 100)), (100, 130))._repr_png_()))
     assert shown.format == "PNG"
     assert shown.width > 400
+
+
+def test_heatmaps_are_drawn_where_they_are_high(checkpoints: dict[str, Path]) -> None:
+    [found] = Predictor.from_checkpoint(checkpoints["keypoint"])(torch.rand(3, 90, 120))
+    found.keypoints.fill_(-100.0)  # out of the picture
+    dark = replace(found, heatmaps=torch.zeros(16, 4, 4)).heatmap_overlay(64)
+    found.heatmaps[:, 1:] = found.heatmaps[:, :, 1:] = 0
+    found.heatmaps[:, :1, :1] = 1
+    light = found.heatmap_overlay(64)
+    assert light.shape == (3, 64, 64)
+    cell = 64 // found.heatmaps.shape[-1]
+    assert (light - dark)[1, :cell, :cell].max() > 0.3
+    torch.testing.assert_close(light[:, 32:, 32:], dark[:, 32:, 32:])
+
+
+def test_keypoints_are_drawn_on_the_heatmaps(checkpoints: dict[str, Path]) -> None:
+    [found] = Predictor.from_checkpoint(checkpoints["keypoint"])(torch.rand(3, 90, 120))
+    away = replace(found, keypoints=found.keypoints - 1000)
+    assert not torch.equal(found.heatmap_overlay(64), away.heatmap_overlay(64))
+
+
+def test_heads_without_keypoints_have_no_heatmaps_to_draw(checkpoints: dict[str, Path]) -> None:
+    [found] = Predictor.from_checkpoint(checkpoints["quaternion"])(torch.rand(3, 90, 120))
+    with pytest.raises(ValueError, match="needs keypoints"):
+        found.heatmap_overlay()
+
+
+def test_the_mesh_can_be_turned_in_a_notebook() -> None:
+    found = reconstruct(Image.new("RGB", (130, 100)), (100, 130))
+    assert found.view()._repr_html_().startswith("<iframe srcdoc=")
