@@ -1,7 +1,7 @@
 # Every target does its own set-up: a machine with Python, pip and make is enough.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install test demo check format docs results api clean
+.PHONY: help install test demo check format docs links results api clean
 
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -27,10 +27,11 @@ test: $(READY)  ## Run all tests and doctests
 demo: $(READY)  ## Learn poses of rendered birds without labels and write demo/index.html
 	$(BIN)/python examples/demo.py --out demo
 
-check: $(READY)  ## Check format, lint, types and documentation
+check: $(READY)  ## Check format, lint, types, spelling, and documentation with its links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 format: $(READY)  ## Format the code and fix what ruff can fix
@@ -40,6 +41,9 @@ format: $(READY)  ## Format the code and fix what ruff can fix
 docs: $(READY)  ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+links: $(READY)  ## Follow the links of the documentation to other sites
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/links
+
 results: $(READY)  ## Write the tables of docs/ from docs/results/*.json
 	$(BIN)/python examples/reproduction/figures.py docs/results.md docs/ablations.md
 
@@ -47,4 +51,4 @@ api: $(READY)  ## Record the public names in tests/api_surface.json
 	$(BIN)/python tests/test_api.py
 
 clean:  ## Remove the environment and everything built
-	rm -rf $(VENV) docs/_build dist demo
+	rm -rf $(VENV) docs/_build docs/api docs/notebooks dist demo

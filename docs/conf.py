@@ -1,11 +1,15 @@
-"""Sphinx settings. The API pages are written at every build from what the packages list in ``__all__``."""
+"""Sphinx settings. The pages of the API and of the notebooks are written at every build."""
 
+import os
 import pkgutil
+import shutil
 import typing
 from pathlib import Path
 
 # jaxtyping then names its types as they are written, Float[Tensor, "..."], without the module.
 typing.GENERATING_DOCUMENTATION = "kpose"  # type: ignore[attr-defined]
+
+from sphinx.application import Sphinx
 
 import kpose
 
@@ -14,7 +18,13 @@ author = "The kpose contributors"
 copyright = author
 release = kpose.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"kpose {release}"
@@ -23,10 +33,20 @@ default_role = "py:obj"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
+# The notebooks are run when they have changed, in their fast setting unless KPOSE_FAST is set to nothing.
+os.environ.setdefault("KPOSE_FAST", "1")
+nb_execution_mode = "cache"
+nb_execution_timeout = 3600
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_output_stderr = "remove"  # progress bars
+nb_merge_streams = True
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
+autosummary_generate = False
 maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -53,4 +73,29 @@ def write_api_pages() -> None:
             old.unlink(missing_ok=True)
 
 
+def copy_notebooks() -> None:
+    folder = Path(__file__).parent / "notebooks"
+    folder.mkdir(exist_ok=True)
+    source = Path(__file__).parents[1] / "examples" / "notebooks"
+    for notebook in source.glob("*.ipynb"):
+        copy = folder / notebook.name
+        if not copy.exists() or copy.read_bytes() != notebook.read_bytes():  # else Sphinx would read it again
+            shutil.copy(notebook, copy)
+    for old in folder.glob("*.ipynb"):
+        if not (source / old.name).exists():
+            old.unlink(missing_ok=True)
+
+
 write_api_pages()
+copy_notebooks()
+
+
+def add_contents(app: object, what: str, name: str, module: object, options: object, lines: list[str]) -> None:
+    """Begin the page of a module with a table of its public names."""
+    if what == "module" and getattr(module, "__all__", None):
+        lines += ["", ".. autosummary::", "   :nosignatures:", ""]
+        lines += [f"   {public}" for public in module.__all__]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", add_contents)

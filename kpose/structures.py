@@ -76,7 +76,13 @@ class Camera(NamedTuple):
 
 
 class PerspectiveCamera(NamedTuple):
-    """Pinhole camera: ``u = focal * (X_c)_xy / (X_c)_z + principal`` with ``X_c = rotation @ X + translation``."""
+    """Pinhole camera: ``u = focal * (X_c)_xy / (X_c)_z + principal`` with ``X_c = rotation @ X + translation``.
+
+    Example:
+        >>> camera = PerspectiveCamera(torch.ones(2), torch.zeros(2), torch.eye(3), torch.tensor([0.0, 0.0, 10.0]))
+        >>> camera.focal.shape, camera.translation.shape
+        (torch.Size([2]), torch.Size([3]))
+    """
 
     focal: Float[Tensor, "*batch 2"]
     """Focal lengths in image units."""
@@ -89,7 +95,13 @@ class PerspectiveCamera(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """Similarity from the frame (pixels of the photo) to a crop: ``u_crop = scale * u_frame + translation``."""
+    """Similarity from the frame (pixels of the photo) to a crop: ``u_crop = scale * u_frame + translation``.
+
+    Example:
+        >>> crop = Crop(torch.tensor(0.02), torch.tensor([-1.0, -1.0]))  # a photo of 100 pixels, whole
+        >>> crop.scale * torch.tensor([100.0, 50.0]) + crop.translation
+        tensor([1., 0.])
+    """
 
     scale: Float[Tensor, "*batch"]
     """Normalized crop units per photo pixel: ``2 / side`` for a square crop of ``side`` pixels."""
@@ -102,7 +114,14 @@ class Crop(NamedTuple):
 
 
 class Mesh(NamedTuple):
-    """Batch of triangle meshes that share their faces, with one appearance or none."""
+    """Batch of triangle meshes that share their faces, with one appearance or none.
+
+    Example:
+        >>> corners = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> meshes = Mesh(corners.expand(4, 3, 3), torch.tensor([[0, 1, 2]]))
+        >>> meshes.at(0).vertices.shape  # faces are shared
+        torch.Size([3, 3])
+    """
 
     vertices: Float[Tensor, "*batch V 3"]
     """Positions in the object frame."""
@@ -146,7 +165,14 @@ _INDICES = ("faces", "uv_faces")
 
 
 class Template(NamedTuple):
-    """Mean shape of a category, mirror-symmetric about ``x = 0``."""
+    """Mean shape of a category, mirror-symmetric about ``x = 0``.
+
+    Example:
+        >>> from kpose.templates import bird
+        >>> template = bird()
+        >>> template.vertices.shape, template.part_names[:2]
+        (torch.Size([642, 3]), ('back', 'beak'))
+    """
 
     vertices: Float[Tensor, "V 3"]
     """Positions in the object frame."""
@@ -191,7 +217,12 @@ class Rendering(NamedTuple):
 
 
 class FeatureSpec(NamedTuple):
-    """What a backbone gives: one entry for each feature map, fine to coarse."""
+    """What a backbone gives: one entry for each feature map, fine to coarse.
+
+    Example:
+        >>> FeatureSpec(channels=(64, 128), strides=(4, 8)).channels[-1]
+        128
+    """
 
     channels: tuple[int, ...]
     """Channels of each map."""
@@ -200,7 +231,13 @@ class FeatureSpec(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Feature pyramid of a batch of images."""
+    """Feature pyramid of a batch of images.
+
+    Example:
+        >>> features = Features((torch.zeros(2, 8, 16, 16), torch.zeros(2, 16, 8, 8)))
+        >>> features.at([0]).maps[1].shape
+        torch.Size([1, 16, 8, 8])
+    """
 
     maps: tuple[Float[Tensor, "batch _ _ _"], ...]
     """Feature maps, fine to coarse, as the backbone's `FeatureSpec` says."""
@@ -224,7 +261,12 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class PosePrediction:
-    """Pose that a head predicts; a head that knows more subclasses it."""
+    """Pose that a head predicts; a head that knows more subclasses it.
+
+    Example:
+        >>> PosePrediction(Camera(torch.ones(2), torch.zeros(2, 2), torch.eye(3).expand(2, 3, 3))).camera.scale
+        tensor([1., 1.])
+    """
 
     camera: Camera
     """Weak-perspective camera of the crop."""
@@ -253,7 +295,13 @@ class Domain(NamedTuple):
 
 
 class Batch(TypedDict, total=False):
-    """Entries a data module may put into a batch; heads and tasks declare those that they read."""
+    """Entries a data module may put into a batch; heads and tasks declare those that they read.
+
+    Example:
+        >>> batch = Batch(image=torch.rand(2, 3, 64, 64), mask=torch.ones(2, 64, 64) > 0)
+        >>> sorted(batch)
+        ['image', 'mask']
+    """
 
     image: Float[Tensor, "batch 3 H W"]
     """RGB in [0, 1]."""

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -101,17 +100,39 @@ def test_the_checkpoint_of_the_training_line_is_safe_complete_and_scored(quick_s
     assert "test/angle_deg" in capsys.readouterr().out
 
 
-def test_the_python_predicts(quick_start, tmp_path, monkeypatch, capsys):
-    """Run it as it stands, in a folder laid out as `make demo` leaves it."""
+def doors() -> list[str]:
+    """Return the Python of the three doors: predict, train, extend."""
+    found = blocks("python")
+    assert len(found) == 3
+    assert all(len([line for line in code.splitlines() if line.strip()]) <= 8 for code in found)
+    return found
+
+
+def test_the_first_door_predicts(tmp_path, monkeypatch, capsys):
     import torch
 
     from kpose.visualization import to_pillow
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "demo" / "photos").mkdir(parents=True)
-    shutil.copy(quick_start / "checkpoints" / "last.ckpt", tmp_path / "demo" / "keypoint.ckpt")
-    to_pillow(torch.rand(3, 80, 60)).save(tmp_path / "demo" / "photos" / "bird_0.png")
-    [code] = blocks("python")
-    assert len([line for line in code.splitlines() if line.strip()]) <= 8
-    exec(compile(code, "README.md", "exec"), {})
-    assert "bird_0.png" in capsys.readouterr().out
+    to_pillow(torch.rand(3, 80, 60)).save("photo.jpg")
+    exec(compile(doors()[0], "README.md", "exec"), {})
+    assert "tensor" in capsys.readouterr().out
+    assert Path("bird.glb").is_file()
+
+
+def test_the_second_door_builds_a_pipeline_that_passes_its_own_checks(tmp_path, monkeypatch, capsys):
+    from kpose import Pipeline
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Pipeline, "run", Pipeline.check)
+    exec(compile(doors()[1], "README.md", "exec"), {})
+    assert "None" in capsys.readouterr().out
+
+
+def test_the_third_door_checks_a_head():
+    exec(compile(doors()[2], "README.md", "exec"), {})
+
+
+def test_the_landing_page_has_the_same_doors():
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert re.findall(r"^```python\n(.*?)^```$", page, flags=re.M | re.S) == doors()

@@ -31,6 +31,9 @@ class PruneCameras(Callback):
 
     Raises:
         ValueError: If ``epoch`` is negative.
+
+    Example:
+        >>> callback = PruneCameras(epoch=21, keep=4)  # for the trainer of a `ShapeTraining`
     """
 
     def __init__(

@@ -182,6 +182,17 @@ class FolderDataModule(PhotoDataModule):
     Raises:
         FileNotFoundError: At ``setup``, if a folder or file is missing.
         ValueError: At ``setup``, if no image can be used.
+
+    Example:
+        >>> from PIL import Image
+        >>> folder = getfixture("tmp_path")
+        >>> for kind, color in (("images", "red"), ("masks", "white")):
+        ...     (folder / kind).mkdir()
+        ...     for name in ("one.png", "two.png"):
+        ...         Image.new("RGB", (40, 30), color).save(folder / kind / name)
+        >>> data = FolderDataModule(folder, image_size=32, batch_size=2, num_workers=0)
+        >>> len(data.dataset("train")) + len(data.dataset("val"))
+        2
     """
 
     def __init__(

@@ -212,6 +212,10 @@ class SyntheticBirdsDataModule(AugmentedDataModule):
     Raises:
         ValueError: If a number of pictures is not positive or too large, ``image_size`` or ``batch_size`` is not
             positive, or ``num_workers`` is negative.
+
+    Example:
+        >>> SyntheticBirdsDataModule(num_train=400, image_size=64)
+        SyntheticBirdsDataModule(400 train, 200 val, 200 test; 64 px, batches of 32)
     """
 
     def __init__(

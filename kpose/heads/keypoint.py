@@ -96,6 +96,15 @@ class KeypointHead(PoseHead[KeypointPrediction]):
 
     Raises:
         ValueError: If ``sigma`` is not positive, a weight negative, or there are more keypoints than vertices.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.templates import bird
+        >>> backbone = TinyBackbone(width=8)
+        >>> head = KeypointHead(backbone.spec, bird(), num_keypoints=8, width=16).eval()
+        >>> found = head(backbone(torch.rand(1, 3, 64, 64)))
+        >>> found.keypoints.shape, found.covariance.shape
+        (torch.Size([1, 8, 2]), torch.Size([1, 6, 6]))
     """
 
     supervision = frozenset({"camera"})

@@ -46,6 +46,17 @@ class RotationHead(PoseHead[RotationPrediction]):
 
     Raises:
         TypeError: If a subclass states no ``representation_size``.
+
+    Example:
+        >>> from kpose.geometry import axis_angle_to_matrix
+        >>> class AxisAngleHead(RotationHead):
+        ...     representation_size = 3
+        ...     def to_rotation(self, raw):
+        ...         return axis_angle_to_matrix(raw)
+        >>> from kpose.backbones import TinyBackbone
+        >>> backbone = TinyBackbone(width=8)
+        >>> AxisAngleHead(backbone.spec)(backbone(torch.rand(2, 3, 64, 64))).raw.shape
+        torch.Size([2, 3])
     """
 
     supervision = frozenset({"camera"})
@@ -146,6 +157,13 @@ class QuaternionHead(RotationHead):
 
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> backbone = TinyBackbone(width=8)
+        >>> head = QuaternionHead(backbone.spec)
+        >>> head(backbone(torch.rand(2, 3, 64, 64))).camera.rotation.shape
+        torch.Size([2, 3, 3])
     """
 
     representation_size = 4
@@ -168,6 +186,13 @@ class GramSchmidtHead(RotationHead):
 
     Source:
         Zhou et al., On the Continuity of Rotation Representations in Neural Networks, CVPR 2019.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> GramSchmidtHead(TinyBackbone(width=8).spec).to_rotation(torch.tensor([2.0, 0, 0, 1, 1, 0]))
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
     """
 
     representation_size = 6
@@ -183,6 +208,12 @@ class ProcrustesHead(RotationHead):
 
     Source:
         Levinson et al., An Analysis of SVD for Deep Rotation Estimation, NeurIPS 2020.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> rotation = ProcrustesHead(TinyBackbone(width=8).spec).to_rotation(torch.randn(9))
+        >>> bool(torch.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-5))
+        True
     """
 
     representation_size = 9

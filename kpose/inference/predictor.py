@@ -378,7 +378,12 @@ def _is_box(value: Any) -> bool:  # noqa: ANN401
 
 
 def shipped_networks() -> list[str]:
-    """Return the names of the networks that come with kpose."""
+    """Return the names of the networks that come with kpose.
+
+    Example:
+        >>> shipped_networks()
+        ['bird']
+    """
     return sorted(path.parent.name for path in SHIPPED_WEIGHTS.glob(f"*/{CONFIG_FILE}"))
 
 

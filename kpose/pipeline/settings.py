@@ -42,7 +42,12 @@ def _check(settings: object, **least: int) -> None:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Stage 1: the search of cameras by silhouette (see `kpose.tasks.CameraSearch`)."""
+    """Stage 1: the search of cameras by silhouette (see `kpose.tasks.CameraSearch`).
+
+    Example:
+        >>> SearchSettings(levels=(SearchLevel(32, 50, 0.1, 1e-4),)).num_vertices
+        160
+    """
 
     levels: tuple[SearchLevel, ...] = (SearchLevel(48, 50, 0.1, 1e-4),)
     """Resolutions, coarse to fine."""
@@ -64,7 +69,12 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class ChoiceSettings:
-    """The choice among cameras by appearance (see `kpose.reconstruction.choose_cameras`)."""
+    """The choice among cameras by appearance (see `kpose.reconstruction.choose_cameras`).
+
+    Example:
+        >>> ChoiceSettings(num_rotations=500).rounds
+        6
+    """
 
     num_vertices: int = 160
     """Vertices of the template that are looked at."""
@@ -92,7 +102,13 @@ class ChoiceSettings:
 
 @dataclass(frozen=True)
 class RerankSettings:
-    """The part of heads in the choice of cameras of images that they were not trained on."""
+    """The part of heads in the choice of cameras of images that they were not trained on.
+
+    Example:
+        >>> from kpose.heads import ProcrustesHead
+        >>> RerankSettings({"svd": ProcrustesHead}, folds=3).rounds
+        1
+    """
 
     heads: Mapping[str, HeadFactory]
     """Builds each head that is asked, by a name; each of them counts alike."""
@@ -144,7 +160,12 @@ class ShapeSettings:
 
 @dataclass(frozen=True)
 class PoseSettings:
-    """Stage 3: the pose heads, each trained on the best cameras (see `kpose.tasks.PoseEstimator`)."""
+    """Stage 3: the pose heads, each trained on the best cameras (see `kpose.tasks.PoseEstimator`).
+
+    Example:
+        >>> PoseSettings(epochs=5).batch_size
+        32
+    """
 
     epochs: int = 20
     """Passes over the training images."""
@@ -185,7 +206,12 @@ class AdaptationSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What everything is computed with. Results are the same, up to rounding, for any number of devices."""
+    """What everything is computed with. Results are the same, up to rounding, for any number of devices.
+
+    Example:
+        >>> TrainerSettings(max_time="00:11:30:00").seconds
+        41400.0
+    """
 
     accelerator: str = "auto"
     """Kind of device, by Lightning's names."""

@@ -18,7 +18,12 @@ __all__ = ["SearchLevel", "search_cameras"]
 
 @dataclass(frozen=True)
 class SearchLevel:
-    """One resolution of a camera search."""
+    """One resolution of a camera search.
+
+    Example:
+        >>> SearchLevel(32, 50, 0.1, 1e-4).steps
+        50
+    """
 
     size: int = 64
     """Side of the renderings, in pixels."""

@@ -19,6 +19,10 @@ class ViewpointGrid:
 
     The values are those of U-CMR's released code. Neighbors of the grid are 30° apart, so with the ranges every
     viewpoint from 90° below to 90° above the horizon can be reached, rolled by up to 60°.
+
+    Example:
+        >>> ViewpointGrid().rotations().shape
+        torch.Size([40, 3, 3])
     """
 
     azimuths: int = 8

@@ -77,6 +77,12 @@ def load_template(
         FileNotFoundError: If there is no such file.
         ValueError: If the file is of another kind or damaged, or if its mesh does not make a template; the message
             says what is wrong.
+
+    Example:
+        >>> from kpose.templates import bird, save_template
+        >>> save_template(bird(), getfixture("tmp_path") / "bird.safetensors")
+        >>> load_template(getfixture("tmp_path") / "bird.safetensors").vertices.shape
+        torch.Size([642, 3])
     """
     path = Path(path)
     if not path.is_file():

@@ -17,7 +17,13 @@ BLEND = 0.5  # over what distance a limb runs into what is there, as a share of 
 
 
 class Limb(NamedTuple):
-    """Rod with round ends that grows out of a body; its mirror image grows with it."""
+    """Rod with round ends that grows out of a body; its mirror image grows with it.
+
+    Example:
+        >>> wheel = Limb(0.3, 0.6, -0.18, 0.1, 0.17, (1.0, 0.0, 0.0))
+        >>> wheel.radius
+        0.17
+    """
 
     x: float
     """Start, left of the middle."""

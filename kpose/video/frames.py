@@ -54,6 +54,14 @@ def open_frames(source: str | Path, *, frame_rate: float = 25.0) -> Iterator[Fra
         ModuleNotFoundError: If it is not a folder, and PyAV is not installed.
         ValueError: If there is no picture or video in it, or no such camera; or after the last frame, if some could
             not be read.
+
+    Example:
+        >>> from PIL import Image
+        >>> folder = getfixture("tmp_path")
+        >>> for number in range(3):
+        ...     Image.new("RGB", (16, 12)).save(folder / f"{number}.png")
+        >>> [(frame.number, frame.time_s) for frame in open_frames(folder, frame_rate=10.0)]
+        [(0, 0.0), (1, 0.1), (2, 0.2)]
     """
     if str(source).split(":")[0] == "camera":
         return read_camera(str(source).partition(":")[2] or None)

@@ -38,6 +38,9 @@ class TemporalSmoothing:
 
     Raises:
         ValueError: If the time constant is not positive.
+
+    Example:
+        >>> smoothing = TemporalSmoothing(0.1)  # as VideoPredictor(..., smoothing=smoothing) takes it
     """
 
     def __init__(self, time_constant_s: float = 0.1) -> None:
