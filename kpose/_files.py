@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kpose._messages import one_line
+
 __all__ = [
     "SHIPPED_WEIGHTS", "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json",
     "read_json", "safe_name", "walk_files", "write_file", "write_text",
@@ -17,6 +19,7 @@ __all__ = [
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"  # a folder of `Predictor.save_pretrained` by name
 MAX_NAME = 60  # characters; of four bytes each, and with an ending, they fit every file system
+HUB_TIMEOUT_S = 10
 HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
@@ -100,11 +103,11 @@ def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
 
 
 def model_source(name: str | os.PathLike[str]) -> str:
-    """Return the source of a model, unless it is a folder that is not there; the Hub is not asked.
+    """Return the source of a model, unless it is a folder that is not there or the Hub that cannot be reached.
+
+    The Hub's own library would ask again and again, for half a minute and on many lines.
 
     Example:
-        >>> model_source("microsoft/resnet-50")
-        'microsoft/resnet-50'
         >>> model_source("/nowhere/resnet-50")
         Traceback (most recent call last):
         FileNotFoundError: There is no folder /nowhere/resnet-50. Give another, or a name on the Hugging Face Hub.
@@ -112,7 +115,27 @@ def model_source(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
     if not HUB_NAME.fullmatch(text) and not Path(text).exists():
         raise FileNotFoundError(f"There is no folder {text}. Give another, or a name on the Hugging Face Hub.")
+    if not Path(text).exists():
+        _reach_hub(text)
     return text
+
+
+def _reach_hub(name: str) -> None:
+    """Refuse a model that is not in the cache of the Hub where the Hub does not answer."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_TIMEOUT_S)
+    except HfHubHTTPError:
+        pass  # it answers; what it says is for who asks for the model
+    except Exception as error:  # of whatever library it speaks HTTP with
+        raise OSError(
+            f"{name} is neither a folder nor in the cache of the Hugging Face Hub, which cannot be reached "
+            f"({one_line(error)}). Check its name and the network."
+        ) from error
 
 
 def write_file(path: str | Path, save: Callable[[Path], object]) -> None:

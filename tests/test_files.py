@@ -1,4 +1,5 @@
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,8 +58,26 @@ def test_safe_name(name, safe):
 
 
 @pytest.mark.parametrize("name", ["resnet-50", "facebook/sam2.1-hiera-tiny", "_owner/name", "1/2"])
-def test_what_may_be_a_name_on_the_hub_is_left_to_it(name):
+def test_what_may_be_a_name_on_the_hub_is_left_to_it(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: SimpleNamespace())
     assert model_source(name) == name
+
+
+def test_a_hub_that_does_not_answer_is_one_line_at_once(tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(url, timeout):
+        asked.append((url, timeout))
+        raise ConnectionError("[Errno -2] Name or service\nnot known")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", refuse)
+    with pytest.raises(
+        OSError, match=r"^me/none is neither a folder nor in the cache .*service not known\). Check"
+    ):
+        model_source("me/none")
+    assert len(asked) == 1
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path))
+    assert model_source("me/none") == "me/none"
 
 
 @pytest.mark.parametrize(

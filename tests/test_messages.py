@@ -10,6 +10,16 @@ def test_an_error_is_one_line() -> None:
     assert one_line(MemoryError()) == "MemoryError"
 
 
+def test_what_the_file_system_refuses_comes_with_advice() -> None:
+    full = OSError(28, "No space left on device")
+    assert one_line(full) == "[Errno 28] No space left on device. Free some space there, or write elsewhere."
+    closed = PermissionError(13, "Permission denied", "a.png")
+    line = "[Errno 13] Permission denied: 'a.png'. Change who may use it, or name another."
+    assert one_line(closed) == line
+    assert one_line(PermissionError(13, line)).count("name another") == 1
+    assert one_line(FileNotFoundError(2, "No such file", "a.png")) == "[Errno 2] No such file: 'a.png'"
+
+
 def test_a_counted_noun_has_its_form() -> None:
     assert [counted(number, "photo") for number in (0, 1, 2)] == ["0 photos", "1 photo", "2 photos"]
 

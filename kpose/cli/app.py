@@ -13,7 +13,7 @@ from uuid import uuid4
 from kpose._files import existing
 from kpose._messages import one_line
 from kpose.cli.interruption import let_finish
-from kpose.cli.networks import Networks
+from kpose.cli.networks import Networks, learned_from
 from kpose.cli.parser import ArgumentError, run
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def app(networks: Networks, host: str = "127.0.0.1", port: int = 7860) -> int:
         _, address, _ = page.launch(
             server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True
         )
-        sys.stderr.write(f"Open {address} in a browser; Ctrl-C ends.\n")
+        sys.stderr.write(f"Open {address} in a browser; Ctrl-C ends.{learned_from(predictor)}\n")
         sys.stderr.flush()
         try:
             threading.Event().wait()  # Gradio's own waiting swallows Ctrl-C
@@ -88,7 +88,7 @@ def build_app(predictor: "Predictor", folder: Path) -> Any:  # noqa: ANN401 - Gr
         return (box, *([gradio.skip()] * 3 if len(box.split()) < 4 else show(photo, box, mask)))
 
     with gradio.Blocks(title="kpose", analytics_enabled=False, fill_width=True, delete_cache=KEPT_S) as page:
-        gradio.Markdown(_heading(predictor))
+        gradio.Markdown(f"## kpose\nDrop a photo, and turn what it shows.{learned_from(predictor)}")
         with gradio.Row():
             with gradio.Column():
                 photo = gradio.Image(label="Photo", type="filepath", image_mode=None, height=310, buttons=[])
@@ -118,12 +118,6 @@ def _check_address(host: str, port: int) -> None:
     except OSError as error:
         advice = "Give another by --port, or an address of this computer by --host."
         raise OSError(f"kpose app cannot listen on {host}, port {port} ({one_line(error)}). {advice}") from error
-
-
-def _heading(predictor: "Predictor") -> str:
-    domain = predictor.network.domain
-    learned = "" if domain is None else f" The network has learned from {domain}."
-    return f"## kpose\nDrop a photo, and turn what it shows.{learned}"
 
 
 def _box(text: str) -> list[float] | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kpose.inference.segmentation import Segmenter
     from kpose.video import Tracker
 
-__all__ = ["Box", "Networks", "Targets"]
+__all__ = ["Box", "Networks", "Targets", "learned_from"]
 
 MAX_IMAGE_SIZE = 4096  # as a network has at most; more asks for the machine's memory
 
@@ -89,6 +89,12 @@ class Networks:
             segmenter=segmenter,
             trusted_modules=self.trust,
         )
+
+
+def learned_from(predictor: "Predictor") -> str:
+    """Return what the network has learned from, to end a line with; empty if it does not know."""
+    domain = predictor.network.domain
+    return "" if domain is None else f" The network has learned from {domain}."
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from kpose._files import write_text
-from kpose.cli.results import read_record
+from kpose._messages import counted
+from kpose.cli.results import SHEET, is_marked, read_record
 
 __all__ = ["write_page"]
 
@@ -20,7 +21,9 @@ def write_page(folder: Path, failures: Mapping[Path, str]) -> Path:
     cards = [_card(name, record) for name, record in records if record and _is_whole(folder, name)]
     template = Template((files("kpose.cli") / "index.html").read_text(encoding="utf-8"))
     page = folder / "index.html"
-    write_text(page, template.substitute(cards="\n".join(cards), failures=_list(failures), count=len(cards)))
+    sheet = f' <a href="{SHEET}">The first ones on a sheet.</a>' if is_marked(folder / SHEET) else ""
+    parts = {"cards": "\n".join(cards), "failures": _list(failures), "sheet": sheet}
+    write_text(page, template.substitute(count=counted(len(cards), "photo"), **parts))
     return page
 
 
@@ -33,10 +36,12 @@ def _card(name: str, record: Mapping[str, Any]) -> str:
     notes = "" if record.get("valid", True) else "<em>too few keypoints agreed</em>"
     if record.get("box") is None:
         notes += " <em>whole frame</em>"
+    turntable = f"{name}_turntable.gif"
+    turning = f' <a href="{quote(turntable)}">turntable</a>' if turntable in record.get("files", {}) else ""
     return (
         f'<figure><button type="button" data-mesh="viewer/{link}.html" data-name="{text}">'
         f'<img src="{link}_overlay.png" alt="{text}" loading="lazy"></button>'
-        f'<figcaption>{text} <a href="{link}.glb">glb</a> <a href="{link}.json">json</a> {notes}'
+        f'<figcaption>{text} <a href="{link}.glb">glb</a> <a href="{link}.json">json</a>{turning} {notes}'
         "</figcaption></figure>"
     )
 

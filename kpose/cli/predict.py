@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from kpose._files import existing, file_digest
-from kpose._messages import one_line
+from kpose._messages import counted, one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
-from kpose.cli.networks import Box, Networks
+from kpose.cli.networks import Box, Networks, learned_from
 from kpose.cli.parser import FAULTS, ArgumentError, report, run
 from kpose.cli.results import (
+    SHEET,
     PhotoResult,
     check_folder,
     check_replaced,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-SHEET = "sheet.png"
 SHEET_ROWS = 8
 MAX_ROWS = 64  # more are for the page
 COLOR_STEPS = 63  # of a sheet's file, which is half as large as with 255 and looks the same
@@ -40,11 +40,23 @@ def main(args: Sequence[str]) -> int:
     """Run the command."""
     return run(
         predict,
-        args,
+        _with_rows(args),
         photos={"positional": "+", "action": "store", "type": Path, "metavar": "PHOTO"},
         box={"metavar": ("X0", "Y0", "X1", "Y1")},
         sheet={"nargs": "?", "const": SHEET_ROWS, "metavar": "N"},
     )
+
+
+def _with_rows(args: Sequence[str]) -> list[str]:
+    """Give ``--sheet`` its number of photos where a photo, and no number, comes after it."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    return [
+        f"--sheet={SHEET_ROWS}" if word == "--sheet" and not _is_number(after) else word for word, after in pairs
+    ]
+
+
+def _is_number(word: str) -> bool:
+    return word.lstrip("+-").isdigit()
 
 
 @dataclass
@@ -143,10 +155,13 @@ def predict(
             result.write(prediction)
         return prediction
 
-    work = partial(predict_one, networks.load_predictor(find=not given)) if pending or sheet else None
+    predictor = networks.load_predictor(find=not given) if pending or sheet else None
     let_finish()
     out.mkdir(parents=True, exist_ok=True)
-    return _finish(work, results, pending, failures, sheet or 0)
+    work = None if predictor is None else partial(predict_one, predictor)
+    code, summary = _finish(work, results, pending, failures, sheet or 0)
+    report(f"{summary}{'' if predictor is None else learned_from(predictor)}")
+    return code
 
 
 def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
@@ -178,11 +193,14 @@ def _finish(
     pending: set[PhotoResult],
     failures: dict[Path, str],
     rows: int,
-) -> int:
-    """Predict what is pending and what the sheet of so many rows shows; write page and sheet."""
+) -> tuple[int, str]:
+    """Predict what is pending and what the sheet of so many rows shows; write page and sheet.
+
+    Returns exit code and summary.
+    """
     from kpose.cli.page import write_page
 
-    out, code = results[0].folder, 0
+    out, code, drawn = results[0].folder, 0, ""
     located_by = Counter[str]()
     shown: dict[str, Prediction] = {}
     try:
@@ -202,17 +220,19 @@ def _finish(
         report("Interrupted; the same call goes on from here.")
         code = INTERRUPTED
     if whole := located_by["frame"]:
-        report(f"Of {whole} of the photos the whole frame was taken.")
-    page = write_page(out, failures)
-    drawn = ""
-    if shown and not code:
-        _write_sheet(out / SHEET, shown)
-        drawn = f" and {out / SHEET}"
+        report(f"The whole frame of {counted(whole, 'photo')} was taken.")
+    try:
+        if shown and not code:
+            _write_sheet(out / SHEET, shown)
+            drawn = f" and {out / SHEET}"
+    finally:
+        page = write_page(out, failures)
     before = len(results) - len(pending)
-    kept = f", {before} of them before" if before else ""
-    done = sum(result.is_done() for result in results)
-    report(f"Predicted {done} of {len(results)} photos{kept}; see {page}{drawn}.")
-    return code or int(bool(failures))
+    done = [read_record(result.record) for result in results if result.is_done()]
+    invalid = sum(not record["valid"] for record in done)
+    notes = (f", {count} of them {what}" for count, what in ((before, "before"), (invalid, "not valid")) if count)
+    summary = f"Predicted {len(done)} of {counted(len(results), 'photo')}{''.join(notes)}; see {page}{drawn}."
+    return code or int(bool(failures)), summary
 
 
 def _write_sheet(path: Path, predictions: "dict[str, Prediction]") -> None:

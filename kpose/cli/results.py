@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kpose.inference import Prediction
 
 __all__ = [
+    "SHEET",
     "PhotoResult",
     "check_folder",
     "check_replaced",
@@ -25,6 +26,7 @@ __all__ = [
     "write_marked_picture",
 ]
 
+SHEET = "sheet.png"
 MARK = "kpose"
 PAGE_MARK = f"<!-- {MARK} -->"
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from tqdm.auto import tqdm
 
 from kpose._files import existing, fresh_file, safe_name
-from kpose._messages import one_line
+from kpose._messages import counted, one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
-from kpose.cli.networks import MAX_IMAGE_SIZE, Networks, Targets
+from kpose.cli.networks import MAX_IMAGE_SIZE, Networks, Targets, learned_from
 from kpose.cli.parser import ArgumentError, report, run
 from kpose.cli.results import check_folder, check_replaced
 
@@ -106,8 +106,8 @@ def video_(
     if writer.frames:
         _summarize(writer, networks, targets)
         report(
-            f"{writer.frames} frames at {rate:.1f} a second, {writer.predictions} predictions; the results are "
-            f"in {out}."
+            f"{counted(writer.frames, 'frame')} at {rate:.1f} a second, {writer.summary}; the results are in {out}."
+            f"{learned_from(photos)}"
         )
     return INTERRUPTED if interrupted else int(bool(faults) or not writer.frames)
 
@@ -132,12 +132,20 @@ class _Writer:
 
     def __init__(self, outputs: _Outputs, video: str, meshes: str | None, largest: int | None) -> None:
         self.frames = 0
-        self.predictions = 0
+        self.predictions = self.invalid = self.failed = 0
         self._outputs, self._video, self._meshes, self._largest = outputs, video, meshes, largest
         self._stack = ExitStack()
         self._kept: set[Path] = set()
         self._add_tracks: Any = None
         self._overlay: Any = None
+
+    @property
+    def summary(self) -> str:
+        """How many predictions there are, and what is wrong with some."""
+        invalid = f", {self.invalid} of them not valid" if self.invalid else ""
+        return (
+            f"{counted(self.predictions, 'prediction')}{invalid}{f', {self.failed} failed' if self.failed else ''}"
+        )
 
     def __enter__(self) -> "_Writer":
         return self
@@ -160,8 +168,10 @@ class _Writer:
         if self._largest is not None:
             self._draw(found, self._largest)
         for thing in found.objects:
+            self.failed += thing.problem == "failed"
             if thing.prediction is not None:
                 self.predictions += 1
+                self.invalid += not thing.prediction.valid
                 if self._meshes is not None:
                     path = self._outputs.meshes / f"{found.frame.number:06}_{thing.identity}.{self._meshes}"
                     self._kept.update(thing.prediction.save(path, overwrite=True))
@@ -199,7 +209,11 @@ def _until_fault(frames: "Iterator[Frame]", faults: list[str], count: int | None
 
 def _summarize(writer: _Writer, networks: Networks, targets: Targets) -> None:
     """Report how objects were found, where nothing says how."""
-    if not writer.predictions:
+    if writer.failed:
+        report(
+            "Where predictions failed, the pose is not finite. Check the checkpoint: its training may have failed."
+        )
+    elif not writer.predictions:
         report("No object was found; give its --box or --mask.")
     elif targets.looks and networks.segmenter is None:
         remedy = "follow them by --sam2" if targets.box or targets.mask else "give a --box for each"

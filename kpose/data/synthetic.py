@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -179,7 +179,7 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         indices = range(number * _BLOCK, (number + 1) * _BLOCK)
         block = render_birds(self.template, indices, self.image_size, seed=self.seed, variety=self.variety)
         tensors = {name: entry.contiguous() for name, entry in block.items()}
-        write_file(self._path(number), lambda fresh: save_file(tensors, fresh))
+        write_file(self._path(number), lambda fresh: fresh.write_bytes(save(tensors)))
         return block
 
     def _path(self, number: int) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from kpose._files import parse_json, write_file
@@ -48,7 +48,7 @@ def save_template(template: Template, path: str | Path) -> None:
     check_template(template)
     tensors = {name: getattr(template, name).detach().cpu().contiguous() for name in _TENSORS}
     metadata = {"format": _FORMAT, "part_names": json.dumps(template.part_names)}
-    write_file(path, lambda fresh: save_file(tensors, fresh, metadata))
+    write_file(path, lambda fresh: fresh.write_bytes(save(tensors, metadata)))
 
 
 def load_template(

@@ -16,6 +16,7 @@ from PIL import Image
 import kpose
 from kpose.geometry import quaternion_to_matrix
 from kpose.inference import Predictor, prediction_sheet
+from kpose.structures import Domain
 from kpose.visualization import from_pillow, to_pillow
 
 
@@ -80,11 +81,13 @@ def test_the_whole_frame_is_named(
     checkpoints: dict[str, Path], photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(checkpoints["keypoint"], tmp_path / "out", photo, "--whole-frame") == 0
-    assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "The whole frame of 1 photo was taken." in said
+    assert "Predicted 1 of 1 photo; see" in said
     assert json.loads((tmp_path / "out" / "robin.json").read_text())["box"] is None
     Image.new("RGB", (96, 72), "green").save(tmp_path / "nothing.png")
     assert find(checkpoints["keypoint"], tmp_path / "out", tmp_path / "nothing.png") == 0
-    assert "Of 1 of the photos the whole frame was taken" in capsys.readouterr().err
+    assert "The whole frame of 1 photo was taken." in capsys.readouterr().err
 
 
 def test_the_bird_is_found(
@@ -279,7 +282,7 @@ def test_nothing_temporary_is_left(
         ["{photo}", "--image-size", "100000"],
         ["{photo}", "--sheet", "0"],
         ["{photo}", "--sheet", "65"],
-        ["{photo}", "--sheet", "two"],
+        ["{photo}", "--sheet=two"],
     ],
 )
 def test_wrong_arguments_are_one_line(
@@ -371,6 +374,39 @@ def test_the_sheet_shows_the_first_photos_that_can_be_used(
     assert not list(out.glob("*.tmp"))
 
 
+def test_a_sheet_swallows_no_photo_and_the_page_links_what_there_is(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert call(checkpoints["quaternion"], out, "--sheet", photos / "0.png") == 0
+    page = (out / "index.html").read_text()
+    assert 'href="sheet.png"' in page
+    assert "turntable" not in page
+    assert "1 photo. Choose" in page
+    assert call(checkpoints["quaternion"], tmp_path / "two", "--sheet", "1", photos / "0.png", "--turntable") == 0
+    assert 'href="0_turntable.gif"' in (tmp_path / "two" / "index.html").read_text()
+    assert call(checkpoints["quaternion"], tmp_path / "three", photos / "0.png") == 0
+    assert "sheet.png" not in (tmp_path / "three" / "index.html").read_text()
+
+
+def test_the_summary_counts_what_is_not_valid_and_says_what_was_learned(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictor = Predictor.from_checkpoint(checkpoints["keypoint"])
+    predictor.network.domain = Domain("rendered birds", "bird", "kpose's own birds", "no pose labels")
+    with torch.no_grad():
+        for weight in predictor.network.head.parameters():
+            weight.fill_(torch.nan)
+    predictor.save_pretrained(tmp_path / "nan")
+    (photos / "0b.png").unlink()
+    assert call(tmp_path / "nan", tmp_path / "out", photos) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Predicted 3 of 3 photos, 3 of them not valid; see ")
+    assert last.endswith(". The network has learned from rendered birds (kpose's own birds, no pose labels).")
+    assert call(tmp_path / "nan", tmp_path / "out", photos) == 0
+    assert "3 of 3 photos, 3 of them before, 3 of them not valid; see" in capsys.readouterr().err
+
+
 def test_results_that_are_done_are_left_alone(
     checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -417,6 +453,7 @@ def test_nothing_is_left_of_a_sheet_that_cannot_be_written(
     assert call(checkpoints["quaternion"], tmp_path / "out", photos / "0.png", "--sheet") == 1
     assert not (tmp_path / "out" / "sheet.png").exists()
     assert (tmp_path / "out" / "0.json").exists()
+    assert (tmp_path / "out" / "index.html").exists()
 
 
 def test_colors_of_the_file_are_those_of_the_sheet(
@@ -459,8 +496,8 @@ def test_what_may_not_be_read_is_one_line_and_the_others_go_on(
     assert call(checkpoints["quaternion"], tmp_path / "out", closed, folder, photo) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if "Permission denied" in line] == [
-        f"[Errno 13] Permission denied: '{folder}'",
-        f"[Errno 13] Permission denied: '{closed}'",
+        f"[Errno 13] Permission denied: '{folder}'. Change who may use it, or name another.",
+        f"[Errno 13] Permission denied: '{closed}'. Change who may use it, or name another.",
     ]
     assert "Predicted 1 of 2 photos" in lines[-1]
     page = (tmp_path / "out" / "index.html").read_text()

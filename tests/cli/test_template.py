@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import trimesh
@@ -23,6 +25,18 @@ def test_from_measures(tmp_path, capsys):
         assert drawn.size == (6 * 256, 256)
     assert call("template", *BODY, "--out", str(out)) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert call("template", *BODY, "--out", tmp_path / "dog.safetensors") == 1
+    assert capsys.readouterr().err == (
+        "kpose template: [Errno 28] No space left on device. Free some space there, or write elsewhere.\n"
+    )
+    assert not [*tmp_path.iterdir()]
 
 
 def test_from_a_mesh(tmp_path, capsys):

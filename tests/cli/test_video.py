@@ -1,9 +1,12 @@
 import csv
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from video.conftest import SIZE, Reddest, bird_box, draw_bird
 
 from kpose.cli import main as kpose
 from kpose.inference import Predictor
+from kpose.structures import Domain
 from kpose.video import OverlapTracker, VideoPredictor
 from kpose.video.frames import read_video
 
@@ -275,6 +279,37 @@ def test_adapters_say_what_is_missing(checkpoint: Path, tmp_path: Path, capsys: 
     assert "pytracking" in capsys.readouterr().err
     assert call(torch.__file__, tmp_path / "out", folder, *BOX) == 1  # type: ignore[arg-type]
     assert "checkpoint" in capsys.readouterr().err
+
+
+def test_the_summary_counts_what_failed_and_says_what_was_learned(
+    predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = Predictor(deepcopy(predictor.network), image_size=32, segmenter=None)
+    damaged.network.domain = Domain("rendered birds", "bird", "kpose's own birds")
+    with torch.no_grad():
+        for weight in damaged.network.head.parameters():
+            weight.fill_(torch.nan)
+    damaged.save_pretrained(tmp_path / "nan")
+    folder = write_folder(tmp_path / "frames")
+    assert call(tmp_path / "nan", tmp_path / "out", folder, *BOX, "--no-overlay", "--frames", "1") == 0
+    *_, cause, last = capsys.readouterr().err.splitlines()
+    assert "Check the checkpoint" in cause
+    assert re.match(r"1 frame at \S+ a second, 0 predictions, 1 failed; the results are in ", last)
+    assert last.endswith(". The network has learned from rendered birds (kpose's own birds, no labels).")
+
+
+def test_the_summary_counts_what_is_not_valid(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict = Predictor.__call__
+    monkeypatch.setattr(
+        Predictor,
+        "__call__",
+        lambda *given, **options: [replace(one, valid=False) for one in predict(*given, **options)],
+    )
+    folder = write_folder(tmp_path / "frames")
+    assert call(checkpoint, tmp_path / "out", folder, *BOX, "--no-overlay", "--frames", "2") == 0
+    assert "2 predictions, 2 of them not valid; the results" in capsys.readouterr().err
 
 
 def test_what_was_looked_for_is_said(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from kornia.contrib import connected_components
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, max_pool2d, pixel_shuffle
 
@@ -135,7 +135,7 @@ class MaskSegmenter(Recorded, Segmenter):
             for name, value in self.network.state_dict(keep_vars=True).items()
         }
         plain = {name: value.detach().contiguous() for name, value in weights.items()}
-        write_file(Path(path) / SEGMENTER_WEIGHTS, lambda fresh: save_file(plain, fresh))
+        write_file(Path(path) / SEGMENTER_WEIGHTS, lambda fresh: fresh.write_bytes(save(plain)))
         write_text(Path(path) / SEGMENTER_CONFIG, json.dumps(encode(self), indent=2, sort_keys=True) + "\n")
 
     @classmethod
