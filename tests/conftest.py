@@ -26,6 +26,13 @@ def pytest_configure(config):
             importlib.import_module(name)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave tests/device to tests/test_device.py, which gives it a process of its own."""
+    device = Path(__file__).with_name("device")
+    named = any(Path(config.invocation_params.dir, arg).is_relative_to(device) for arg in config.args)
+    return True if collection_path == device and not named else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path, parent):
     """Collect no doctests of test modules: the one that ignores missing imports hides a module's own error."""

@@ -151,7 +151,7 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
             self._augmentation = self.new_augmentation()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed accelerators, too
-            augmented: Batch = self._augmentation(batch)
+            augmented: Batch = self._augmentation.to(batch["image"].device)(batch)
         return augmented
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

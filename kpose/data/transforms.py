@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from kornia.augmentation import ColorJiggle
 from torch import Tensor, nn
 
-from kpose.geometry import apply_crop, crop_camera, flip_camera
+from kpose.geometry import apply_crop, crop_camera, flip_camera, mirror_points
 from kpose.structures import Batch, Crop
 
 __all__ = ["RandomColor", "RandomCropJitter", "RandomFlip", "flip_batch", "mirror_names", "recrop_batch"]
@@ -99,14 +99,14 @@ def flip_batch(
         result["mask"] = torch.where(where[:, None, None], batch["mask"].flip(-1), batch["mask"])
     if "parts" in batch:
         order = _needed(part_mirror, "part_mirror", "parts")
-        swapped = batch["parts"][:, order] * batch["parts"].new_tensor([-1.0, 1.0])
+        swapped = mirror_points(_ordered(batch["parts"], order))
         # + 0.0 turns the −0 of parts that are not visible into 0.
         result["parts"] = torch.where(where[:, None, None], swapped, batch["parts"]) + 0.0
         visible = batch["parts_visible"]
-        result["parts_visible"] = torch.where(where[:, None], visible[:, order], visible)
+        result["parts_visible"] = torch.where(where[:, None], _ordered(visible, order), visible)
     if "vertices" in batch:
         order = _needed(vertex_mirror, "vertex_mirror", "vertices")
-        mirrored = batch["vertices"][:, order] * batch["vertices"].new_tensor([-1.0, 1.0, 1.0])
+        mirrored = mirror_points(_ordered(batch["vertices"], order))
         result["vertices"] = torch.where(where[:, None, None], mirrored, batch["vertices"])
     if "camera" in batch:
         result["camera"] = flip_camera(batch["camera"]).where(where, batch["camera"])
@@ -153,7 +153,7 @@ class RandomCropJitter(nn.Module):
         """Crop each image of a batch by its own random box."""
         image = batch["image"]
         # Drawn on the CPU, so that every device gives the same crops.
-        left, right, top, bottom = (torch.rand(4, len(image)) * 2 - 1).to(image) * self.jitter
+        left, right, top, bottom = (torch.rand(4, len(image)) * 2 - 1).to(image, non_blocking=True) * self.jitter
         whole = 1 + 2 * self.margin
         side = (1 + 2 * self.padding + left + right) / whole
         # The other axis has its own two draws, of which only the shift remains in a square.
@@ -174,6 +174,8 @@ class RandomFlip(nn.Module):
         tensor([[1., 0.]])
     """
 
+    vertex_mirror: Tensor | None
+
     def __init__(
         self,
         probability: float = 0.5,
@@ -184,12 +186,12 @@ class RandomFlip(nn.Module):
         super().__init__()
         self.probability = probability
         self.part_mirror = None if part_mirror is None else tuple(part_mirror)
-        self.vertex_mirror = vertex_mirror
+        self.register_buffer("vertex_mirror", vertex_mirror, persistent=False)
 
     def forward(self, batch: Batch) -> Batch:
         """Mirror each image of a batch or not."""
         image = batch["image"]
-        where = (torch.rand(len(image)) < self.probability).to(image.device)
+        where = (torch.rand(len(image)) < self.probability).to(image.device, non_blocking=True)
         return flip_batch(batch, where, part_mirror=self.part_mirror, vertex_mirror=self.vertex_mirror)
 
 
@@ -226,7 +228,13 @@ def _compose(batch: Batch, crop: Crop) -> Crop:
     return Crop(first.scale * crop.scale, first.translation * crop.scale[:, None] + shift)
 
 
-def _needed(mirror: Sequence[int] | Tensor | None, name: str, entry: str) -> list[int] | Tensor:
+def _needed(mirror: Sequence[int] | Tensor | None, name: str, entry: str) -> Sequence[int] | Tensor:
     if mirror is None:
         raise ValueError(f"flip_batch needs {name} for a batch with {entry}; got None. Pass the mirror partners.")
-    return mirror if isinstance(mirror, Tensor) else list(mirror)
+    return mirror
+
+
+def _ordered(field: Tensor, order: Sequence[int] | Tensor) -> Tensor:
+    if isinstance(order, Tensor):
+        return field[:, order.to(field.device)]
+    return torch.stack([field[:, k] for k in order], 1)  # a list would be sent to the device

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.rotation import mirror_rotation
+from kpose.geometry.rotation import mirror_points, mirror_rotation
 from kpose.structures import Camera, Crop, PerspectiveCamera
 
 __all__ = [
@@ -241,8 +241,7 @@ def flip_camera(camera: Camera) -> Camera:
         >>> flip_camera(Camera(torch.tensor(1.0), torch.tensor([0.2, 0.3]), torch.eye(3))).translation
         tensor([-0.2000,  0.3000])
     """
-    mirror = camera.translation.new_tensor([-1.0, 1.0])
-    return Camera(camera.scale, camera.translation * mirror, mirror_rotation(camera.rotation))
+    return Camera(camera.scale, mirror_points(camera.translation), mirror_rotation(camera.rotation))
 
 
 def pixels_to_normalized(points: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Float[Tensor, "*batch 2"]:
@@ -259,7 +258,8 @@ def pixels_to_normalized(points: Float[Tensor, "*batch 2"], size: tuple[int, int
         >>> pixels_to_normalized(torch.tensor([4.0, 1.0]), size=(2, 4))
         tensor([1., 0.])
     """
-    return 2 * points / points.new_tensor([size[1], size[0]]) - 1
+    x, y = points.unbind(-1)
+    return torch.stack((2 * x / size[1], 2 * y / size[0]), -1) - 1
 
 
 def normalized_to_pixels(points: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Float[Tensor, "*batch 2"]:
@@ -276,4 +276,5 @@ def normalized_to_pixels(points: Float[Tensor, "*batch 2"], size: tuple[int, int
         >>> normalized_to_pixels(torch.tensor([1.0, 0.0]), size=(2, 4))
         tensor([4., 1.])
     """
-    return (points + 1) / 2 * points.new_tensor([size[1], size[0]])
+    x, y = ((points + 1) / 2).unbind(-1)
+    return torch.stack((x * size[1], y * size[0]), -1)

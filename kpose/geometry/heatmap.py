@@ -46,7 +46,7 @@ def gaussian_heatmaps(
     height, width = size
     finite = points.isfinite().all(-1, keepdim=True)
     # A finite stand-in keeps the gradient finite; far outside the map the Gaussian is exactly zero.
-    points = torch.where(finite, points, points.new_tensor(1e3 * (1 + sigma)))
+    points = torch.where(finite, points, 1e3 * (1 + sigma))
     along_x = torch.exp(-((_centers(width, points) - points[..., :1]) / sigma).square() / 2)
     along_y = torch.exp(-((_centers(height, points) - points[..., 1:]) / sigma).square() / 2)
     return along_y[..., :, None] * along_x[..., None, :]

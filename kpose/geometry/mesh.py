@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kpose.geometry.rotation import mirror_points
+
 __all__ = [
     "edges",
     "face_normals",
@@ -150,7 +152,7 @@ def mirror_pairs(vertices: Float[Tensor, "V 3"], tolerance: float = 1e-5) -> Int
     """
     if not len(vertices):
         return torch.zeros(0, dtype=torch.long, device=vertices.device)
-    mirrored = vertices * vertices.new_tensor([-1.0, 1.0, 1.0])
+    mirrored = mirror_points(vertices)
     # Matrix products would lose half of the digits that tell near neighbors apart.
     distance = torch.cdist(mirrored, vertices, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distance.min(-1)

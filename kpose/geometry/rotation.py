@@ -22,6 +22,7 @@ __all__ = [
     "matrix_to_axis_angle",
     "matrix_to_quaternion",
     "matrix_to_viewpoint",
+    "mirror_points",
     "mirror_rotation",
     "procrustes",
     "quaternion_to_matrix",
@@ -70,7 +71,7 @@ def quaternion_to_matrix(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor,
     quaternion = _shortened(quaternion)
     length = quaternion.square().sum(-1, keepdim=True)
     tiny = length < torch.finfo(quaternion.dtype).tiny
-    identity = quaternion.new_tensor([1.0, 0.0, 0.0, 0.0])
+    identity = torch.eye(4, dtype=quaternion.dtype, device=quaternion.device)[0]
     unit = torch.where(tiny, identity, quaternion) * torch.where(tiny, 1.0, length).rsqrt()
     rotation: Tensor = roma.unitquat_to_rotmat(roma.quat_wxyz_to_xyzw(unit))
     return rotation
@@ -153,7 +154,7 @@ def gram_schmidt(raw: Float[Tensor, "*batch 6"], *, epsilon: float = 1e-6) -> Fl
                 [0., 0., 1.]])
     """
     first, second = _shortened(raw[..., :3]), _shortened(raw[..., 3:])
-    x = _unit(first, raw.new_tensor([1.0, 0.0, 0.0]), epsilon)
+    x = _unit(first, torch.eye(3, dtype=raw.dtype, device=raw.device)[0], epsilon)
     # The axis least aligned with x replaces a second column that carries no direction of its own.
     least = torch.nn.functional.one_hot(x.detach().abs().argmin(-1), 3).to(raw)
     fallback = _unit(least - (least * x).sum(-1, keepdim=True) * x, least, epsilon)
@@ -232,6 +233,7 @@ def geodesic_distance(
     return 2 * torch.atan2(half_sine, half_cosine)
 
 
+@_widened
 def viewpoint_to_matrix(
     azimuth: Float[Tensor, "*batch"], elevation: Float[Tensor, "*batch"], roll: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch 3 3"]:
@@ -257,13 +259,17 @@ def viewpoint_to_matrix(
         >>> (viewpoint_to_matrix(zero, zero, zero) @ torch.tensor([0.0, 0.0, 1.0])).round()
         tensor([ 0., -1.,  0.])
     """
-    zero = torch.zeros_like(azimuth)
-    quarter = torch.full_like(azimuth, math.pi / 2)
-    base = axis_angle_to_matrix(torch.stack((quarter, zero, zero), -1))
-    turn = axis_angle_to_matrix(torch.stack((zero, azimuth, zero), -1))
-    lift = axis_angle_to_matrix(torch.stack((elevation, zero, zero), -1))
-    spin = axis_angle_to_matrix(torch.stack((zero, zero, roll), -1))
-    return spin @ lift @ turn @ base
+    azimuth, elevation, roll = torch.broadcast_tensors(azimuth, elevation, roll)  # type: ignore[no-untyped-call]
+    cos_a, cos_e, cos_r = azimuth.cos(), elevation.cos(), roll.cos()
+    sin_a, sin_e, sin_r = azimuth.sin(), elevation.sin(), roll.sin()
+    # R_x(elevation) R_y(azimuth) has the first row (cos_a, 0, sin_a) and the second (x, cos_e, z).
+    x, z = sin_e * sin_a, -sin_e * cos_a
+    rows = (
+        (cos_r * cos_a - sin_r * x, cos_r * sin_a - sin_r * z, sin_r * cos_e),
+        (sin_r * cos_a + cos_r * x, sin_r * sin_a + cos_r * z, -cos_r * cos_e),
+        (-cos_e * sin_a, cos_e * cos_a, -sin_e),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
 def matrix_to_viewpoint(
@@ -307,8 +313,24 @@ def mirror_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
         >>> torch.allclose(mirror_rotation(turned), turned.mT)
         True
     """
-    mirror = rotation.new_tensor([-1.0, 1.0, 1.0])
+    mirror = 1 - 2 * torch.eye(3, dtype=rotation.dtype, device=rotation.device)[0]
     return mirror[:, None] * rotation * mirror
+
+
+def mirror_points(points: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+    """Return points mirrored at ``x = 0``.
+
+    Args:
+        points: Positions of any dimension, x first.
+
+    Returns:
+        The positions with x negated.
+
+    Example:
+        >>> mirror_points(torch.tensor([0.25, 0.5]))
+        tensor([-0.2500,  0.5000])
+    """
+    return torch.cat((-points[..., :1], points[..., 1:]), -1)
 
 
 def random_rotation(

@@ -212,7 +212,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         return camera
 
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
-        """Compute which keypoints are in sight, by the z-buffer: inside the crop and not behind the object."""
+        """Compute which keypoints are in sight: inside the crop and not behind the object."""
         return self.self_supervision.visibility(vertices, camera)
 
     def weights(

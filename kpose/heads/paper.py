@@ -139,7 +139,7 @@ class PaperKeypointHead(KeypointHead):
         width: Channels of the smooth network; the border network has a quarter of them.
         sigma: Standard deviation of the Gaussians, in normalized units; the paper's 0.05.
         occluded_weight: Weight of a keypoint out of sight; the paper's 0.
-        label_weights: Whether the rendered label texture decides what is in sight (Equation 5), not the z-buffer.
+        label_weights: Whether the rendered label texture decides what is in sight (Equation 5), not the shape.
         border: Target of the border network: the mask's outline when None.
         border_weight: Weight of its loss.
         loss: As in `KeypointHead`.
@@ -219,7 +219,7 @@ class PaperKeypointHead(KeypointHead):
         return losses | {"border": self.border_weight * loss}
 
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
-        """Compute which keypoints are in sight, by the label texture or the z-buffer, as ``label_weights`` says."""
+        """Compute which keypoints are in sight, by the label texture or the shape, as ``label_weights`` says."""
         if self.label_weights:
             return self.self_supervision.weights(vertices, camera)
         return super().visibility(vertices, camera)

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry import edges, gaussian_heatmaps, project
-from kpose.rendering import HardRenderer, vertex_visibility
+from kpose.geometry import edges, gaussian_heatmaps, project, to_image_frame
+from kpose.rendering import HardRenderer, nearest_face
 from kpose.structures import Camera, Mesh, Template
 
 __all__ = ["SelfSupervision"]
@@ -44,7 +44,7 @@ class SelfSupervision(nn.Module):
     The keypoints are projected by the camera. A Gaussian around each is its heatmap. For the weights the shape is
     rendered hard, without blending, light or anti-aliasing, in a label texture: faces carry the number of their
     nearest keypoint, where the paper has a color for each. A keypoint counts if its projection shows its own.
-    Beside that stands its visibility by the z-buffer, which needs no labels.
+    Beside that stands its visibility, which needs no labels.
 
     Args:
         template: Mean shape of the category, on which the label texture is painted.
@@ -126,10 +126,10 @@ class SelfSupervision(nn.Module):
         keypoints = self.project(vertices, camera)
         inside = (keypoints.abs() < 1).all(-1)
         # Nearest sampling: the pixel that a projection lies in, with no blending of labels at borders.
-        cell = ((keypoints.clamp(-1, 1) + 1) / 2 * self.resolution).long()
-        column, row = cell.clamp_max(self.resolution - 1).unbind(-1)
-        image = torch.arange(len(keypoints), device=keypoints.device)[:, None]
-        return torch.where(inside, self.label_map(vertices, camera)[image, row, column], -1)
+        cell = ((keypoints.clamp(-1, 1) + 1) / 2 * self.resolution).floor().clamp_max(self.resolution - 1)
+        center = (2 * cell + 1) / self.resolution - 1
+        face, _ = nearest_face(Mesh(vertices, self.faces), camera, center)
+        return torch.where(inside & (face >= 0), self.labels[face.clamp_min(0)], -1)
 
     def weights(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
         """Compute ``S_w``: whether each keypoint's projection shows its own part (Equation 5)."""
@@ -137,5 +137,8 @@ class SelfSupervision(nn.Module):
         return shown == torch.arange(shown.shape[-1], device=shown.device)
 
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:
-        """Compute by the z-buffer which keypoints are inside the image and not behind the object."""
-        return vertex_visibility(Mesh(vertices, self.faces), camera)[:, self.indices]
+        """Compute which keypoints are inside the image and not behind a face that they are no corner of."""
+        seen = to_image_frame(vertices[:, self.indices], camera)
+        face, depth = nearest_face(Mesh(vertices, self.faces), camera, seen[..., :2])
+        own = (self.faces[face.clamp_min(0)] == self.indices[:, None]).any(-1)
+        return (own | (depth >= seen[..., 2])) & (seen[..., :2].abs() <= 1).all(-1)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kpose.pnp.elimination import eliminate, thinnest_axis
 from kpose.pnp.model import Problem
 from kpose.pnp.moments import Moments, cross, dot
 from kpose.structures import Camera
@@ -26,13 +27,17 @@ def closed_form(problem: Problem) -> Camera:
     share = (weights / total)[..., None]
     center, image_center = (share * points).sum(1), (share * image).sum(1)
     offset, image_offset = points - center[:, None], image - image_center[:, None]
-    spread, axes = torch.linalg.eigh((share * offset).mT @ offset)  # ascending: column 0 is the thinnest axis
-    floor = spread[..., 2:] * 10 * torch.finfo(spread.dtype).eps + torch.finfo(spread.dtype).tiny
-    affine = (share * image_offset).mT @ offset @ axes / spread.clamp_min(floor)[..., None, :]
-    plane = affine[..., 1:]
+    spread, mixed = (share * offset).mT @ offset, (share * image_offset).mT @ offset
+    axes = axes_of(spread)
+    spread, mixed = axes @ spread @ axes.mT, mixed @ axes.mT
+    floor = 10 * torch.finfo(spread.dtype).eps * spread.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None]
+    eye = torch.eye(3, dtype=spread.dtype, device=spread.device)
+    spread = (spread + (floor + torch.finfo(spread.dtype).tiny) * eye).movedim(0, -1)
+    affine = mixed @ eliminate(spread)[0].movedim(-1, 0)
+    plane = mixed[..., :2] @ eliminate(spread[:2, :2])[0].movedim(-1, 0)
     depth = missing_column(plane)
-    candidates = torch.stack((affine, _prepend(depth, plane), _prepend(-depth, plane)), 1)
-    scale, rotation = orthogonalize((candidates @ axes.mT[:, None]).movedim((-2, -1), (0, 1)))
+    candidates = torch.stack((affine, _append(plane, depth), _append(plane, -depth)), 1)
+    scale, rotation = orthogonalize((candidates @ axes[:, None]).movedim((-2, -1), (0, 1)))
     shift = scale * (rotation[:2] * center.mT[..., None]).sum(1)
     return _camera(scale, image_center.mT[..., None] - shift, rotation)
 
@@ -41,12 +46,18 @@ def _camera(scale: Tensor, translation: Float[Tensor, "2 P K"], rotation: Float[
     return Camera(scale, translation.permute(1, 2, 0), rotation.permute(2, 3, 0, 1))
 
 
-def _prepend(column: Tensor, plane: Tensor) -> Tensor:
-    return torch.cat((column[..., None], plane), -1)
+def axes_of(spread: Float[Tensor, "P 3 3"]) -> Float[Tensor, "P 3 3"]:
+    """Build the frames, in rows, whose last axis is the thinnest of a point set; the others lie in its plane."""
+    thinnest = thinnest_axis(spread).mT
+    return complete(thinnest, torch.zeros_like(thinnest)).permute(2, 0, 1).roll(-1, 1)
+
+
+def _append(plane: Tensor, column: Tensor) -> Tensor:
+    return torch.cat((plane, column[..., None]), -1)
 
 
 def missing_column(plane: Float[Tensor, "*batch 2 2"]) -> Float[Tensor, "*batch 2"]:
-    """Compute the column ``m`` that makes the rows of ``[m | plane]`` orthogonal and equally long, up to its sign.
+    """Compute the column ``m`` that makes the rows of ``[plane | m]`` orthogonal and equally long, up to its sign.
 
     Source:
         Huttenlocher & Ullman, Recognizing Solid Objects by Alignment with an Image, IJCV 1990, section 3.
@@ -54,7 +65,7 @@ def missing_column(plane: Float[Tensor, "*batch 2 2"]) -> Float[Tensor, "*batch 
     gram = plane @ plane.mT
     half = (gram[..., 0, 0] - gram[..., 1, 1]) / 2
     # scale² is the larger eigenvalue of the Gram matrix, m mᵀ = scale² I - gram has rank one.
-    radius = torch.hypot(half, gram[..., 0, 1])
+    radius = (half.square() + gram[..., 0, 1].square()).sqrt()
     x, y = (radius - half).clamp_min(0).sqrt(), (radius + half).clamp_min(0).sqrt()
     return torch.stack((x, torch.where(gram[..., 0, 1] > 0, -y, y)), -1)
 
@@ -88,8 +99,8 @@ def complete(x: Float[Tensor, "3 *batch"], y: Float[Tensor, "3 *batch"]) -> Floa
     """Build rotations whose first row points along ``x``, and the second along ``y`` as far as it can."""
     longest = torch.maximum(dot(x, x), dot(y, y)).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
     x, y = x / longest, y / longest
-    x = _unit(x, x.new_tensor([1.0, 0.0, 0.0]).reshape(3, *(1,) * (x.dim() - 1)))
     zero = torch.zeros_like(x[0])
+    x = _unit(x, torch.stack((zero + 1, zero, zero)))
     other = torch.where(x[0].abs() > 0.5, torch.stack((-x[1], x[0], zero)), torch.stack((zero, -x[2], x[1])))
     y = _unit(y - dot(x, y) * x, other / dot(other, other).sqrt())
     return torch.stack((x, y, cross(x, y)))
@@ -165,9 +176,8 @@ def mirror_twins(points: Moments, camera: Camera, weights: Float[Tensor, "P K N"
     means = points.means(weights).permute(2, 3, 0, 1)
     center = means[..., 0, 1:4]
     spread = means[..., 1:, 1:4] - center[..., :, None] * center[..., None, :]
-    # One matrix that is not finite would end the whole batch.
-    normal = torch.linalg.eigh(torch.where(spread.isfinite(), spread, 0.0))[1][..., :1]
-    flip = normal.new_tensor([1.0, 1.0, -1.0])[:, None]
-    rotation = flip * (camera.rotation - 2 * camera.rotation @ normal @ normal.mT)
+    normal = thinnest_axis(torch.where(spread.isfinite(), spread, 0.0))[..., None]
+    rotation = camera.rotation - 2 * camera.rotation @ normal @ normal.mT
+    rotation = torch.cat((rotation[..., :2, :], -rotation[..., 2:, :]), -2)
     shift = camera.scale[..., None] * ((camera.rotation - rotation)[..., :2, :] @ center[..., None])[..., 0]
     return Camera(camera.scale, camera.translation + shift, rotation)

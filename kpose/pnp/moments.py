@@ -50,13 +50,13 @@ def moments(problem: Problem) -> Moments:
 
 def dot(first: Float[Tensor, "3 *batch"], second: Float[Tensor, "3 *batch"]) -> Float[Tensor, "*batch"]:
     """Multiply vectors."""
-    return first[0] * second[0] + first[1] * second[1] + first[2] * second[2]
+    return (first * second).sum(0)
 
 
 def cross(first: Float[Tensor, "3 *#batch"], second: Float[Tensor, "3 *#batch"]) -> Float[Tensor, "3 *#batch"]:
     """Multiply vectors, giving vectors."""
-    (a, b, c), (d, e, f) = first.unbind(), second.unbind()
-    return torch.stack((b * f - c * e, c * d - a * f, a * e - b * d))
+    product: Tensor = torch.linalg.cross(first, second, dim=0)
+    return product
 
 
 def multiply(left: Float[Tensor, "I J *batch"], right: Float[Tensor, "J L *batch"]) -> Float[Tensor, "I L *batch"]:

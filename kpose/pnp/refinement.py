@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kpose.pnp.elimination import eliminate
 from kpose.pnp.model import Linearization, Problem, RobustKernel, linearize, move
 from kpose.structures import Camera
 
@@ -71,12 +72,12 @@ def descend(
     eps = torch.finfo(ridge.dtype).eps
     now = linearize(problem, camera, kernel)
     for _ in range(steps):
-        matrix = _where(_positive(now.hessian), now.hessian, now.matrix)
-        step = solve(matrix, now.slope, ridge)
+        inverse = damped_inverse(now, ridge)
+        step = newton_step(inverse, now.slope)
         trial = move(camera, step)
         then = linearize(problem, trial, kernel)
         rounding = 100 * eps * (problem.weights.sum(-1, keepdim=True) + now.cost.abs())
-        nearer = (then.slope * solve(matrix, then.slope, ridge)).sum(-1) > (now.slope * step).sum(-1)
+        nearer = (then.slope * newton_step(inverse, then.slope)).sum(-1) > (now.slope * step).sum(-1)
         better = (then.cost < now.cost - rounding) | ((then.cost <= now.cost + rounding) & nearer)
         ridge = torch.where(better, ridge * 0.01, ridge * 10).clamp(0.1 * eps, 1e6)
         camera, now = _choose(better, trial, camera), _choose(better, then, now)
@@ -91,37 +92,42 @@ def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(condition.reshape(*condition.shape, *(1,) * (yes.dim() - condition.dim())), yes, no)
 
 
-def solve(matrix: Tensor, slope: Tensor, damping: Tensor) -> Float[Tensor, "P K 6"]:
-    """Solve for the step; parameters the data say nothing about stay where they are."""
-    unit = _units(matrix)
-    eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
-    ridge = damping + 10 * torch.finfo(matrix.dtype).eps
-    scaled = matrix / (unit[..., :, None] * unit[..., None, :]) + ridge[..., None, None] * eye
-    factor, failed = torch.linalg.cholesky_ex(scaled)
-    step = -torch.cholesky_solve((slope / unit)[..., None], _where(failed == 0, factor, eye))[..., 0] / unit
-    step = _where((failed == 0) & step.isfinite().all(-1), step, torch.zeros_like(step))
-    return torch.cat((step[..., :1].clamp(-REACH, REACH), step[..., 1:3], step[..., 3:].clamp(-REACH, REACH)), -1)
+def damped_inverse(now: Linearization, damping: Float[Tensor, "P K"]) -> Float[Tensor, "6 6 P K"]:
+    """Invert the Hessian where it is positive definite, else the Gauss-Newton matrix; zero where neither is."""
+    both = torch.stack((now.hessian, now.matrix), 0).movedim((-2, -1), (0, 1))  # one elimination for all
+    unit = _units(both)
+    scale = unit[:, None] * unit
+    scaled = both / scale
+    ridge = (damping + 10 * torch.finfo(damping.dtype).eps) * _eye(scaled)
+    inverse, pivot = eliminate(torch.cat((scaled + ridge, scaled[:, :, :1]), 2))
+    usable = (pivot[:2] > 0) & inverse[:, :, :2].isfinite().flatten(0, 1).all(0)
+    inverse = torch.where(usable, inverse[:, :, :2] / scale, 0.0)
+    return torch.where(pivot[2] > 0, inverse[:, :, 0], inverse[:, :, 1])
 
 
-def invert(matrix: Float[Tensor, "*batch 6 6"]) -> tuple[Float[Tensor, "*batch 6 6"], Bool[Tensor, "*batch"]]:
+def newton_step(inverse: Float[Tensor, "6 6 P K"], slope: Float[Tensor, "P K 6"]) -> Float[Tensor, "P K 6"]:
+    """Compute the step; parameters the data say nothing about stay where they are."""
+    step = -(inverse * slope.movedim(-1, 0)).sum(1)
+    step = torch.cat((step[:1].clamp(-REACH, REACH), step[1:3], step[3:].clamp(-REACH, REACH)))
+    return torch.where(step.isfinite().all(0), step, 0.0).movedim(0, -1)
+
+
+def invert(matrix: Float[Tensor, "batch 6 6"]) -> tuple[Float[Tensor, "batch 6 6"], Bool[Tensor, "batch"]]:
     """Invert positive definite matrices and return which are; the unit matrix stands for the others."""
+    matrix = matrix.permute(1, 2, 0)
     unit = _units(matrix)
-    scale = unit[..., :, None] * unit[..., None, :]
-    factor, failed = torch.linalg.cholesky_ex(matrix / scale)
-    eye = torch.eye(6, dtype=matrix.dtype, device=matrix.device)
-    inverse = torch.cholesky_inverse(_where(failed == 0, factor, eye)) / scale
-    left = factor.diagonal(dim1=-2, dim2=-1).square().amin(-1) > _ROUNDINGS * torch.finfo(matrix.dtype).eps
-    sound = (failed == 0) & left & inverse.isfinite().all(-1).all(-1)
-    return _where(sound, inverse, eye), sound
+    scale = unit[:, None] * unit
+    inverse, pivot = eliminate(matrix / scale)
+    inverse = inverse / scale
+    sound = (pivot > _ROUNDINGS * torch.finfo(matrix.dtype).eps) & inverse.isfinite().flatten(0, 1).all(0)
+    return torch.where(sound, inverse, _eye(inverse)).permute(2, 0, 1), sound
 
 
-def _positive(matrix: Tensor) -> Tensor:
-    unit = _units(matrix)
-    positive: Tensor = torch.linalg.cholesky_ex(matrix / (unit[..., :, None] * unit[..., None, :]))[1] == 0
-    return positive
+def _eye(like: Float[Tensor, "6 6 *batch"]) -> Float[Tensor, "6 6 *#batch"]:
+    return torch.eye(6, dtype=like.dtype, device=like.device).view(6, 6, *(1,) * (like.dim() - 2))
 
 
-def _units(matrix: Tensor) -> Tensor:
+def _units(matrix: Float[Tensor, "6 6 *batch"]) -> Float[Tensor, "6 *batch"]:
     """Compute each parameter's natural size, so that pixels, radians and logarithms weigh alike in float32."""
-    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    diagonal = matrix.diagonal().movedim(-1, 0)
     return torch.where(diagonal > torch.finfo(matrix.dtype).tiny, diagonal, 1.0).sqrt()

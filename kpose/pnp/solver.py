@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kpose.pnp.elimination import eliminate
 from kpose.pnp.hypotheses import SAMPLE, closed_form
 from kpose.pnp.model import (
     Linearization,
@@ -28,6 +29,9 @@ __all__ = ["PnPSolution", "solve_pnp"]
 
 # A point set thinner than this share of its length is flat: its pose has a mirror twin that shows the same image.
 _FLAT = 1e-3
+
+# The positive root of x⁵ = x + 1.
+_RATIO = 1.1673039782614187
 
 
 class PnPSolution(NamedTuple):
@@ -72,7 +76,7 @@ def solve_pnp(
         threshold: Rough distance of a good point from its projection, in the unit of ``points_2d``. The noise is
             estimated from 1/4 to 2 times this. None gives plain weighted least squares.
         hypotheses: Random samples to try.
-        generator: Source of the samples; the same samples at every call if not given.
+        generator: Source of the samples; the same even ones at every call if not given.
 
     Returns:
         Camera, inliers, covariance and validity. Not valid are fewer than four inliers, inliers on a line or in a
@@ -208,8 +212,12 @@ def _normalize(image: Tensor, points: Tensor, weights: Tensor, threshold: float 
 
 def _unit(extent: Tensor) -> Tensor:
     """Return the power of two next to lengths: divided by it, coordinates stay as exact as they are."""
-    tiny = torch.finfo(extent.dtype).tiny
-    return torch.ldexp(torch.ones_like(extent), torch.frexp(extent.clamp_min(tiny**0.5)).exponent)
+    return torch.exp2(_exponent(extent))
+
+
+def _exponent(extent: Tensor) -> Tensor:
+    exponent = extent.clamp_min(torch.finfo(extent.dtype).tiny ** 0.5).log2().floor() + 1
+    return torch.where(extent > 0, exponent, 0.0)  # points that coincide have no extent
 
 
 def _image_unit(extent: Tensor, threshold: float | None) -> Tensor:
@@ -217,10 +225,10 @@ def _image_unit(extent: Tensor, threshold: float | None) -> Tensor:
     if threshold is None:
         return _unit(extent)
     mantissa, exponent = math.frexp(threshold)
-    level = torch.frexp(_unit(extent)).exponent - exponent
+    level = _exponent(extent) + 1 - exponent
     digits = -math.frexp(torch.finfo(extent.dtype).eps)[1] - 4
     level = (level + 1).clamp_max(0) + (level - digits).clamp_min(0)
-    return torch.ldexp(torch.full_like(extent, mantissa), exponent + level)
+    return mantissa * torch.exp2(exponent + level)
 
 
 def _optimum(
@@ -234,9 +242,7 @@ def _optimum(
         camera = select(camera, cost.argmin(-1, keepdim=True))
         kernel = least_squares_kernel(camera)
     else:
-        generator = torch.Generator().manual_seed(0) if generator is None else generator
-        draws = torch.rand(hypotheses, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
-        camera, kernel = search(problem, draws.to(problem.weights))
+        camera, kernel = search(problem, _draws(hypotheses, generator, problem.weights))
     # From where the search ends, three steps reach the precision of float32 and five that of float64.
     steps = 3 if problem.weights.dtype == torch.float32 else 5
     camera, optimum = descend(problem, camera, kernel, steps=steps, damping=1e-4)
@@ -248,16 +254,31 @@ def _optimum(
     return camera.where(found[:, None], nothing), kernel, optimum
 
 
+def _draws(count: int, generator: torch.Generator | None, like: Tensor) -> Float[Tensor, "count 4"]:
+    """Return uniform numbers, each row for a sample: random ones, or those of a sequence that fills space evenly.
+
+    Source:
+        Roberts, The Unreasonable Effectiveness of Quasirandom Sequences, 2018.
+    """
+    if generator is not None:
+        draws = torch.rand(count, SAMPLE, generator=generator, dtype=torch.float64, device=generator.device)
+        return draws.to(like)
+    number = torch.arange(1, count + 1, dtype=like.dtype, device=like.device)
+    return torch.stack([(0.5 + number * _RATIO**-k) % 1 for k in range(1, SAMPLE + 1)], 1)
+
+
 def _determined(problem: Problem, camera: Camera, inliers: Tensor, image_center: Tensor) -> Bool[Tensor, "P"]:
     count = inliers.sum(-1)
     share = (inliers / count.clamp_min(1)[:, None]).to(problem.object.dtype)[..., None]
     offset = problem.object - (share * problem.object).sum(1, keepdim=True)
-    spread = torch.linalg.eigvalsh((share * offset).mT @ offset)
-    solid = spread[:, 0] > _FLAT**2 * spread[:, 2]
+    spread = ((share * offset).mT @ offset).permute(1, 2, 0)
+    largest = spread.square().sum((0, 1)).sqrt()  # of its eigenvalues, up to a factor of √2 if it is flat
+    eye = torch.eye(3, dtype=spread.dtype, device=spread.device)[..., None]
+    solid = eliminate(spread - _FLAT**2 * largest * eye)[1] > 0
     # An object that rounding could have drawn is a dot, and a dot has no rotation.
     info = torch.finfo(spread.dtype)
     rounding = 10 * info.eps * image_center.abs().amax(-1) + info.tiny**0.5
-    extended = camera.scale[:, 0] * spread[:, 2].clamp_min(0).sqrt() > rounding
+    extended = camera.scale[:, 0] * largest.sqrt() > rounding
     determined: Tensor = (count >= SAMPLE) & solid & extended
     return determined
 

@@ -55,6 +55,7 @@ def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -
     """Apply residuals to cameras: ``R_z(roll) R_x(elevation) R_y(azimuth) R_base``."""
     azimuth, elevation, roll = ((gain * residuals[..., 3:]).tanh() * ranges).unbind(-1)
     # The viewpoint's own base turn, R_x(-90°), sends y to -z and z to y; without it the three turns are left.
-    turn = viewpoint_to_matrix(azimuth, elevation, roll)[..., (0, 2, 1)] * ranges.new_tensor([1.0, -1.0, 1.0])
+    x, z, minus_y = viewpoint_to_matrix(azimuth, elevation, roll).unbind(-1)
+    turn = torch.stack((x, -minus_y, z), -1)
     translation = base.translation + residuals[..., 1:3]
     return Camera((base.scale + residuals[..., 0]).clamp_min(1e-3), translation, turn @ base.rotation)

@@ -261,13 +261,25 @@ def z_buffer(corners: Tensor, boxes: Boxes, size: tuple[int, int], *, max_pairs:
     return ZBuffer(torch.where(winner < nothing, winner, -1), nearest)
 
 
+def _slopes(corners: Tensor) -> tuple[Tensor, Tensor]:
+    """Change of depth of the faces' planes with x and y, zero without area."""
+    area = signed_area(corners)
+    scale = 1 / torch.where(area == 0, torch.inf, area)
+    (x1, y1, z1), (x2, y2, z2) = (corners[:, k] - corners[:, 0] for k in (1, 2))
+    return (z1 * y2 - z2 * y1) * scale, (z2 * x1 - z1 * x2) * scale
+
+
+def plane_depth(corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Depth of the faces' planes at the image's origin, infinite for faces that are not drawn, and its slopes."""
+    slope_x, slope_y = _slopes(corners)
+    x, y, z = corners[:, 0]
+    drawn = signed_area(corners).abs() > MIN_AREA
+    return torch.where(drawn, z - slope_x * x - slope_y * y, torch.inf), slope_x * drawn, slope_y * drawn
+
+
 def _depth(corners: Tensor, pairs: Pairs, width: int) -> tuple[Tensor, Tensor]:
     """Depth of the face's plane at the first pixel of each row, and its change to the next pixel."""
     x, y, z = corners
-    area = signed_area(corners)
-    scale = 1 / torch.where(area == 0, torch.inf, area)
-    (x1, y1, z1), (x2, y2, z2) = ((x[k] - x[0], y[k] - y[0], z[k] - z[0]) for k in (1, 2))
-    along_x = (z1 * y2 - z2 * y1) * scale
-    along_y = (z2 * x1 - z1 * x2) * scale
+    along_x, along_y = _slopes(corners)
     x0, y0, z0, along_x, along_y = select(torch.stack((x[0], y[0], z[0], along_x, along_y)), pairs.face)
     return z0 + along_x * (pairs.x - x0) + along_y * (pairs.y - y0), along_x * (2 / width)
