@@ -202,7 +202,16 @@ class Shape(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    """What a renderer gives for a batch of meshes."""
+    """What a renderer gives for a batch of meshes.
+
+    Example:
+        >>> from kpose.rendering import HardRenderer
+        >>> from kpose.templates import bird, template_mesh
+        >>> camera = Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3))
+        >>> seen = HardRenderer().render(template_mesh(bird()), camera, 16)
+        >>> seen.mask.shape, seen.barycentrics.shape
+        (torch.Size([16, 16]), torch.Size([16, 16, 3]))
+    """
 
     mask: Float[Tensor, "*batch H W"]
     """Silhouette in [0, 1]."""

@@ -23,6 +23,16 @@ class Backbone(Recorded, nn.Module, ABC):
 
     Args:
         spec: What `forward` gives.
+
+    Example:
+        >>> class Patches(Backbone):
+        ...     def __init__(self):
+        ...         super().__init__(FeatureSpec(channels=(8,), strides=(4,)))
+        ...         self.layer = nn.Conv2d(3, 8, 4, stride=4)
+        ...     def pyramid(self, image):
+        ...         return (self.layer(image),)
+        >>> Patches()(torch.rand(2, 3, 32, 32)).maps[0].shape
+        torch.Size([2, 8, 8, 8])
     """
 
     mean: Tensor

@@ -21,6 +21,24 @@ class PoseHead(Recorded, nn.Module, ABC, Generic[PredictionT]):
     A head is built from the `FeatureSpec` of the backbone it sits on and the `Template` of the category, by
     position. It is registered nowhere: any class will do. `kpose.testing.check_pose_head` checks that it keeps the
     rules.
+
+    Example:
+        >>> import torch
+        >>> from kpose.structures import FeatureSpec
+        >>> class ScaleHead(PoseHead):
+        ...     supervision = frozenset({"camera"})
+        ...     def __init__(self, spec, template):
+        ...         super().__init__()
+        ...         self.layer = nn.Linear(spec.channels[-1], 1)
+        ...     def forward(self, features, vertices=None):
+        ...         scale = self.layer(features.maps[-1].mean((2, 3)))[:, 0].exp()
+        ...         rotation = torch.eye(3).expand(len(scale), 3, 3)
+        ...         return PosePrediction(Camera(scale, torch.zeros(len(scale), 2), rotation))
+        ...     def losses(self, prediction, batch):
+        ...         return {"scale": (prediction.camera.scale - batch["camera"].scale).square().mean()}
+        >>> head = ScaleHead(FeatureSpec(channels=(8,), strides=(4,)), None)
+        >>> head(Features((torch.rand(2, 8, 4, 4),))).camera.scale.shape
+        torch.Size([2])
     """
 
     supervision: frozenset[str] = frozenset()

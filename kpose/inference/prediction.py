@@ -42,6 +42,12 @@ class Prediction:
     """The object in one photo; pixels are those of the upright photo, tensors are on the CPU.
 
     Photo, silhouette and overlay are made when they are asked for, and kept.
+
+    Example:
+        >>> from kpose.inference import load
+        >>> [prediction] = load("bird", segmenter=None)(torch.rand(3, 90, 120))
+        >>> prediction.size, prediction.keypoints.shape, prediction.mask.shape
+        ((90, 120), torch.Size([16, 2]), torch.Size([90, 120]))
     """
 
     camera: Camera
@@ -83,7 +89,7 @@ class Prediction:
 
     def __repr__(self) -> str:
         """Return a line on what was found, without the tensors."""
-        name = self.source if isinstance(self.source, str | PathLike) else f"a {type(self.source).__name__}"
+        name = self.source if isinstance(self.source, str | PathLike) else type(self.source).__name__
         points = "" if self.keypoints is None else f", {len(self.keypoints)} keypoints"
         return (
             f"Prediction({name}, located_by={self.located_by!r}, box={self.box}, valid={self.valid}, "

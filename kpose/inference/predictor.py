@@ -397,6 +397,10 @@ def load(name: str | PathLike[str], **options: Any) -> Predictor:  # noqa: ANN40
 
     Returns:
         Predictor.
+
+    Example:
+        >>> load("bird")
+        Predictor(KeypointHead, crops of 192 pixels, segmenter=MaskSegmenter, device='cpu')
     """
     if isinstance(name, str) and name in shipped_networks() and not Path(name).is_dir():
         return Predictor.pretrained(name, **options)

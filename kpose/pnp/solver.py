@@ -35,7 +35,14 @@ _RATIO = 1.1673039782614187
 
 
 class PnPSolution(NamedTuple):
-    """Cameras found by `solve_pnp`, and how far to trust them."""
+    """Cameras found by `solve_pnp`, and how far to trust them.
+
+    Example:
+        >>> points = torch.randn(4, 16, 3)
+        >>> solution = solve_pnp(points[..., :2], points)
+        >>> solution.camera.rotation.shape, solution.covariance.shape
+        (torch.Size([4, 3, 3]), torch.Size([4, 6, 6]))
+    """
 
     camera: Camera
     """Weak-perspective cameras, differentiable with respect to points and weights."""

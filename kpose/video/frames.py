@@ -29,7 +29,12 @@ _CAMERA_FORMATS = ("v4l2", "avfoundation", "dshow")  # of FFmpeg on Linux, macOS
 
 
 class Frame(NamedTuple):
-    """One picture of a video."""
+    """One picture of a video.
+
+    Example:
+        >>> Frame(3, 0.12, Image.new("RGB", (16, 12))).number
+        3
+    """
 
     number: int
     """Number of the frame, from 0."""

@@ -103,7 +103,7 @@ def test_predictor_and_prediction_are_a_line_each(predictor: Predictor) -> None:
     [found] = predictor(torch.rand(3, 40, 40))
     assert repr(predictor).startswith("Predictor(")
     assert "crops of 64 pixels" in repr(predictor)
-    assert repr(found).startswith("Prediction(a Tensor, located_by=")
+    assert repr(found).startswith("Prediction(Tensor, located_by=")
     assert len(repr(found)) < 200
 
 
