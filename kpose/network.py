@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import kpose
 from kpose._files import read_json, write_file, write_text
 from kpose._messages import one_line
+from kpose._precision import widened
 from kpose.backbones import Backbone
 from kpose.heads import PoseHead
 from kpose.recipe import build, encode, encode_factory
@@ -158,7 +159,7 @@ class PoseNetwork(nn.Module):
             Vertices in the template's order: what the reconstructor predicts, else the template.
         """
         if self.reconstructor is None:
-            return self.vertices.expand(len(features.maps[0]), -1, -1)
+            return widened(self.vertices).expand(len(features.maps[0]), -1, -1)
         return self.reconstructor.vertices(features)
 
     @torch.no_grad()
@@ -363,7 +364,7 @@ def parts_of(
         known = recipe.get("domain")
         domain = None if known is None else Domain(**{name: str(word) for name, word in known.items()})
         template = Template(
-            part_names=tuple(recipe["part_names"]), **{name: weights[name].clone() for name in _TEMPLATE}
+            part_names=tuple(recipe["part_names"]), **{name: _single(weights[name]) for name in _TEMPLATE}
         )
         check_template(template)
         parts = {
@@ -388,6 +389,11 @@ def _are_tensors(weights: object) -> bool:
     return isinstance(weights, dict) and all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
     )
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """Copy a tensor, in single precision whatever training had."""
+    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _line(error: BaseException) -> str:

@@ -268,9 +268,11 @@ class Features(NamedTuple):
         return Features(tuple(function(maps) for maps in self.maps))
 
 
-@dataclass(frozen=True)
+@dataclass
 class PosePrediction:
     """Pose that a head predicts; a head that knows more subclasses it.
+
+    Not frozen, as Lightning moves the fields of what `Trainer.predict` collects.
 
     Example:
         >>> PosePrediction(Camera(torch.ones(2), torch.zeros(2, 2), torch.eye(3).expand(2, 3, 3))).camera.scale

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kpose._precision import common_precision
 from kpose.geometry.rotation import mirror_points, mirror_rotation
 from kpose.structures import Camera, Crop, PerspectiveCamera
 
@@ -37,15 +38,18 @@ def to_image_frame(points: Float[Tensor, "*batch N 3"], camera: Camera) -> Float
 
     Returns:
         ``(u, v, depth)`` with ``depth = scale * (R X)_z``: image units, growing away from the viewer, zero at the
-        object's origin.
+        object's origin. At least single precision, as half would round positions to whole pixels.
 
     Example:
         >>> camera = Camera(torch.tensor(2.0), torch.tensor([0.5, 0.0]), torch.eye(3))
         >>> to_image_frame(torch.tensor([[1.0, 0.0, 3.0]]), camera)
         tensor([[2.5000, 0.0000, 6.0000]])
     """
-    scaled = points @ camera.rotation.mT * camera.scale[..., None, None]
-    return scaled + torch.nn.functional.pad(camera.translation, (0, 1)).unsqueeze(-2)
+    dtype = common_precision(points, *camera)
+    with torch.autocast(points.device.type, enabled=False):
+        camera = camera.to(dtype)
+        scaled = points.to(dtype) @ camera.rotation.mT * camera.scale[..., None, None]
+        return scaled + torch.nn.functional.pad(camera.translation, (0, 1)).unsqueeze(-2)
 
 
 def project(points: Float[Tensor, "*batch N 3"], camera: Camera) -> Float[Tensor, "*batch N 2"]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from kornia.geometry.subpix import spatial_expectation2d
 from torch import Tensor
 
+from kpose._precision import widened
 from kpose.geometry.camera import pixels_to_normalized
 
 __all__ = ["gaussian_heatmaps", "heatmap_mean", "heatmap_peaks"]
@@ -83,7 +84,7 @@ def heatmap_peaks(
         tensor([[ 0.1000, -0.3300]])
     """
     height, width = heatmaps.shape[-2:]
-    heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
+    heatmaps = widened(heatmaps)
     flat = heatmaps.flatten(-2)
     confidence, index = flat.max(-1)
     row, column = index // width, index % width

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kpose._precision import common_precision
+
 __all__ = ["mask_iou", "mask_to_box"]
 
 
@@ -41,7 +43,7 @@ def mask_iou(
             f"mask_iou needs two masks of the same shape; got {tuple(mask.shape)} and {tuple(target_mask.shape)}. "
             "Render at the size of the annotated mask."
         )
-    dtype = torch.promote_types(torch.promote_types(mask.dtype, target_mask.dtype), torch.float32)
+    dtype = common_precision(mask, target_mask)
     first, second = mask.to(dtype), target_mask.to(dtype)
     if not soft:
         first, second = (first > 0.5).to(dtype), (second > 0.5).to(dtype)

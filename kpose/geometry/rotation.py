@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kpose._precision import common_precision
+
 __all__ = [
     "axis_angle_to_matrix",
     "geodesic_distance",
@@ -42,7 +44,7 @@ def _widened(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
         dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
         with torch.autocast(tensors[0].device.type, enabled=False):
-            working = torch.promote_types(dtype, torch.float32)
+            working = common_precision(*tensors)
             widened = [arg.to(working) if isinstance(arg, Tensor) else arg for arg in args]
             return function(*widened, **kwargs).to(dtype)  # type: ignore[arg-type]
 

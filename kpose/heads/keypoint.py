@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from kpose._precision import widened
 from kpose.geometry import farthest_point_sampling
 from kpose.heads.base import PoseHead
 from kpose.heads.confidence import PeakConfidence
@@ -24,7 +25,7 @@ __all__ = ["KeypointHead", "KeypointPrediction"]
 _SOLVED = ("camera", "inliers", "covariance", "valid")
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeypointPrediction(PosePrediction):
     """Keypoints, and the camera that they give: solved for when it is first read, since no loss reads it."""
 
@@ -60,9 +61,9 @@ class KeypointPrediction(PosePrediction):
         if name not in _SOLVED:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
         with torch.no_grad(), torch.autocast(self.points.device.type, enabled=False):
-            solution = self.solver(self.keypoints, self.points.float(), self.confidence)
+            solution = self.solver(self.keypoints, self.points, self.confidence)
         for each in _SOLVED:
-            object.__setattr__(self, each, getattr(solution, each))
+            setattr(self, each, getattr(solution, each))
         return getattr(solution, name)
 
 
@@ -163,9 +164,10 @@ class KeypointHead(PoseHead[KeypointPrediction]):
 
     def _read(self, outputs: list[Tensor], seen: Tensor, vertices: Tensor | None) -> KeypointPrediction:
         """Read keypoints off the maps of the network's stages."""
-        maps = tuple(output.float() for output in outputs)
+        maps = tuple(widened(output) for output in outputs)
         if vertices is None or not self.reads_shapes:
             vertices = self.template_vertices.expand(len(maps[-1]), -1, -1)
+        vertices = widened(vertices)
         points = vertices[:, self.keypoint_indices]
         with torch.autocast(points.device.type, enabled=False):
             heatmaps = self.loss.heatmaps(maps[-1])
@@ -173,7 +175,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
                 keypoints, heights = self.loss.peaks(heatmaps)
             logits = None
             if self.confidence is not None:
-                logits = self.confidence(seen.detach().float(), heatmaps.detach(), keypoints, heights)
+                logits = self.confidence(widened(seen.detach()), heatmaps.detach(), keypoints, heights)
             confidence = heights if logits is None else logits.detach().sigmoid()
             confidence = torch.where(confidence.isfinite(), confidence, 0.0)
         return KeypointPrediction(
@@ -191,16 +193,18 @@ class KeypointHead(PoseHead[KeypointPrediction]):
     def losses(self, prediction: KeypointPrediction, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Draw the keypoints where the batch's cameras put them and compare heatmaps."""
         with torch.autocast(prediction.heatmaps.device.type, enabled=False):
-            vertices = prediction.vertices.detach().float()
-            keypoints = self.self_supervision.project(vertices, batch["camera"])
-            visible = self.visibility(vertices, batch["camera"])
+            vertices, camera = prediction.vertices.detach(), batch["camera"]
+            keypoints = self.self_supervision.project(vertices, camera)
+            visible = self.visibility(vertices, camera)
             weights = self.weights(keypoints, visible)
             *coarse, finest = (self._compare(output, keypoints, weights) for output in prediction.outputs)
             losses = {"heatmap": finest}
             if coarse:
                 losses["deep"] = self.deep_weight * torch.stack(coarse).mean()
             if prediction.logits is not None:
-                entropy = nn.functional.binary_cross_entropy_with_logits(prediction.logits, visible.float())
+                entropy = nn.functional.binary_cross_entropy_with_logits(
+                    prediction.logits, visible.to(prediction.logits)
+                )
                 losses["confidence"] = self.confidence_weight * entropy
         return losses
 
@@ -208,7 +212,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         """Solve for the cameras with gradients through the solver to the maps."""
         with torch.autocast(prediction.heatmaps.device.type, enabled=False):
             keypoints, _ = self.loss.peaks(prediction.heatmaps)
-            camera: Camera = self.solver(keypoints, prediction.points.float(), prediction.confidence).camera
+            camera: Camera = self.solver(keypoints, prediction.points, prediction.confidence).camera
         return camera
 
     def visibility(self, vertices: Float[Tensor, "batch V 3"], camera: Camera) -> Bool[Tensor, "batch N"]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from kornia.losses import binary_focal_loss_with_logits
 from torch import Tensor, nn
 
+from kpose._precision import widened
 from kpose.heads.keypoint import KeypointHead, KeypointPrediction
 from kpose.heads.self_supervision import SelfSupervision
 from kpose.heads.smooth import RefinementBlock
@@ -118,7 +119,7 @@ def _pool(edges: Bool[Tensor, "batch H W"], size: tuple[int, int]) -> Float[Tens
     return nn.functional.adaptive_max_pool2d(edges.float()[:, None], size).squeeze(1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _PaperPrediction(KeypointPrediction):
     borders: tuple[Float[Tensor, "batch h w"], ...] = ()
     """Logits of the border after every stage of the border network."""
@@ -205,7 +206,7 @@ class PaperKeypointHead(KeypointHead):
         borders, seen = self.border_network(features)
         outputs, seen = self.network(features, self.guide(seen))
         prediction = self._read(outputs, seen, vertices)
-        return _PaperPrediction(**vars(prediction), borders=tuple(border.float() for border in borders))
+        return _PaperPrediction(**vars(prediction), borders=tuple(widened(border) for border in borders))
 
     def losses(self, prediction: KeypointPrediction, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Compare heatmaps, as `KeypointHead` does, and borders."""
@@ -213,7 +214,7 @@ class PaperKeypointHead(KeypointHead):
         losses = super().losses(prediction, batch)
         with torch.autocast(prediction.heatmaps.device.type, enabled=False):
             logits = torch.stack(prediction.borders, 1)
-            vertices, size = prediction.vertices.detach().float(), (logits.shape[-2], logits.shape[-1])
+            vertices, size = prediction.vertices.detach(), (logits.shape[-2], logits.shape[-1])
             target = self.border.draw(self.self_supervision, vertices, batch, size)[:, None].expand_as(logits)
             loss = binary_focal_loss_with_logits(logits, target, reduction="mean")
         return losses | {"border": self.border_weight * loss}

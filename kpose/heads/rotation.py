@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kpose._precision import widened
 from kpose.geometry import gram_schmidt, matrix_to_quaternion, procrustes, quaternion_to_matrix
 from kpose.heads.base import PoseHead
 from kpose.losses import chordal_distance, quaternion_distance
@@ -19,7 +20,7 @@ __all__ = ["GramSchmidtHead", "ProcrustesHead", "QuaternionHead", "RotationHead"
 START_SCALE = 0.75  # about the scale of an object of length 2 that fills its crop
 
 
-@dataclass(frozen=True)
+@dataclass
 class RotationPrediction(PosePrediction):
     """Camera with the numbers that its rotation was made from."""
 
@@ -131,7 +132,7 @@ class RotationHead(PoseHead[RotationPrediction]):
         """Predict a camera for every image; ``vertices`` are not needed."""
         maps = features.maps[-len(self.reduce) :]
         cells = [reduce(m).flatten(1) for reduce, m in zip(self.reduce, maps, strict=True)]
-        output = self.output(self.hidden(torch.cat(cells, 1))).float()
+        output = widened(self.output(self.hidden(torch.cat(cells, 1))))
         raw, scale, translation = output.split((self.representation_size, 1, 2), -1)
         with torch.autocast(output.device.type, enabled=False):
             rotation = self.to_rotation(raw)

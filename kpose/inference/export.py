@@ -21,9 +21,10 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
 from kpose._files import safe_name, write_file
+from kpose._precision import widened
 from kpose.geometry import vertex_normals
 from kpose.structures import Mesh
-from kpose.visualization import to_pillow
+from kpose.visualization import from_pillow, to_pillow
 
 __all__ = ["save_mesh", "to_trimesh"]
 
@@ -173,7 +174,8 @@ def _trimesh(surface: _Surface, visual: TextureVisuals | None = None) -> trimesh
 
 
 def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().cpu().numpy()
+    # NumPy has no bfloat16.
+    array: Array = (widened(tensor) if tensor.is_floating_point() else tensor).detach().cpu().numpy()
     return array
 
 

@@ -306,7 +306,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     def _meshes(self, vertices: Tensor, shapes: Shape | None) -> list[Mesh]:
         """Return the mesh of every crop, with its texture where one is predicted."""
         vertices, faces = vertices.float().cpu(), self.network.faces.cpu()
-        uv, uv_faces = self.network.template.uv.cpu(), self.network.template.uv_faces.cpu()
+        uv, uv_faces = self.network.template.uv.float().cpu(), self.network.template.uv_faces.cpu()
         if shapes is None:
             return [Mesh(one, faces, uv, uv_faces) for one in vertices]
         textures = shapes.texture.float().cpu()

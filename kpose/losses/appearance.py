@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
+from kpose._precision import widened
 from kpose.backbones import Backbone
 from kpose.recipe import Recorded
 from kpose.structures import Features
@@ -78,7 +79,8 @@ class FeatureDistance(AppearanceDistance):
         without learned weights of the channels.
 
     Example:
-        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose._precision import widened
+    from kpose.backbones import TinyBackbone
         >>> distance = FeatureDistance(TinyBackbone(width=8))
         >>> distance(torch.rand(2, 4, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.ones(2, 32, 32)).shape
         torch.Size([2, 4])
@@ -121,7 +123,7 @@ def _feature_distance(first: Features, second: Features, *, epsilon: float = 1e-
     """Compare feature pyramids whose leading dimensions broadcast."""
 
     def unit(features: Tensor) -> Tensor:
-        features = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+        features = widened(features)
         length: Tensor = torch.linalg.vector_norm(features, dim=-3, keepdim=True)
         return features / (length + epsilon)
 

@@ -80,7 +80,7 @@ class KeypointTransfer(Metric):
         """
         placed = project(mesh.vertices, camera).detach().float()
         finite = placed.isfinite().all((-2, -1))
-        vertex = torch.full_like(parts[..., 0], -1)
+        vertex = torch.full_like(parts[..., 0], -1, dtype=torch.float32)
         if finite.any():
             known = Mesh(mesh.vertices[finite], mesh.faces)
             vertex[finite] = _shown(placed[finite], vertex_visibility(known, camera.at(finite)), parts[finite])

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kpose._precision import common_precision
 from kpose.pnp.elimination import eliminate
 from kpose.pnp.hypotheses import SAMPLE, closed_form
 from kpose.pnp.model import (
@@ -112,7 +113,7 @@ def solve_pnp(
     with torch.autocast(points_2d.device.type, enabled=False):
         batch, count = points_2d.shape[:-2], points_2d.shape[-2]
         weights = torch.ones_like(points_2d[..., 0]) if weights is None else weights
-        dtype = torch.promote_types(torch.promote_types(points_2d.dtype, points_3d.dtype), torch.float32)
+        dtype = common_precision(points_2d, points_3d)
         size = math.prod(batch)
         flat = (points_2d.reshape(size, count, 2), points_3d.reshape(size, count, 3), weights.reshape(size, count))
         image, points, weights = _usable(*(field.to(dtype) for field in flat))

@@ -85,16 +85,9 @@ def check_appearance(mesh: Mesh) -> None:
 
 
 def to_image(mesh: Mesh, camera: Camera) -> tuple[Tensor, tuple[int, ...]]:
-    """Vertices in the image frame, flattened to one leading dimension, and the leading dimensions.
-
-    Half precision is rasterized in float32, with autocast off: positions would be rounded to whole pixels.
-    """
+    """Vertices in the image frame, flattened to one leading dimension, and the leading dimensions."""
     batch: torch.Size = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
         mesh.vertices.shape[:-2], camera.scale.shape
     )
-    exact = torch.float64 in (mesh.vertices.dtype, *(part.dtype for part in camera))
-    dtype = torch.float64 if exact else torch.float32
-    with torch.autocast(mesh.vertices.device.type, enabled=False):
-        vertices = mesh.vertices.to(dtype).expand(*batch, *mesh.vertices.shape[-2:])
-        seen = to_image_frame(vertices, camera.to(dtype))
+    seen = to_image_frame(mesh.vertices.expand(*batch, *mesh.vertices.shape[-2:]), camera)
     return seen.reshape(-1, *seen.shape[-2:]), tuple(batch)

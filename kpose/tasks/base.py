@@ -1,16 +1,21 @@
 """What all training stages share: checkpoints that load safely, and resuming exactly."""
 
 import inspect
+import logging
 import warnings
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from torch.optim import Optimizer
 
 __all__ = ["Task"]
 
+_log = logging.getLogger(__name__)
+
 PLAIN = (bool, int, float, str, type(None))
+_HALF_EPS = 1e-4  # about the least normal number of float16
 
 
 class Task(pl.LightningModule):
@@ -36,8 +41,13 @@ class Task(pl.LightningModule):
                 del hparams[name]
 
     def on_train_start(self) -> None:
-        """Go on within an epoch, which Lightning forgets where a schedule has asked for the number of batches."""
+        """Go on within an epoch, which Lightning forgets where a schedule has asked for the number of batches.
+
+        Optimizers are kept from dividing by zero in float16.
+        """
         self.trainer.fit_loop._load_combined_loader_states()
+        for optimizer in self.trainer.optimizers:
+            _keep_from_zero(optimizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep plain hyper-parameters only and add the random state."""
@@ -57,6 +67,17 @@ class Task(pl.LightningModule):
         devices = [state.cpu() for state in checkpoint.get("cuda_random_state", [])]
         if torch.cuda.is_available() and len(devices) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(devices)
+
+
+def _keep_from_zero(optimizer: Optimizer) -> None:
+    """Raise what an optimizer adds to its divisor, commonly 1e-8, where that is zero in float16."""
+    for group in optimizer.param_groups:
+        if group.get("eps", 1.0) < _HALF_EPS and any(p.dtype == torch.float16 for p in group["params"]):
+            _log.warning(
+                "%s trains float16 with eps=%g in place of %g, which is zero there.",
+                *(type(optimizer).__name__, _HALF_EPS, group["eps"]),
+            )
+            group["eps"] = _HALF_EPS
 
 
 def _is_plain(value: object) -> bool:

@@ -119,7 +119,8 @@ class PoseEstimator(Task):
         self.renderer = HardRenderer()
         self.soft_renderer = SoftRenderer()
         self.scores = nn.ModuleDict({stage: _scores() for stage in ("val", "test")})
-        # Lightning's own means across processes round the number of images; the names are the head's.
+        # Lightning's own means across processes round the number of images, and half precision rounds any sum; the
+        # names are the head's.
         self._means: dict[str, MeanMetric] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -261,8 +262,8 @@ class PoseEstimator(Task):
             self.log_dict(named, batch_size=size)
             return {"loss": loss}
         for name, value in named.items():
-            mean = self._means.setdefault(name, MeanMetric().to(value.device))
-            mean.update(value.detach(), size)
+            mean = self._means.setdefault(name, MeanMetric().set_dtype(torch.float32).to(value.device))
+            mean.update(value.detach().float(), size)
         self._score(prediction, vertices, batch, stage)
         return {"loss": loss, "prediction": prediction, "vertices": vertices}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kpose._precision import widened
 from kpose.structures import Camera
 
 __all__: list[str] = []
@@ -24,6 +25,7 @@ def expecting(part: str) -> Expect:
 
 def expect_rotation(expect: Expect, rotation: Tensor, where: str) -> None:
     """Check that matrices are rotations."""
+    rotation = widened(rotation)
     identity = torch.eye(3, dtype=rotation.dtype)
     error = (rotation.mT @ rotation - identity).abs().amax() + (torch.linalg.det(rotation) - 1).abs().amax()
     expect(error < 1e-4, f"rotations in SO(3) {where}; they are off by {error:.1e}")

@@ -54,9 +54,9 @@ def check_pose_head(
 
     Rotations are in SO(3); losses are finite scalars; every parameter gets a finite gradient; the batch has what
     ``supervision`` names; batches of one and of three work; evaluation is deterministic; the state dict restores
-    the head; bfloat16 autocast works; only heads with ``reads_shapes`` give other poses for other vertices;
-    ``camera_of`` gives the predicted camera, with gradients. A `RotationHead` is
-    asked in addition for a ``to_rotation`` with right gradients, finite at zero, at its start and at collinear
+    the head; bfloat16 autocast works, and so do weights in bfloat16 and float64; only heads with ``reads_shapes``
+    give other poses for other vertices; ``camera_of`` gives the predicted camera, with gradients. A `RotationHead`
+    is asked in addition for a ``to_rotation`` with right gradients, finite at zero, at its start and at collinear
     columns, and for a start from which every small turn can be reached.
 
     Args:
@@ -80,6 +80,7 @@ def check_pose_head(
         for size in (1, 3):
             _check_training(head.train(), size, make_batch(size))
         _check_evaluation(head.eval(), factory)
+        _check_precision(factory(_SPEC, bird()), make_batch(3))
 
 
 def _features(size: int, seed: int = 1) -> Features:
@@ -138,6 +139,15 @@ def _check_evaluation(head: PoseHead, factory: Callable[[FeatureSpec, Template],
     close = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(camera, prediction.camera, strict=True))
     _expect(close, "a `camera_of` that returns the predicted camera")
     _expect(camera.scale.requires_grad and camera.translation.requires_grad, "a `camera_of` with gradients")
+
+
+def _check_precision(head: PoseHead, batch: Batch) -> None:
+    for dtype in (torch.bfloat16, torch.float64):
+        where = f"with weights in {str(dtype).removeprefix('torch.')}"
+        prediction = head.to(dtype)(_features(len(batch["image"])).to(dtype))
+        _expect_camera(prediction, len(batch["image"]), where)
+        for name, loss in head.losses(prediction, batch).items():
+            _expect(loss.isfinite(), f"losses that are finite {where}; {name!r} is {loss}")
 
 
 def _equal(first: Camera, second: Camera) -> bool:

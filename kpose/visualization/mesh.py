@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
+from kpose._precision import widened
 from kpose.geometry import vertex_normals, viewpoint_to_matrix
 from kpose.rendering import HardRenderer, Renderer
 from kpose.structures import Camera, Mesh
@@ -45,7 +46,7 @@ def shaded_mesh(
         >>> rgb, mask = shaded_mesh(template_mesh(bird()), camera, 32)
     """
     renderer = HardRenderer() if renderer is None else renderer
-    mesh = mesh.detach()
+    mesh, camera = mesh.detach().to(torch.float32), camera.to(torch.float32)
     with torch.no_grad():
         seen = renderer.render(mesh, camera, 2 * size)  # four samples a pixel
         normals = vertex_normals(mesh.vertices, mesh.faces) @ camera.rotation.mT
@@ -88,7 +89,7 @@ def mesh_views(
         >>> mesh_views(template_mesh(bird()), 24).shape
         torch.Size([3, 3, 24, 24])
     """
-    vertices = mesh.vertices.detach()
+    vertices = widened(mesh.vertices.detach())
     if rotations is None:
         quarter = math.pi / 2
         azimuth, elevation = vertices.new_tensor([[quarter, 0.0, quarter], [0.0, 0.0, 0.99 * quarter]])
@@ -135,7 +136,7 @@ def turntable(
     """
     if num_frames < 1:
         raise ValueError(f"turntable needs at least one frame; got {num_frames}. Take 36 for steps of 10 degrees.")
-    azimuth = math.pi / 2 + 2 * math.pi * torch.arange(num_frames).to(mesh.vertices) / num_frames
+    azimuth = math.pi / 2 + 2 * math.pi * torch.arange(num_frames).to(widened(mesh.vertices)) / num_frames
     lift = torch.full_like(azimuth, math.radians(elevation))
     rotations = viewpoint_to_matrix(azimuth, lift, torch.zeros_like(azimuth))
     return mesh_views(mesh, size, rotations=rotations, background=background)

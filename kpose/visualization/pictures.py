@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from kpose._precision import widened
+
 __all__ = ["colormap", "from_pillow", "heatmap_image", "image_grid", "to_pillow"]
 
 
@@ -70,7 +72,7 @@ def heatmap_image(
         >>> heatmap_image(torch.zeros(4, 8, 8), size=16).shape
         torch.Size([3, 16, 16])
     """
-    heat = heatmaps.detach().to(torch.promote_types(heatmaps.dtype, torch.float32)).amax(0).clamp(0, 1)
+    heat = widened(heatmaps.detach()).amax(0).clamp(0, 1)
     if size is not None:
         shape = (size, size) if isinstance(size, int) else size
         heat = interpolate(heat[None, None], shape, mode="bilinear", align_corners=False)[0, 0]

@@ -4,13 +4,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 from reconstruction.scenes import GRID, birds
 from reconstruction.training import Data
 from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
+from kpose.callbacks import LogOverlays
 from kpose.geometry import box_to_crop, flip_camera, project, undo_crop
-from kpose.heads import KeypointHead, QuaternionHead
+from kpose.heads import GramSchmidtHead, KeypointHead, QuaternionHead
+from kpose.inference import Predictor
 from kpose.reconstruction import CameraTable, MeshReconstructor, TextureHead
 from kpose.structures import Camera, Features, Mesh, PosePrediction
 from kpose.tasks import PoseEstimator, ShapeTraining
@@ -66,6 +69,39 @@ def test_logged_names(head, tmp_path):
     assert f"train/{term}" in names
     run.test(task(head), loader(4), verbose=False)
     assert {"test/iou", "test/iou_soft"} <= set(run.callback_metrics)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+@pytest.mark.parametrize("head", [GramSchmidtHead, small_keypoint_head])
+def test_true_precisions_train_draw_score_and_predict(head, precision, tmp_path):
+    data = [{**row, "parts": torch.zeros(2, 2), "parts_visible": torch.tensor([True, False])} for row in rows(4)]
+    batches = DataLoader(data, batch_size=2)
+    callbacks = [ModelCheckpoint(dirpath=tmp_path, save_last=True), LogOverlays(num_images=1)]
+    logger = TensorBoardLogger(tmp_path)
+    run = trainer(tmp_path, precision=precision, logger=logger, enable_checkpointing=True, callbacks=callbacks)
+    model = task(head)
+    run.fit(model, batches, batches)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    [scores] = run.test(model, batches, verbose=False)
+    assert {"test/iou", "test/pck_transfer"} <= scores.keys()
+    first = run.predict(model, batches)[0]
+    assert first.camera.scale.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+    saved = Predictor.from_checkpoint(tmp_path / "last.ckpt", image_size=64)
+    for predictor in (Predictor(model, image_size=64), saved):
+        [found] = predictor(torch.rand(3, 48, 64), box=(8, 8, 40, 40))
+        assert found.camera.rotation.dtype == torch.float32
+        assert found.colored_mesh.texture.isfinite().all()
+
+
+def test_losses_of_an_epoch_are_averaged_in_single_precision(monkeypatch):
+    logged = {}
+    model = task().bfloat16()
+    monkeypatch.setattr(torch, "get_default_dtype", lambda: torch.bfloat16)  # as Lightning has it in bf16-true
+    monkeypatch.setattr(model, "log_dict", lambda values, **_: logged.update(values))
+    for count in (2, 3):
+        model._step(example_batch(count), "val")
+    model.on_validation_epoch_end()
+    assert logged["val/loss"].dtype == torch.float32
 
 
 def test_missing_entry_is_named():
