@@ -1,5 +1,6 @@
 """The backbone interface: an RGB image in, a feature pyramid out."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -64,9 +65,23 @@ class Backbone(Recorded, nn.Module, ABC):
 
         Returns:
             Feature maps, fine to coarse; without gradient when the backbone is frozen.
+
+        Raises:
+            ValueError: If height or width is not divisible: cells would not lie where the maps have them.
         """
+        self._check_size(image.shape[-2], image.shape[-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return Features(self.pyramid(self.normalize(image)))
+
+    def _check_size(self, height: int, width: int) -> None:
+        step = math.lcm(*self.spec.strides)
+        if height % step or width % step:
+            below = [side // step * step for side in (height, width)]
+            near = " or ".join(f"{w} x {h}" for h, w in (below, [side + step for side in below]) if h and w)
+            raise ValueError(
+                f"{type(self).__name__} needs images whose sides are multiples of {step} pixels, as its cells are; "
+                f"got {width} x {height}. Take {near}, such as by the image_size of the data."
+            )
 
     def features_of(self, batch: Batch) -> Features:
         """Return the feature pyramid of a batch, the cached one where it comes with the batch.

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kpose._files import model_source
+from kpose._messages import one_line
 from kpose.backbones.base import Backbone
 from kpose.structures import FeatureSpec
 
@@ -32,8 +33,8 @@ class TransformersBackbone(Backbone):
             pretrained weights. A checkpoint keeps it, and so needs neither folder nor hub.
 
     Raises:
-        ValueError: If transformers has no backbone class for the model, it lacks a stage, or a configuration is
-            given together with pretrained weights.
+        ValueError: If transformers has no backbone class for the model, it lacks a stage or takes no square
+            images, or a configuration is given together with pretrained weights.
         OSError: If the model is neither a folder nor known to the hub (or there is no network).
     """
 
@@ -55,8 +56,12 @@ class TransformersBackbone(Backbone):
             self.freeze()
 
     def pyramid(self, image: Float[Tensor, "batch 3 H W"]) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
-        """Run the wrapped model."""
-        return tuple(self.model(image).feature_maps)
+        """Run the wrapped model.
+
+        Raises:
+            ValueError: If its architecture takes images of another size only.
+        """
+        return _run(self.model, image)
 
     def recorded_arguments(self) -> dict[str, Any]:
         """Replace the folder or the model's name by its configuration: the weights are saved with the network."""
@@ -96,10 +101,36 @@ def _load(name: str, out_stages: tuple[int, ...], *, pretrained: bool, given: di
     return model
 
 
-def _probe(model: nn.Module) -> FeatureSpec:
-    """Read channels and strides off one small image, since configurations do not name strides."""
+def _probe(model: Any) -> FeatureSpec:  # noqa: ANN401
+    """Read channels and strides off one image, since configurations do not name strides."""
+    own = getattr(model.config, "image_size", PROBE_SIZE)
+    height, width = (own, own) if isinstance(own, int) else own
+    if height != width:
+        raise ValueError(
+            f"TransformersBackbone needs a model that takes square images; {model.config.model_type!r} takes "
+            f"{width} x {height}. Take a ResNet, ConvNeXt, Swin or DINOv2, for example."
+        )
     model.eval()
+    side = PROBE_SIZE
     with torch.no_grad():
-        maps = model(torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)).feature_maps
+        try:
+            maps = _run(model, torch.zeros(1, 3, side, side))
+        except ValueError:  # some architectures can do their own size only
+            side = width
+            maps = _run(model, torch.zeros(1, 3, side, side))
     model.train()
-    return FeatureSpec(tuple(m.shape[1] for m in maps), tuple(PROBE_SIZE // m.shape[-1] for m in maps))
+    return FeatureSpec(tuple(m.shape[1] for m in maps), tuple(side // m.shape[-1] for m in maps))
+
+
+def _run(model: Any, image: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
+    try:
+        return tuple(model(image).feature_maps)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        height, width = image.shape[-2:]
+        raise ValueError(
+            f"The architecture {model.config.model_type!r} of transformers cannot do images of {width} x {height} "
+            f"pixels ({one_line(error)[:200]}). Take its own size, "
+            f"{getattr(model.config, 'image_size', 'which its configuration does not name')}, or another backbone."
+        ) from error

@@ -54,6 +54,39 @@ def test_model_without_backbone_class(tmp_path):
         TransformersBackbone(tmp_path)
 
 
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+def random_backbone(model_type, **config):
+    return TransformersBackbone(model_type, (1, 2), pretrained=False, config={"model_type": model_type, **config})
+
+
+def test_pictures_between_patches_are_refused():
+    backbone = random_backbone("dinov2", **SMALL)
+    assert backbone.spec.strides == (14, 14)
+    with pytest.raises(ValueError, match=r"multiples of 14 pixels.*got 256 x 252. Take 252 x 252 or 266 x 266"):
+        backbone(torch.zeros(1, 3, 252, 256))
+    assert backbone(torch.zeros(1, 3, 28, 42)).maps[0].shape[-2:] == (2, 3)
+
+
+def test_an_architecture_that_cannot_do_a_size_says_so_in_one_line():
+    hiera = random_backbone("hiera", embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2])
+    with pytest.raises(
+        ValueError, match=r"^The architecture 'hiera' .* cannot do images of 256 x 256 pixels .*224"
+    ):
+        hiera(torch.zeros(1, 3, 256, 256))
+    with pytest.raises(ValueError, match="square images; 'vitpose_backbone' takes 192 x 256") as caught:
+        random_backbone("vitpose_backbone", **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_that_can_do_its_own_size_only():
+    windows = random_backbone("lw_detr_vit", **SMALL, image_size=256, window_block_indices=[0])
+    assert windows.spec.strides == (16, 16)
+    with pytest.raises(ValueError, match=r"'lw_detr_vit' .* cannot do images of 224 x 224 pixels"):
+        windows(torch.zeros(1, 3, 224, 224))
+
+
 def test_real_resnet50(backbone_folder):
     backbone = TransformersBackbone(backbone_folder)
     assert backbone.spec.channels == (256, 512, 1024, 2048)
