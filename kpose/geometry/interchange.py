@@ -16,14 +16,17 @@ from kpose.structures import Camera
 __all__ = ["BlenderCamera", "OpenCVCamera", "PyTorch3DCamera", "to_blender", "to_opencv", "to_pytorch3d"]
 
 FAR = 1000.0
+HALF_PIXEL = 0.5  # from the corner of a pixel, where kpose counts from, to its center, where OpenCV does
 
 
 class OpenCVCamera(NamedTuple):
-    """Pinhole camera of OpenCV: ``u ~ matrix @ (rotation @ X + translation)``, pixels counted from the corner."""
+    """Pinhole camera of OpenCV: ``u ~ matrix @ (rotation @ X + translation)``.
+
+    Pixels are OpenCV's: the center of the first one is at 0. They are kpose's minus 0.5.
+    """
 
     matrix: Float[Tensor, "*batch 3 3"]
-    """Intrinsics ``K``, in pixels. OpenCV puts 0 at the center of the first pixel where it deals with pictures:
-    subtract 0.5 from the last column for that."""
+    """Intrinsics ``K``, in pixels."""
     rotation: Float[Tensor, "*batch 3 3"]
     """``R``; `cv2.Rodrigues` makes a vector of it."""
     translation: Float[Tensor, "*batch 3"]
@@ -61,7 +64,8 @@ def to_opencv(camera: Camera, size: tuple[int, int], *, focal: float | None = No
 
     Args:
         camera: Cameras of positive scale, in pixels.
-        size: Height and width of the picture, in pixels; the principal point is its center.
+        size: Height and width of the picture, in pixels; the principal point is its center,
+            ``((width - 1) / 2, (height - 1) / 2)`` in OpenCV's pixels.
         focal: Focal length in pixels; 1000 times the longer side when not given. What is ``d`` pixels off the
             center and ``z`` pixels behind the plane of the origin is shown ``d z / focal`` pixels off its place: a
             quarter of a pixel at the edge of a picture of 1000 pixels which the object fills.
@@ -78,7 +82,7 @@ def to_opencv(camera: Camera, size: tuple[int, int], *, focal: float | None = No
     Example:
         >>> found = to_opencv(Camera(torch.tensor(50.0), torch.tensor([70.0, 30.0]), torch.eye(3)), (80, 100))
         >>> found.matrix[:, 2], found.translation
-        (tensor([50., 40.,  1.]), tensor([ 4.0000e-01, -2.0000e-01,  2.0000e+03]))
+        (tensor([49.5000, 39.5000,  1.0000]), tensor([ 4.0000e-01, -2.0000e-01,  2.0000e+03]))
     """
     height, width = size
     middle = camera.translation.new_tensor([width / 2, height / 2])
@@ -86,7 +90,7 @@ def to_opencv(camera: Camera, size: tuple[int, int], *, focal: float | None = No
     pinhole = weak_to_perspective(camera._replace(translation=camera.translation - middle), length)
     ones = torch.ones_like(pinhole.focal[..., :1])
     matrix = torch.diag_embed(torch.cat((pinhole.focal, ones), -1))
-    matrix[..., :2, 2] = middle
+    matrix[..., :2, 2] = middle - HALF_PIXEL
     return OpenCVCamera(matrix, pinhole.rotation, pinhole.translation)
 
 

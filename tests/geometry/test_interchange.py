@@ -23,12 +23,13 @@ def test_opencv_by_its_formula(size, batch):
     camera, points = scene(batch=batch)
     found = to_opencv(camera, size)
     seen = (points @ found.rotation.mT + found.translation[..., None, :]) @ found.matrix.mT
+    assert (seen[..., 2] > 0).all()
     expected = project(points, camera)
     middle = expected.new_tensor([size[1] / 2, size[0] / 2])
     depth = camera.scale[..., None] * (points @ camera.rotation.mT)[..., 2]
+    seen = seen[..., :2] / seen[..., 2:] + 0.5  # OpenCV counts from the first pixel's center
     bound = 1.01 * (expected - middle).norm(dim=-1) * depth.abs() / (1000 * max(size)) + 1e-9
-    assert ((seen[..., :2] / seen[..., 2:] - expected).norm(dim=-1) <= bound).all()
-    assert (seen[..., 2] > 0).all()
+    assert ((seen - expected).norm(dim=-1) <= bound).all()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -38,7 +39,7 @@ def test_opencv_itself(size):
     found = to_opencv(camera, size, focal=1e7)
     vector, _ = cv2.Rodrigues(found.rotation.numpy())
     seen, _ = cv2.projectPoints(points.numpy(), vector, found.translation.numpy(), found.matrix.numpy(), None)
-    torch.testing.assert_close(torch.from_numpy(seen)[:, 0], project(points, camera), atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(seen)[:, 0] + 0.5, project(points, camera), atol=1e-3, rtol=0)
 
 
 def test_a_longer_focal_length_is_closer():
@@ -47,7 +48,7 @@ def test_a_longer_focal_length_is_closer():
     for focal in (1e3, 1e4, 1e5):
         found = to_opencv(camera, (80, 120), focal=focal)
         seen = (points @ found.rotation.mT + found.translation) @ found.matrix.mT
-        errors.append((seen[:, :2] / seen[:, 2:] - project(points, camera)).abs().max().item())
+        errors.append((seen[:, :2] / seen[:, 2:] + 0.5 - project(points, camera)).abs().max().item())
     assert errors[0] > 8 * errors[1] > 64 * errors[2]
     with pytest.raises(ValueError, match="positive focal length"):
         to_opencv(camera, (80, 120), focal=0.0)
