@@ -65,7 +65,7 @@ class Networks:
         path = self.source
         return sorted(entry for entry in (path.iterdir() if path.is_dir() else [path]) if entry.is_file())
 
-    def load_predictor(self, *, find: bool) -> "Predictor":
+    def load_predictor(self, *, find: bool, texture_size: int | None = None) -> "Predictor":
         """Load the checkpoint."""
         import torch
 
@@ -87,6 +87,7 @@ class Networks:
             device=self.device,
             image_size=self.image_size,
             segmenter=segmenter,
+            texture_size=texture_size,
             trusted_modules=self.trust,
         )
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from kpose._files import existing, file_digest
 from kpose._messages import counted, one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
-from kpose.cli.networks import Box, Networks, learned_from
+from kpose.cli.networks import MAX_IMAGE_SIZE, Box, Networks, learned_from
 from kpose.cli.parser import FAULTS, ArgumentError, report, run
 from kpose.cli.results import (
     SHEET,
@@ -94,6 +94,7 @@ def predict(
     place: Place,
     sheet: int | None = None,
     turntable: bool = False,
+    texture_size: int | None = None,
     overwrite: bool = False,
 ) -> int:
     """Predict camera and mesh of the object in each photo.
@@ -110,6 +111,8 @@ def predict(
         sheet: draw the first N photos on one picture, sheet.png: photo, keypoints, overlay, mesh from three sides
             (default: 8)
         turntable: write NAME_turntable.gif as well, in which the mesh turns once
+        texture_size: width of the texture that a mesh takes from its photo, twice its height (default: as fine as
+            the photo, up to 1024)
         overwrite: make all results again, and replace files of others
     """
     given = place.of_one_photo or place.whole_frame
@@ -119,6 +122,8 @@ def predict(
         raise ArgumentError(None, "--whole-frame excludes --segmenter; leave it out")
     if sheet is not None and not 1 <= sheet <= MAX_ROWS:
         raise ArgumentError(None, f"--sheet needs a number of photos from 1 to {MAX_ROWS}; got {sheet}")
+    if texture_size is not None and not 1 <= texture_size <= MAX_IMAGE_SIZE:
+        raise ArgumentError(None, f"--texture-size must be from 1 to {MAX_IMAGE_SIZE}; got {texture_size}")
     check_folder(out)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the photo's own line has what matters of it
     failures: dict[Path, str] = {}
@@ -134,6 +139,7 @@ def predict(
     options = {
         "checkpoint": [file_digest(path) for path in networks.checkpoint_files],
         "image_size": networks.image_size,
+        "texture_size": texture_size,
         "box": place.box,
         "mask": file_digest(place.mask) if place.mask is not None and place.mask.is_file() else "",
         "whole_frame": place.whole_frame,
@@ -155,7 +161,9 @@ def predict(
             result.write(prediction)
         return prediction
 
-    predictor = networks.load_predictor(find=not given) if pending or sheet else None
+    predictor = None
+    if pending or sheet:
+        predictor = networks.load_predictor(find=not given, texture_size=texture_size)
     let_finish()
     out.mkdir(parents=True, exist_ok=True)
     work = None if predictor is None else partial(predict_one, predictor)

@@ -14,7 +14,7 @@ from kornia.color import rgb_to_linear_rgb
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import grid_sample, pad
 from trimesh.exchange.obj import export_obj
 from trimesh.exchange.ply import export_ply
 from trimesh.visual import TextureVisuals
@@ -49,7 +49,8 @@ def save_mesh(mesh: Mesh, path: str | Path, *, overwrite: bool = False) -> list[
     Args:
         mesh: One mesh, without leading dimensions.
         path: File ending in ``.glb``, ``.obj`` or ``.ply``; its folder is made. A texture is inside a GLB file, and
-            beside the others: ``bird_texture.png``, and for OBJ the material ``bird.mtl``.
+            beside the others: ``bird_texture.png`` and the material ``bird.mtl`` for OBJ, ``bird.ply.png`` for PLY,
+            which has its colors at the vertices as well, for programs that read no texture there.
         overwrite: Replace files that exist.
 
     Returns:
@@ -228,9 +229,18 @@ def _ply(mesh: Mesh, name: str) -> dict[str, bytes]:
     surface.picture.save(picture, "PNG")
     u, v = surface.uv.astype(np.float32).T
     solid.vertex_attributes.update(s=u, t=v)
+    solid.visual.vertex_colors = _colors_at(surface.picture, surface.uv)
     header, body = export_ply(solid, vertex_normal=True).split(b"element vertex", 1)
-    comment = f"comment TextureFile {name}_texture.png\n".encode()
-    return {f"{name}_texture.png": picture.getvalue(), "": header + comment + b"element vertex" + body}
+    comment = f"comment TextureFile {name}.ply.png\n".encode()
+    return {f"{name}.ply.png": picture.getvalue(), "": header + comment + b"element vertex" + body}
+
+
+def _colors_at(picture: Image.Image, uv: Array) -> Array:
+    """Read colors off a texture, as eight bits."""
+    grid = torch.from_numpy(uv * [2.0, -2.0] + [-1.0, 1.0]).float()
+    texture = from_pillow(picture)[None]
+    colors = grid_sample(texture, grid[None, None], padding_mode="border", align_corners=False)
+    return _array(_to_bytes(colors[0, :, 0].mT))
 
 
 # A writer gives the bytes of each file by name; the empty name is the mesh file itself.

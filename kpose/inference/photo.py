@@ -148,8 +148,10 @@ def photo_square(
     return _square(inside, PADDING)
 
 
-def cut_square(photo: Image.Image, square: Sequence[float], size: int) -> Tensor:
-    """Cut a square out of a photo, white beyond its edges.
+def cut_square(
+    photo: Image.Image, square: Sequence[float], size: int, *, fill: tuple[int, int, int] = WHITE
+) -> Tensor:
+    """Cut a square out of a photo, white beyond its edges if not told otherwise.
 
     Example:
         >>> cut_square(Image.new("RGB", (64, 64)), (0.0, 0.0, 128.0, 128.0), 8)[0, :, 0]
@@ -161,7 +163,7 @@ def cut_square(photo: Image.Image, square: Sequence[float], size: int) -> Tensor
         factor = max(2, int(side // (8 * size)))
         photo = photo.reduce(factor)
         square = [number / factor for number in square]
-    return from_pillow(crop_image(photo, square, size, WHITE))
+    return from_pillow(crop_image(photo, square, size, fill))
 
 
 def _square(box: tuple[float, float, float, float], padding: float) -> tuple[float, float, float, float]:

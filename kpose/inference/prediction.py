@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kpose.geometry import apply_crop, box_to_crop, crop_camera, normalized_to_pixels
-from kpose.inference.photo import Picture, cut_square, load_photo
+from kpose.inference.photo import Picture, cut_square, load_mask, load_photo
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Crop, Mesh
 from kpose.visualization import (
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Prediction"]
 
 NOTEBOOK_HEIGHT = 400
-COLOR_SIZE = 256  # pixels of the crop that a mesh takes its colors from
+TEXTURE_SIZES = (64, 1024)  # from the least to the largest by default
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,6 +69,10 @@ class Prediction:
     """The photo as it was given: a file, Pillow's picture or a tensor."""
     mesh: Mesh
     """Shape of the object, with ``texture`` where the network predicts appearance; see `colored_mesh`."""
+    given_mask: Picture | None = None
+    """Mask of the object as it was given, whose pixels alone color the mesh."""
+    texture_size: int | None = None
+    """Width of the texture that the photo gives, twice its height; as fine as the photo, up to 1,024, if none."""
     valid: bool = True
     """False where too few keypoints agreed on a camera, or a part of it is not finite. True does not say that the
     pose is right: keypoints that were found where there is no bird agree on a camera, too; see ``confidence``."""
@@ -119,11 +123,18 @@ class Prediction:
         See `kpose.visualization.paint_by_photo`.
 
         Raises:
-            FileNotFoundError: If there is no texture of its own and the photo's file is gone.
+            FileNotFoundError: If there is no texture of its own and the photo's file, or that of its mask, is gone.
         """
         if self.mesh.texture is not None or self.mesh.vertex_colors is not None or self.mesh.uv is None:
             return self.mesh
-        return paint_by_photo(self.mesh, cut_square(self.photo, self.square, COLOR_SIZE), self.crop_camera)
+        # The photo shows half of what the texture goes around.
+        fine = 2 * math.ceil(self.square[2] - self.square[0])
+        width = self.texture_size or min(max(fine, TEXTURE_SIZES[0]), TEXTURE_SIZES[1])
+        picture, mask = cut_square(self.photo, self.square, width), None
+        if self.given_mask is not None:
+            given = load_mask(self.given_mask, self.size).convert("RGB")
+            mask = cut_square(given, self.square, width, fill=(0, 0, 0))[0]
+        return paint_by_photo(self.mesh, picture, self.crop_camera, mask=mask, size=(max(width // 2, 1), width))
 
     @property
     def is_finite(self) -> bool:

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 Box = Sequence[int | float] | Tensor
 
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS)
-OPTIONS = {"image_size", "device", "segmenter", "batch_size"}  # of a predictor, beside its network
+OPTIONS = {"image_size", "device", "segmenter", "batch_size", "texture_size"}  # of a predictor, beside its network
 
 MODEL_CARD = """---
 {{ card_data }}
@@ -68,6 +68,8 @@ class _Frame(NamedTuple):
     located_by: str
     size: tuple[int, int]
     source: Picture
+    given_mask: Picture | None
+    texture_size: int | None
 
 
 class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_CARD):
@@ -88,13 +90,16 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             `automatic_segmenter` for the network's category, birds where it knows none, if ``automatic``. With None
             the whole frame is taken. A `MaskSegmenter` is saved and loaded with the network.
         batch_size: How many photos the network sees at a time.
+        texture_size: Width in texels, twice the height, of the texture that a mesh takes from its photo where the
+            network predicts none; as fine as the photo, up to 1,024, when None.
 
     Attributes:
         network: The network.
 
     Raises:
         TypeError: If there is no `PoseNetwork`.
-        ValueError: If ``image_size`` or ``batch_size`` is not positive, or the network remembers no image size.
+        ValueError: If ``image_size``, ``batch_size`` or ``texture_size`` is not positive, or the network remembers
+            no image size.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -113,6 +118,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         device: str | torch.device = "cpu",
         segmenter: Segmenter | Literal["automatic"] | None = "automatic",
         batch_size: int = 32,
+        texture_size: int | None = None,
     ) -> None:
         found = network if isinstance(network, PoseNetwork) else getattr(network, "network", None)
         if not isinstance(found, PoseNetwork):
@@ -123,9 +129,10 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
                 "Predictor needs the image size that its network was trained with; the network has none. Give "
                 "image_size."
             )
-        if image_size < 1 or batch_size < 1:
+        if min(image_size, batch_size, 1 if texture_size is None else texture_size) < 1:
             raise ValueError(
-                f"Predictor needs a positive image_size and batch_size; got {image_size} and {batch_size}."
+                "Predictor needs a positive image_size, batch_size and texture_size; got "
+                f"{image_size}, {batch_size} and {texture_size}."
             )
         self.network = found.to(device).eval()
         self.image_size = image_size
@@ -135,6 +142,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             segmenter = automatic_segmenter(category, device=device)
         self.segmenter = segmenter
         self.batch_size = batch_size
+        self.texture_size = texture_size
 
     @classmethod
     def from_checkpoint(
@@ -288,7 +296,9 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             logger.info("There is neither box nor mask for %s, and none was found: its whole frame is taken.", name)
         square = photo_square(size, box)
         given = None if box is None else tuple(float(number) for number in box)
-        return cut_square(photo, square, self.image_size), _Frame(square, given, located_by, size, image)
+        return cut_square(photo, square, self.image_size), _Frame(
+            square, given, located_by, size, image, mask, self.texture_size
+        )
 
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Prediction]:

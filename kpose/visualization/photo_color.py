@@ -12,12 +12,18 @@ from kpose.structures import Camera, Mesh
 __all__ = ["paint_by_photo"]
 
 SIDE = 256  # of the z-buffer that tells what is hidden
+WHOLLY = 0.998  # of a pixel, but for rounding to eight bits
 NEARNESS = 0.03  # behind the nearest surface, in image units, that is still that surface
 
 
 @torch.no_grad()
 def paint_by_photo(
-    mesh: Mesh, image: Float[Tensor, "3 H W"], camera: Camera, *, size: tuple[int, int] = (128, 256)
+    mesh: Mesh,
+    image: Float[Tensor, "3 H W"],
+    camera: Camera,
+    *,
+    mask: Float[Tensor, "H W"] | None = None,
+    size: tuple[int, int] = (128, 256),
 ) -> Mesh:
     """Put the texture on a mesh that a photo shows.
 
@@ -28,6 +34,7 @@ def paint_by_photo(
         mesh: One mesh with texture coordinates, without leading dimensions, symmetric about ``x = 0``.
         image: Square picture, RGB in [0, 1].
         camera: Camera in normalized coordinates of the picture.
+        mask: Share of each pixel that the object covers; pixels that it does not cover wholly give no color.
         size: Height and width of the texture.
 
     Returns:
@@ -45,11 +52,14 @@ def paint_by_photo(
     """
     if mesh.uv is None or mesh.uv_faces is None:
         raise ValueError("paint_by_photo needs a mesh with uv and uv_faces; got None. Add them to the mesh.")
-    plain = mesh.detach()._replace(texture=None, vertex_colors=None)
+    plain = mesh.detach().to(torch.float32)._replace(texture=None, vertex_colors=None)
+    image, camera = image.to(torch.float32), camera.to(torch.float32)
     covered, places = _texels(plain, size)
     depth = HardRenderer().render(Mesh(plain.vertices, plain.faces), camera, SIDE).depth
-    colors, seen = _look(places, image, camera, depth)
-    mirrored, mirror_seen = _look(places * places.new_tensor([-1.0, 1.0, 1.0]), image, camera, depth)
+    shown = torch.ones_like(image[:1]) if mask is None else mask[None].to(image)
+    picture = torch.cat((image, shown))
+    colors, seen = _look(places, picture, camera, depth)
+    mirrored, mirror_seen = _look(places * places.new_tensor([-1.0, 1.0, 1.0]), picture, camera, depth)
     texture, known = colors.new_full((3, *size), 0.5), torch.zeros_like(covered)
     texture[:, covered] = torch.where(seen[:, None], colors, mirrored).mT
     known[covered] = seen | mirror_seen
@@ -69,15 +79,18 @@ def _texels(mesh: Mesh, size: tuple[int, int]) -> tuple[Bool[Tensor, "h w"], Flo
 
 
 def _look(
-    places: Float[Tensor, "texels 3"], image: Tensor, camera: Camera, depth: Float[Tensor, "side side"]
+    places: Float[Tensor, "texels 3"],
+    picture: Float[Tensor, "4 H W"],
+    camera: Camera,
+    depth: Float[Tensor, "side side"],
 ) -> tuple[Float[Tensor, "texels 3"], Bool[Tensor, "texels"]]:
-    """Colors of the picture at places on the mesh, and which of them it shows."""
+    """Colors of a picture with its mask at places on the mesh, and which of them it shows."""
     found = to_image_frame(places, camera)
     grid = found[None, None, :, :2]
-    colors = grid_sample(image[None].to(grid), grid, padding_mode="border", align_corners=False)[0, :, 0].mT
+    colors = grid_sample(picture[None].to(grid), grid, padding_mode="border", align_corners=False)[0, :, 0].mT
     nearest = grid_sample(depth[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
-    inside = (found[:, :2].abs() < 1).all(-1) & nearest.isfinite()
-    return colors, inside & (found[:, 2] < nearest + NEARNESS)
+    inside = (found[:, :2].abs() < 1).all(-1) & nearest.isfinite() & (colors[:, 3] > WHOLLY)
+    return colors[:, :3], inside & (found[:, 2] < nearest + NEARNESS)
 
 
 def _filled(texture: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "3 h w"]:

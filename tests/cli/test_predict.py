@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from cli.conftest import call as call_command
 from cli.conftest import picture
 from cli.conftest import predict as call
@@ -75,6 +76,14 @@ def test_a_mask_file_gives_its_box(checkpoints: dict[str, Path], photo: Path, tm
     Image.fromarray(mask).save(tmp_path / "mask.png")
     assert call(checkpoints["keypoint"], tmp_path / "out", photo, "--mask", tmp_path / "mask.png") == 0
     assert json.loads((tmp_path / "out" / "robin.json").read_text())["box"] == [20, 10, 70, 40]
+
+
+def test_a_texture_has_the_size_that_is_asked_for(
+    checkpoints: dict[str, Path], photo: Path, tmp_path: Path
+) -> None:
+    assert call(checkpoints["keypoint"], tmp_path, photo, "--texture-size", "40") == 0
+    mesh = trimesh.load_mesh(tmp_path / "robin.glb")
+    assert mesh.visual.material.baseColorTexture.size == (42, 22)  # with the border that closes it
 
 
 def test_the_whole_frame_is_named(
@@ -280,6 +289,7 @@ def test_nothing_temporary_is_left(
         ["{photo}", "--device", "meta:x"],
         ["{photo}", "--image-size", "0"],
         ["{photo}", "--image-size", "100000"],
+        ["{photo}", "--texture-size", "100000"],
         ["{photo}", "--sheet", "0"],
         ["{photo}", "--sheet", "65"],
         ["{photo}", "--sheet=two"],

@@ -156,6 +156,35 @@ def test_without_texture(suffix, tmp_path):
     torch.testing.assert_close(found[bright], colors[bright], atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_any_precision(suffix, dtype, tmp_path):
+    mesh = textured(birds_mesh()).to(dtype)
+    found = reopen(save_mesh(mesh, tmp_path / f"bird{suffix}")[-1])
+    positions = to_kpose(found.vertices, suffix)[found.faces]
+    np.testing.assert_allclose(positions, mesh.vertices[mesh.faces].double().numpy(), atol=1e-6)
+
+
+def test_obj_and_ply_of_one_name_share_no_file(tmp_path):
+    first, second = textured(birds_mesh()), textured(ball())
+    files = save_mesh(first, tmp_path / "bird.obj")
+    before = [file.read_bytes() for file in files]
+    files += save_mesh(second, tmp_path / "bird.ply")
+    assert len(set(files)) == 5
+    assert [file.read_bytes() for file in files[:3]] == before
+
+
+def test_ply_has_the_texture_at_its_vertices_as_well(tmp_path):
+    mesh = textured(birds_mesh())
+    with save_mesh(mesh, tmp_path / "bird.ply")[-1].open("rb") as file:
+        content = load_ply(file, resolver=FilePathResolver(tmp_path))
+    colors = content["vertex_colors"][content["faces"]][..., :3] / 255
+    faces = torch.arange(len(mesh.faces)).repeat_interleave(3)
+    paint = paint_of(mesh, (1,), mesh.vertices)
+    expected = paint.at(torch.zeros_like(faces), faces, torch.eye(3).repeat(len(mesh.faces), 1).mT)
+    np.testing.assert_allclose(colors.reshape(-1, 3), expected.mT.numpy(), atol=0.01)
+
+
 def test_obj_names_its_files(tmp_path):
     files = save_mesh(textured(birds_mesh()), tmp_path / "new" / "my bird?.OBJ")
     assert {file.name for file in files} == {"my_bird__texture.png", "my_bird_.mtl", "my bird?.OBJ"}

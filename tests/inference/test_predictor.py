@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from kpose.inference.segmentation import MaskNetwork, MaskSegmenter
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer
+from kpose.structures import Camera
 from kpose.tasks import PoseEstimator
 from kpose.visualization import to_pillow
 
@@ -242,8 +244,10 @@ def test_without_a_reconstructor_the_shape_is_the_template_s(predictor: Predicto
 
 
 def test_sizes_must_be_positive(predictor: Predictor) -> None:
-    with pytest.raises(ValueError, match="positive image_size and batch_size"):
+    with pytest.raises(ValueError, match="positive image_size, batch_size and texture_size"):
         Predictor(predictor.network, image_size=0)
+    with pytest.raises(ValueError, match="got 64, 32 and 0"):
+        Predictor(predictor.network, texture_size=0)
 
 
 def test_the_task_gives_what_the_head_predicts(predictor: Predictor) -> None:
@@ -267,3 +271,29 @@ def test_the_model_card_says_what_is_known_and_what_is_not(tmp_path: Path) -> No
     assert "| pose head | QuaternionHead |" in card
     assert "| training data | not stated |" in card
     assert "http" not in card
+
+
+@pytest.mark.parametrize(("side", "width"), [(20, 64), (90, 180), (800, 1024)])
+def test_textures_are_as_fine_as_the_photo(side: int, width: int, predictor: Predictor) -> None:
+    [found] = Predictor(predictor.network, segmenter=None)(noise(side, side))
+    assert found.colored_mesh.texture is not None
+    assert found.colored_mesh.texture.shape == (3, width // 2, width)
+
+
+def test_a_texture_is_as_large_as_asked(predictor: Predictor) -> None:
+    [found] = Predictor(predictor.network, segmenter=None, texture_size=100)(noise())
+    assert found.colored_mesh.texture is not None
+    assert found.colored_mesh.texture.shape == (3, 50, 100)
+
+
+def test_with_a_mask_the_mesh_has_no_color_of_the_background(predictor: Predictor) -> None:
+    mask = torch.zeros(90, 120)
+    mask[30:60, 40:80] = 1
+    photo = torch.stack((1 - mask, mask, 0 * mask))
+    [found] = predictor(photo, mask=mask)
+    wide = replace(found, crop_camera=Camera(torch.tensor(1.0), torch.zeros(2), torch.eye(3)))
+    assert wide.colored_mesh.texture is not None
+    assert wide.colored_mesh.texture[0].max() < 0.01
+    unmasked = replace(wide, given_mask=None).colored_mesh.texture
+    assert unmasked is not None
+    assert unmasked[0].max() > 0.9

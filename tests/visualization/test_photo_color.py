@@ -34,3 +34,16 @@ def test_the_texture_of_a_photo_is_what_it_shows() -> None:
     assert away.texture.unique().tolist() == [0.5]
     with pytest.raises(ValueError, match="needs a mesh with uv"):
         paint_by_photo(mesh._replace(uv=None, uv_faces=None), photo, camera)
+
+
+def test_nothing_beside_the_mask_is_painted() -> None:
+    camera = Camera(torch.tensor(0.8), torch.zeros(2), viewpoint_to_matrix(*torch.tensor([math.pi / 2, 0.0, 0.0])))
+    mask = torch.zeros(64, 64)
+    mask[16:40, 20:44] = 1.0
+    photo = torch.stack((1 - mask, mask, 0 * mask))  # red around a green object
+    whole, cut = (paint_by_photo(template_mesh(bird()), photo, camera, mask=m).texture for m in (None, mask))
+    assert whole is not None
+    assert cut is not None
+    assert whole[0].max() > 0.99
+    assert cut[0].max() < 0.01
+    assert cut[1].min() > 0.99
