@@ -20,7 +20,15 @@ from PIL import Image, ImageOps
 from kpose._files import walk_files
 from kpose._messages import one_line
 
-__all__ = ["gray_identities", "list_pictures", "picture_endings", "read_identities", "read_mask", "read_photo"]
+__all__ = [
+    "DECODING_ERRORS",
+    "gray_identities",
+    "list_pictures",
+    "picture_endings",
+    "read_identities",
+    "read_mask",
+    "read_photo",
+]
 
 _log = logging.getLogger(__name__)
 

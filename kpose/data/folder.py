@@ -82,8 +82,8 @@ def read_folder(
         val_share: Share of the images that chance puts into ``val``, in [0, 1).
         seed: Decides which.
         store: Folder where the results of the check are kept for later runs.
-        drawn_upright: Whether the objects of a COCO file were drawn on photos that EXIF had turned upright, or on
-            the stored pixels. Only read where width and height in the file do not tell: for half turns, mirrored
+        drawn_upright: Whether objects were drawn on photos that EXIF had turned upright, or on the stored pixels.
+            Only read where width and height of the COCO file or the mask do not tell: for half turns, mirrored
             photos and squares. Upright when None, which one line in the log says if it matters.
 
     Returns:
@@ -96,10 +96,11 @@ def read_folder(
     root = Path(root)
     if not 0 <= val_share < 1:
         raise ValueError(f"read_folder needs a share of validation images in [0, 1); got {val_share}. Change it.")
+    upright = drawn_upright is not False
     found, faults = (
-        list_masked(root)
+        list_masked(root, drawn_upright=upright)
         if annotations is None
-        else list_coco(root, annotations, category, drawn_upright=drawn_upright is not False)
+        else list_coco(root, annotations, category, drawn_upright=upright)
     )
     found.sort(key=lambda entry: entry.name)
     checked = check_entries(found, store)

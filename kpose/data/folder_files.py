@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -13,7 +14,7 @@ from PIL import Image
 
 from kpose._files import existing, read_json, write_text
 from kpose._messages import counted, one_line, warn_once
-from kpose._pictures import list_pictures, read_mask, read_photo
+from kpose._pictures import DECODING_ERRORS, list_pictures, read_mask, read_photo
 from kpose.data.coco import CocoObject, read_coco
 from kpose.data.coco_photos import CocoPhotos
 
@@ -25,8 +26,8 @@ UNCLEAR = "its EXIF orientation turns it, and its size does not tell whether the
 
 SPLITS = ("train", "val", "test")
 _MAX_THREADS = 8
-_EXIF_ORIENTATION = 0x0112
-_FORMAT = 4  # raised when a check finds more: results that were kept are then not found
+_EXIF_ORIENTATION, _QUARTER_TURNS = 0x0112, range(5, 9)
+_FORMAT = 5  # raised when a check finds more: results that were kept are then not found
 
 Box = tuple[int, int, int, int]
 
@@ -44,20 +45,20 @@ class FolderEntry:
     split: str = ""
     """Split that the COCO file stands for."""
     drawn_upright: bool = True
-    """Whether a COCO object was drawn on the upright photo, where its width and height do not tell."""
+    """Whether the object was drawn on the upright photo, where width and height do not tell."""
 
     def stamp(self) -> tuple[str | int, ...]:
         """Return what would have changed if the image or its mask had: names, times and sizes of the files."""
         if isinstance(self.mask, CocoObject):
             drawn = hashlib.sha256(json.dumps([self.mask.segmentation, self.mask.size]).encode()).hexdigest()[:16]
             return (*_file_stamp(self.file), drawn, self.drawn_upright)
-        return (*_file_stamp(self.file), *(_file_stamp(self.mask) if self.mask else ()))
+        return (*_file_stamp(self.file), *(_file_stamp(self.mask) if self.mask else ()), self.drawn_upright)
 
     def open(self) -> tuple[Image.Image, Image.Image]:
         """Read the photo, RGB, and its mask, 0 or 255.
 
-        Each is turned upright as its EXIF orientation says, but for photos whose COCO file has the width and height
-        of the stored pixels: its objects were drawn on these.
+        Each is turned upright as its EXIF orientation says, but for photos whose COCO file, or mask without an
+        orientation of its own, has the width and height of the stored pixels: the object was drawn on these.
 
         Raises:
             ValueError: If one of them cannot be used; the text goes on where a line names the photo.
@@ -79,15 +80,14 @@ class FolderEntry:
 
     def _tells_upright(self) -> bool | None:
         """Return whether the mask was drawn on the upright photo; None where it matters and nothing tells."""
-        if not isinstance(self.mask, CocoObject):
+        stored, orientation = _frame(self.file)
+        if orientation == 1 or self.mask is None:
             return True
-        with Image.open(self.file) as picture:
-            width, height = picture.size
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-        if orientation not in range(2, 9):
+        drawn, own = (self.mask.size[::-1], 1) if isinstance(self.mask, CocoObject) else _frame(self.mask)
+        if own != 1:
             return True
-        if orientation in range(5, 9) and width != height:
-            return self.mask.size != (height, width)
+        if orientation in _QUARTER_TURNS and stored[0] != stored[1]:
+            return drawn != stored
         return None
 
     @staticmethod
@@ -113,7 +113,7 @@ class FolderEntry:
         return box, UNCLEAR if self._tells_upright() is None else ""
 
 
-def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
+def list_masked(root: Path, *, drawn_upright: bool = True) -> tuple[list[FolderEntry], list[str]]:
     """List the images of a folder with masks of the same name, and a line for each that is left out."""
     for name in ("images", "masks"):
         advice = "Put images under images/ and their masks, with the same names, under masks/, or give a COCO file."
@@ -131,7 +131,7 @@ def list_masked(root: Path) -> tuple[list[FolderEntry], list[str]]:
         if name in entries:
             faults.append(f"{path}: it has the name of {entries[name].file.name}, which is used")
             continue
-        entries[name] = FolderEntry(name, path, masks.get(name))
+        entries[name] = FolderEntry(name, path, masks.get(name), drawn_upright=drawn_upright)
     return list(entries.values()), faults
 
 
@@ -203,6 +203,18 @@ def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:
         return {stamp: (None if box is None else (*box,), fault) for stamp, (box, fault) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # nothing there, or damaged: all is checked again
+
+
+def _frame(path: Path) -> tuple[tuple[int, int], int]:
+    """Return width and height of the stored pixels, and the orientation, 1 where there is none that exists."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path) as picture:
+                orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+                return picture.size, orientation if orientation in range(1, 9) else 1
+        except (Image.DecompressionBombError, *DECODING_ERRORS):  # which reading it tells of
+            return (0, 0), 1
 
 
 def _file_stamp(path: Path) -> tuple[str, int, int]:

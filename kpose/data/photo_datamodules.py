@@ -173,8 +173,7 @@ class FolderDataModule(PhotoDataModule):
             when not given.
         val_share: Share of the images that is held out for ``val`` where nothing else decides the splits.
         split_seed: Decides which.
-        drawn_upright: Whether the objects of a COCO file were drawn on upright photos, where its sizes do not tell
-            (see `read_folder`).
+        drawn_upright: Whether objects were drawn on upright photos, where sizes do not tell (see `read_folder`).
         **options: Those of `PhotoDataModule`: ``image_size``, ``batch_size``, ``num_workers``, ``test_split``,
             ``padding``, ``jitter``, ``eval_padding``, ``flip``, ``color``, ``fill``, ``cache``. A folder as
             ``cache`` also keeps the results of the check of the files.

@@ -267,7 +267,8 @@ def test_bad_entries_of_a_coco_file_are_listed_and_the_others_used(tmp_path):
 @pytest.mark.parametrize("orientation", [3, 6])
 @pytest.mark.parametrize("side", [(40, 30), (40, 40)])
 @pytest.mark.parametrize("upright", [True, False])
-def test_objects_drawn_on_upright_and_on_stored_photos(tmp_path, caplog, orientation, side, upright):
+@pytest.mark.parametrize("form", ["coco", "mask"])
+def test_objects_drawn_on_upright_and_on_stored_photos(tmp_path, caplog, orientation, side, upright, form):
     seen = side if orientation == 3 or not upright else side[::-1]  # width and height in the file
     photo = Image.new("RGB", seen, (90, 90, 90))
     photo.paste((200, 40, 10), BOX)
@@ -277,7 +278,13 @@ def test_objects_drawn_on_upright_and_on_stored_photos(tmp_path, caplog, orienta
     (tmp_path / "images").mkdir()
     stored = photo.transpose(turn) if upright else photo
     stored.save(tmp_path / "images/x.png", exif=exif)
-    path = coco(tmp_path, ["x"], images=[{"id": 0, "file_name": "x.png", "width": seen[0], "height": seen[1]}])
+    if form == "coco":
+        path = coco(tmp_path, ["x"], images=[{"id": 0, "file_name": "x.png", "width": seen[0], "height": seen[1]}])
+    else:
+        path, mask = None, Image.new("L", seen)
+        mask.paste(255, BOX)
+        (tmp_path / "masks").mkdir()
+        mask.save(tmp_path / "masks/x.png")
     unclear = orientation == 3 or side[0] == side[1]
     option = None if upright or not unclear else False
     notes = read_folder(tmp_path, path, val_share=0.0, drawn_upright=option)
