@@ -31,7 +31,7 @@ _OF_TASKS = {
     "optimizer": "optimizer of a task that has none",
     "lr_scheduler": "schedule of a task that has none",
 }
-_NO_FILE = r"best|last|hpc|null|registry.*|\w+://.*"  # of --ckpt_path
+_NO_FILE = r"last|hpc|null|registry.*|\w+://.*"  # of --ckpt_path
 
 
 def answer(command: str, description: str, args: Sequence[str]) -> int | None:
@@ -105,6 +105,11 @@ def _check(command: str, args: Sequence[str]) -> None:
             _check_name(option, options, "there is no option --", f" (kpose {command} --help lists all options)")
     checkpoints: list[Any] = [content.get("ckpt_path") for content in contents.values()]
     for checkpoint in (*_values(args, "--ckpt_path"), *checkpoints):
+        if checkpoint == "best":
+            raise ArgumentError(
+                None,
+                "--ckpt_path best is that of a run of the same process, and there has been none; name its file",
+            )
         if isinstance(checkpoint, str) and not re.fullmatch(_NO_FILE, checkpoint):
             existing(checkpoint, "--ckpt_path", "Name a checkpoint that `kpose fit` has written.")
 

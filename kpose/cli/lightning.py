@@ -28,6 +28,7 @@ from kpose.cli.configuration import named_files
 from kpose.cli.interruption import let_finish
 from kpose.cli.mistakes import explain
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
+from kpose.network import read_checkpoint
 from kpose.tasks import Task
 
 __all__ = ["main"]
@@ -36,6 +37,7 @@ DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all com
 # What these refuse is about settings and files; other errors are of code, perhaps the user's.
 DATA = (Path(kpose.data.__path__[0]), Path(kpose._files.__file__), Path(kpose._pictures.__file__))
 LIGHTNING = (Path(pytorch_lightning.__path__[0]), Path(lightning_fabric.__path__[0]))
+MISFIT = "Error(s) in loading state_dict"  # how torch begins
 EXPLAINING = (*DATA, Path(__file__), Path(kpose.tasks.__path__[0]), *LIGHTNING)
 
 
@@ -85,6 +87,9 @@ class CommandLine(LightningCLI):
         """Build what the arguments describe."""
         try:
             super().instantiate_classes()
+            checkpoint = self.config_init[self.subcommand].get("ckpt_path")
+            if checkpoint is not None and Path(checkpoint).is_file():
+                read_checkpoint(checkpoint)  # Lightning would pass on what the decoders say of a damaged one
         except (OSError, ValueError) as error:
             raise RefusedSettings(one_line(error)) from error
         let_finish()
@@ -127,7 +132,8 @@ def main(args: Sequence[str] | None) -> int:
         sys.stderr.write(f"kpose: {error} (kpose COMMAND --help lists all options)\n")
         return 2
     except (OSError, ValueError, KeyError, RuntimeError, MisconfigurationException) as error:
-        if not (isinstance(error, RefusedSettings | MisconfigurationException) or _is_explained(error)):
+        known = isinstance(error, RefusedSettings | MisconfigurationException) or str(error).startswith(MISFIT)
+        if not (known or _is_explained(error)):
             raise
         sys.stderr.write(f"kpose: {_text(error)}\n")
         return 1
@@ -166,4 +172,6 @@ def _is_explained(error: BaseException) -> bool:
 def _text(error: BaseException) -> str:
     if isinstance(error, KeyError):  # whose text is quoted
         return str(error.args[0])
+    if str(error).startswith(MISFIT):
+        return f"--ckpt_path needs a checkpoint of the model that is configured ({one_line(error)[:300]} ...)."
     return one_line(error).rpartition("Error: ")[2] if str(error).startswith("Caught ") else one_line(error)

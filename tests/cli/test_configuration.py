@@ -83,7 +83,7 @@ def test_what_may_be_right_is_left_to_the_command(tmp_path: Path) -> None:
     file = tmp_path / "good.yaml"
     file.write_text("trainer: {max_epochs: 3}\nfit: {ckpt_path: null}\nckpt_path: last\n")
     words = "--trainer.callbacks+=LogOverlays --trainer.logger.save_dir=x --data.help --trainer.max_ep=3 -c {a: 1}"
-    assert answer("fit", "train", ["--config", str(file), *words.split(" ", 4), "--ckpt_path=best"]) is None
+    assert answer("fit", "train", ["--config", str(file), *words.split(" ", 4), "--ckpt_path=last"]) is None
     assert (
         answer("fit", "train", ["--config", "{trainer: {max_epochs: 3}}", "--ckpt_path", "registry:bird"]) is None
     )
@@ -96,6 +96,13 @@ def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path, capsys: pyte
         assert call("fit", *arguments) == 1
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("kpose fit: --ckpt_path needs nowhere.ckpt; there is no such file")
+
+
+def test_the_best_checkpoint_of_no_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("fit", "validate", "test"):
+        assert call(command, "--ckpt_path", "best") == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"kpose {command}: --ckpt_path best is that of a run of the same process")
 
 
 def test_bases_come_before_their_files(tmp_path: Path) -> None:

@@ -143,6 +143,26 @@ def refusal(capsys, *args):
     return last
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"no checkpoint", r"last\.ckpt holds more than tensors and plain values, or is damaged"),
+        (
+            {"state_dict": {"w": torch.zeros(2)}, "pytorch-lightning_version": "2.5.0"},
+            "the model that is configured",
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_one_line(content, line, arguments, capsys, tmp_path):
+    file = tmp_path / "last.ckpt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    last = refusal(capsys, "validate", *arguments("quaternion"), f"--ckpt_path={file}")
+    assert re.search(line, last), last
+
+
 def test_photographs_without_cameras_are_told_where_they_come_from(photographs, capsys):
     root, given = photographs
     (root / "sfm" / "cameras.csv").unlink()
