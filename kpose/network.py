@@ -363,9 +363,9 @@ def parts_of(
         on_template = bool(recipe["template_poses"])
         known = recipe.get("domain")
         domain = None if known is None else Domain(**{name: str(word) for name, word in known.items()})
-        template = Template(
-            part_names=tuple(recipe["part_names"]), **{name: _single(weights[name]) for name in _TEMPLATE}
-        )
+        tensors = {name: weights[name] for name in _TEMPLATE}  # in whatever precision training had
+        tensors = {name: part.float() if part.is_floating_point() else part for name, part in tensors.items()}
+        template = Template(part_names=tuple(recipe["part_names"]), **tensors)
         check_template(template)
         parts = {
             name: None if recipe[name] is None else build(recipe[name], trusted_modules=trusted_modules)
@@ -389,11 +389,6 @@ def _are_tensors(weights: object) -> bool:
     return isinstance(weights, dict) and all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
     )
-
-
-def _single(tensor: Tensor) -> Tensor:
-    """Copy a tensor, in single precision whatever training had."""
-    return tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _line(error: BaseException) -> str:

@@ -82,14 +82,17 @@ class CommandLine(LightningCLI):
         except (ArgumentError, TypeError, ValueError) as error:  # the last ones of classes of settings
             line = explain(error, named_files(sys.argv[1:] if args is None else [*map(str, args)]))
             raise ArgumentError(None, line) from error
+        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
+        if checkpoint is not None and Path(checkpoint).is_file():
+            try:
+                read_checkpoint(checkpoint)  # Lightning would pass on what decoders say of a damaged one
+            except (OSError, ValueError) as error:
+                raise RefusedSettings(one_line(error)) from error
 
     def instantiate_classes(self) -> None:
         """Build what the arguments describe."""
         try:
             super().instantiate_classes()
-            checkpoint = self.config_init[self.subcommand].get("ckpt_path")
-            if checkpoint is not None and Path(checkpoint).is_file():
-                read_checkpoint(checkpoint)  # Lightning would pass on what the decoders say of a damaged one
         except (OSError, ValueError) as error:
             raise RefusedSettings(one_line(error)) from error
         let_finish()

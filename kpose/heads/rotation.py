@@ -133,7 +133,7 @@ class RotationHead(PoseHead[RotationPrediction]):
         maps = features.maps[-len(self.reduce) :]
         cells = [reduce(m).flatten(1) for reduce, m in zip(self.reduce, maps, strict=True)]
         output = widened(self.output(self.hidden(torch.cat(cells, 1))))
-        raw, scale, translation = output.split((self.representation_size, 1, 2), -1)
+        raw, scale, translation = torch.split(output, [self.representation_size, 1, 2], -1)
         with torch.autocast(output.device.type, enabled=False):
             rotation = self.to_rotation(raw)
         scale = nn.functional.softplus(scale).squeeze(-1)

@@ -222,14 +222,13 @@ def _obj(mesh: Mesh, name: str) -> dict[str, bytes]:
 
 def _ply(mesh: Mesh, name: str) -> dict[str, bytes]:
     surface = _surface(mesh)
-    solid = _trimesh(surface)
     if surface.picture is None or surface.uv is None:
-        return {"": export_ply(solid, vertex_normal=True)}
+        return {"": export_ply(_trimesh(surface), vertex_normal=True)}
+    solid = _trimesh(surface._replace(colors=_colors_at(surface.picture, surface.uv)))
     picture = BytesIO()
     surface.picture.save(picture, "PNG")
     u, v = surface.uv.astype(np.float32).T
     solid.vertex_attributes.update(s=u, t=v)
-    solid.visual.vertex_colors = _colors_at(surface.picture, surface.uv)
     header, body = export_ply(solid, vertex_normal=True).split(b"element vertex", 1)
     comment = f"comment TextureFile {name}.ply.png\n".encode()
     return {f"{name}.ply.png": picture.getvalue(), "": header + comment + b"element vertex" + body}

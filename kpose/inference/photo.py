@@ -15,7 +15,7 @@ from kpose._cropping import crop_image, square_box
 from kpose._pictures import gray_identities, read_mask, read_photo
 from kpose.visualization import from_pillow, to_pillow
 
-__all__ = ["Picture", "cut_square", "load_mask", "load_photo", "photo_square"]
+__all__ = ["Picture", "cut_square", "is_picture", "load_mask", "load_photo", "photo_square"]
 
 Picture = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
 """What can be given as a photo or mask: a file, Pillow's picture, a tensor, or an array."""
@@ -24,6 +24,13 @@ PADDING = 0.05  # as the crops of training
 WHITE = (255, 255, 255)
 MIN_SIDE = 8
 MAX_CANVAS = 2**26
+
+
+def is_picture(value: object) -> bool:
+    """Return whether a value is a single photo or mask, and not several."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim < 4
+    return isinstance(value, str | PathLike | Image.Image)
 
 
 def load_photo(photo: Picture) -> Image.Image:

@@ -7,16 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
-from PIL import Image
 from torch import Tensor, nn
 
 from kpose._files import SHIPPED_WEIGHTS, model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
-from kpose.inference.photo import Picture, cut_square, load_mask, load_photo, photo_square
+from kpose.inference.photo import Picture, cut_square, is_picture, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import (
     SEGMENTER_CONFIG,
@@ -98,8 +96,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 
     Raises:
         TypeError: If there is no `PoseNetwork`.
-        ValueError: If ``image_size``, ``batch_size`` or ``texture_size`` is not positive, or the network remembers
-            no image size.
+        ValueError: If a size is not positive, or the network remembers no image size.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -296,9 +293,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             logger.info("There is neither box nor mask for %s, and none was found: its whole frame is taken.", name)
         square = photo_square(size, box)
         given = None if box is None else tuple(float(number) for number in box)
-        return cut_square(photo, square, self.image_size), _Frame(
-            square, given, located_by, size, image, mask, self.texture_size
-        )
+        frame = _Frame(square, given, located_by, size, image, mask, self.texture_size)
+        return cut_square(photo, square, self.image_size), frame
 
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Prediction]:
@@ -358,10 +354,10 @@ def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
 
 def _entries(images: Any, box: Any, mask: Any) -> list[tuple[Any, Any, Any]]:  # noqa: ANN401
     """Bring photos, boxes and masks together, one entry for each photo."""
-    if _is_picture(images):
+    if is_picture(images):
         return [(images, box, mask)]
     photos = list(images)
-    if _is_box(box) or _is_picture(mask):
+    if _is_box(box) or is_picture(mask):
         raise ValueError(
             f"Predictor needs a box or mask for each of {len(photos)} photos; got a single one. Give as many."
         )
@@ -373,12 +369,6 @@ def _entries(images: Any, box: Any, mask: Any) -> list[tuple[Any, Any, Any]]:  #
             f"{len(masks)} masks. Give None where there is none."
         )
     return list(zip(photos, boxes, masks, strict=True))
-
-
-def _is_picture(value: object) -> bool:
-    if isinstance(value, Tensor | np.ndarray):
-        return value.ndim < 4
-    return isinstance(value, str | PathLike | Image.Image)
 
 
 def _is_box(value: Any) -> bool:  # noqa: ANN401

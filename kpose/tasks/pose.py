@@ -262,7 +262,7 @@ class PoseEstimator(Task):
             self.log_dict(named, batch_size=size)
             return {"loss": loss}
         for name, value in named.items():
-            mean = self._means.setdefault(name, MeanMetric().set_dtype(torch.float32).to(value.device))
+            mean = self._means.setdefault(name, _mean(value.device))
             mean.update(value.detach().float(), size)
         self._score(prediction, vertices, batch, stage)
         return {"loss": loss, "prediction": prediction, "vertices": vertices}
@@ -352,6 +352,12 @@ def _scores() -> nn.ModuleDict:
             **{name: MaskIoU(soft=False) for name in PARTLY_TRUE},
         }
     )
+
+
+def _mean(device: torch.device) -> MeanMetric:
+    mean = MeanMetric().to(device)
+    mean.set_dtype(torch.float32)
+    return mean
 
 
 def _longer_side(mask: Tensor) -> Float[Tensor, "batch"]:
