@@ -17,7 +17,7 @@ from kpose.inference.segmentation import MaskNetwork, MaskSegmenter
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer
-from kpose.structures import Camera
+from kpose.structures import Camera, Domain
 from kpose.tasks import PoseEstimator
 from kpose.visualization import to_pillow
 
@@ -271,6 +271,14 @@ def test_the_model_card_says_what_is_known_and_what_is_not(tmp_path: Path) -> No
     assert "| pose head | QuaternionHead |" in card
     assert "| training data | not stated |" in card
     assert "http" not in card
+    domain = Domain("photographs of wrens", "bird", "a folder")
+    known = Predictor(
+        PoseNetwork(TinyBackbone(width=8), QuaternionHead, domain=domain, image_size=32), segmenter=None
+    )
+    known.save_pretrained(tmp_path / "wrens")
+    card = (tmp_path / "wrens" / "README.md").read_text()
+    assert "| training data | photographs of wrens (a folder, no labels) |" in card
+    assert "| license of the weights | not stated |" in card
 
 
 @pytest.mark.parametrize(("side", "width"), [(20, 64), (90, 180), (800, 1024)])
