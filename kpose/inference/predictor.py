@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kpose._files import SHIPPED_WEIGHTS, model_source
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
+from kpose.inference.model_card import MODEL_CARD
 from kpose.inference.photo import Picture, cut_square, is_picture, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import (
@@ -35,27 +36,6 @@ Box = Sequence[int | float] | Tensor
 
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS)
 OPTIONS = {"image_size", "device", "segmenter", "batch_size", "texture_size"}  # of a predictor, beside its network
-
-MODEL_CARD = """---
-{{ card_data }}
----
-
-Camera pose and 3D shape of the object in a photo, by the Python package kpose:
-
-```python
-import kpose
-
-predictor = kpose.Predictor.from_pretrained("this repository")
-[prediction] = predictor("photo.jpg")
-```
-
-| | |
-|---|---|
-| crops | {{ image_size }} × {{ image_size }} pixels |
-| pose head | {{ head }} |
-| training data | {{ training_data | default("not stated", true) }} |
-| license of the weights | {{ license | default("not stated", true) }} |
-"""
 
 
 class _Frame(NamedTuple):

@@ -17,7 +17,7 @@ from kpose.inference.segmentation import MaskNetwork, MaskSegmenter
 from kpose.network import PoseNetwork
 from kpose.reconstruction import MeshReconstructor
 from kpose.rendering import HardRenderer
-from kpose.structures import Camera, Domain
+from kpose.structures import Camera
 from kpose.tasks import PoseEstimator
 from kpose.visualization import to_pillow
 
@@ -260,25 +260,6 @@ def test_an_array_is_one_photo(predictor: Predictor) -> None:
     [found] = predictor(np.asarray(picture), mask=np.eye(90, 120))
     assert torch.equal(found.camera.rotation, expected.camera.rotation)
     assert len(predictor([np.asarray(picture)] * 2)) == 2
-
-
-def test_the_model_card_says_what_is_known_and_what_is_not(tmp_path: Path) -> None:
-    predictor = Predictor(PoseNetwork(TinyBackbone(width=8), QuaternionHead), image_size=64, segmenter=None)
-    predictor.save_pretrained(tmp_path, model_card_kwargs={"license": "apache-2.0"})
-    card = (tmp_path / "README.md").read_text()
-    assert "license: apache-2.0" in card.split("---")[1]
-    assert "| crops | 64 × 64 pixels |" in card
-    assert "| pose head | QuaternionHead |" in card
-    assert "| training data | not stated |" in card
-    assert "http" not in card
-    domain = Domain("photographs of wrens", "bird", "a folder")
-    known = Predictor(
-        PoseNetwork(TinyBackbone(width=8), QuaternionHead, domain=domain, image_size=32), segmenter=None
-    )
-    known.save_pretrained(tmp_path / "wrens")
-    card = (tmp_path / "wrens" / "README.md").read_text()
-    assert "| training data | photographs of wrens (a folder, no labels) |" in card
-    assert "| license of the weights | not stated |" in card
 
 
 @pytest.mark.parametrize(("side", "width"), [(20, 64), (90, 180), (800, 1024)])
