@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import kpose
 from kpose._files import read_json, write_file, write_text
+from kpose._limits import MAX_SIDE
 from kpose._messages import one_line
 from kpose._precision import widened
 from kpose.backbones import Backbone
@@ -42,7 +43,6 @@ ReconstructorFactory = Callable[[FeatureSpec, Template], MeshReconstructor]
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _FORMAT = 2
-_MAX_IMAGE_SIZE = 4096  # pixels; a file that asks for more asks for the machine's memory
 _TEMPLATE = ("vertices", "faces", "uv", "uv_faces", "mirror", "part_vertices")
 _READ_ERRORS = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 
@@ -357,8 +357,8 @@ def parts_of(
             f"It was written by kpose {version}; this is {kpose.__version__}. Train it again or update."
         )
     size = recipe.get("image_size")
-    if size is not None and not (isinstance(size, int) and 0 < size <= _MAX_IMAGE_SIZE):
-        raise ValueError(f"A network needs an image size of at most {_MAX_IMAGE_SIZE} pixels; it has {size!r:.40}.")
+    if size is not None and not (isinstance(size, int) and 0 < size <= MAX_SIDE):
+        raise ValueError(f"A network needs an image size of at most {MAX_SIDE} pixels; it has {size!r:.40}.")
     try:
         on_template = bool(recipe["template_poses"])
         known = recipe.get("domain")

@@ -20,7 +20,7 @@ LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline"}
 OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio", "scipy", "skimage"}
 NEVER = {"torchvision", "timm"}
-PLUMBING = {"__main__", "_cropping", "_distributed", "_files", "_messages", "_pictures", "_precision"}
+PLUMBING = {"__main__", "_cropping", "_distributed", "_files", "_limits", "_messages", "_pictures", "_precision"}
 """Modules that are no part of the public namespace."""
 NEEDS_EXTRA = {"kpose.rendering.warp_kernels", "kpose.templates.voxels"}
 """Modules that nothing imports unless their extra is there."""

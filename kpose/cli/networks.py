@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kpose._files import SHIPPED_WEIGHTS
+from kpose._limits import MAX_SIDE
 from kpose.cli.parser import ArgumentError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from kpose.video import Tracker
 
 __all__ = ["Box", "Networks", "Targets", "learned_from"]
-
-MAX_IMAGE_SIZE = 4096  # as a network has at most; more asks for the machine's memory
 
 Box = tuple[float, float, float, float]
 
@@ -49,8 +48,8 @@ class Networks:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.image_size is not None and not 1 <= self.image_size <= MAX_IMAGE_SIZE:
-            raise ValueError(f"--image-size must be from 1 to {MAX_IMAGE_SIZE}; got {self.image_size}")
+        if self.image_size is not None and not 1 <= self.image_size <= MAX_SIDE:
+            raise ValueError(f"--image-size must be from 1 to {MAX_SIDE}; got {self.image_size}")
         if self.label is not None and self.segmenter is None:
             raise ValueError("--label is what the model of --segmenter calls the object; give both")
 

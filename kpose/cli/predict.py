@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from kpose._files import existing, file_digest
+from kpose._limits import MAX_SIDE
 from kpose._messages import counted, one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
-from kpose.cli.networks import MAX_IMAGE_SIZE, Box, Networks, learned_from
+from kpose.cli.networks import Box, Networks, learned_from
 from kpose.cli.parser import FAULTS, ArgumentError, report, run
 from kpose.cli.results import (
     SHEET,
@@ -122,8 +123,8 @@ def predict(
         raise ArgumentError(None, "--whole-frame excludes --segmenter; leave it out")
     if sheet is not None and not 1 <= sheet <= MAX_ROWS:
         raise ArgumentError(None, f"--sheet needs a number of photos from 1 to {MAX_ROWS}; got {sheet}")
-    if texture_size is not None and not 1 <= texture_size <= MAX_IMAGE_SIZE:
-        raise ArgumentError(None, f"--texture-size must be from 1 to {MAX_IMAGE_SIZE}; got {texture_size}")
+    if texture_size is not None and not 1 <= texture_size <= MAX_SIDE:
+        raise ArgumentError(None, f"--texture-size must be from 1 to {MAX_SIDE}; got {texture_size}")
     check_folder(out)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the photo's own line has what matters of it
     failures: dict[Path, str] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kpose._files import existing, write_file
+from kpose._limits import MAX_VERTICES, MIN_VERTICES
 from kpose.cli.interruption import let_finish
 from kpose.cli.parser import ArgumentError, run
 
@@ -69,6 +70,10 @@ def template(
         exponent: of a body: 2 is an ellipsoid, 4 a rounded box
     """
     limbs = limb or []
+    if not MIN_VERTICES <= vertices <= MAX_VERTICES:
+        raise ArgumentError(None, f"--vertices must be from {MIN_VERTICES} to {MAX_VERTICES}; got {vertices}")
+    if size <= 0:
+        raise ArgumentError(None, f"--size must be positive; got {size}")
     if (mesh is None) == (body is None):
         raise ArgumentError(None, "give a mesh file or --body, one of the two")
     if limbs and body is None:

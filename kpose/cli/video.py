@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from tqdm.auto import tqdm
 
 from kpose._files import existing, fresh_file, safe_name
+from kpose._limits import MAX_SIDE
 from kpose._messages import counted, one_line
 from kpose.cli.interruption import INTERRUPTED, let_finish
-from kpose.cli.networks import MAX_IMAGE_SIZE, Networks, Targets, learned_from
+from kpose.cli.networks import Networks, Targets, learned_from
 from kpose.cli.parser import ArgumentError, report, run
 from kpose.cli.results import check_folder, check_replaced
 
@@ -71,10 +72,10 @@ def video_(
     if networks.segmenter is not None and not targets.looks:
         line = "--segmenter excludes --masks, --sam2 and --lwl, which look for nothing; leave it out"
         raise ArgumentError(None, line)
-    if largest > MAX_IMAGE_SIZE:
-        raise ArgumentError(None, f"--largest must be from 2 to {MAX_IMAGE_SIZE}; got {largest}")
-    if largest < 2 or frame_rate <= 0 or (frames is not None and frames < 1):
-        raise ArgumentError(None, "--largest, --frame-rate and --frames must be positive")
+    if not 2 <= largest <= MAX_SIDE:
+        raise ArgumentError(None, f"--largest must be from 2 to {MAX_SIDE}; got {largest}")
+    if frame_rate <= 0 or (frames is not None and frames < 1):
+        raise ArgumentError(None, "--frame-rate and --frames must be positive")
     for path in filter(None, (targets.mask, targets.masks, networks.checkpoint)):
         existing(path, "kpose video", "Correct the path.")
     if video.split(":")[0] != "camera":

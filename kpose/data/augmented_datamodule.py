@@ -9,6 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from kpose._limits import check_side
 from kpose.data.training_loader import TrainingLoader, default_workers
 from kpose.recipe import Recorded
 from kpose.structures import Batch, Domain
@@ -34,7 +35,8 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
         train_rows: Places of the images of the training split that are trained on; all when None.
 
     Raises:
-        ValueError: If ``image_size`` or ``batch_size`` is not positive, or ``num_workers`` is negative.
+        ValueError: If ``image_size`` or ``batch_size`` is not positive, ``image_size`` is over 4,096, or
+            ``num_workers`` is negative.
 
     Example:
         >>> class Gray(Dataset[Batch]):
@@ -59,10 +61,11 @@ class AugmentedDataModule(Recorded, LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         num_workers = default_workers() if num_workers is None else num_workers
-        if image_size < 1 or batch_size < 1 or num_workers < 0:  # torch would refuse them when training has begun
+        check_side(image_size, type(self).__name__)
+        if batch_size < 1 or num_workers < 0:  # torch would refuse them when training has begun
             raise ValueError(
-                f"{type(self).__name__} needs a positive image_size and batch_size, and num_workers of 0 or more; "
-                f"got {image_size}, {batch_size} and {num_workers}. Change them."
+                f"{type(self).__name__} needs a positive batch_size, and num_workers of 0 or more; got "
+                f"{batch_size} and {num_workers}. Change them."
             )
         self.image_size = image_size
         self.batch_size = batch_size

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from kpose._cropping import crop_image, square_box
 from kpose._files import existing
+from kpose._limits import check_side
 from kpose._pictures import read_mask, read_photo
 from kpose.geometry import box_to_crop
 from kpose.structures import Batch
@@ -59,6 +60,7 @@ class PhotoDataset(Dataset[Batch], ABC):
         fill: float | tuple[float, float, float] = 1.0,
         cache: bool | Path = True,
     ) -> None:
+        check_side(image_size, type(self).__name__)
         self.split = split
         self.image_size = image_size
         red, green, blue = (fill, fill, fill) if isinstance(fill, float | int) else fill

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from kpose._files import write_file
+from kpose._limits import check_side
 from kpose.data.augmented_datamodule import AugmentedDataModule
 from kpose.data.bird_pictures import render_birds
 from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
@@ -75,11 +76,12 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         template: Template | None = None,
         variety: float = 1.0,
     ) -> None:
-        if num_images < 1 or image_size < 1 or seed < 0 or start < 0 or start % _BLOCK or not 0 <= variety <= 1:
+        check_side(image_size, "SyntheticBirdsDataset")
+        if num_images < 1 or seed < 0 or start < 0 or start % _BLOCK or not 0 <= variety <= 1:
             raise ValueError(
-                "SyntheticBirdsDataset needs at least one picture of one pixel, a seed from 0, a start that is a "
-                f"multiple of {_BLOCK} and a variety from 0 to 1; got {num_images} of {image_size}, seed {seed}, "
-                f"start {start} and variety {variety}. Change them."
+                f"SyntheticBirdsDataset needs at least one picture, a seed from 0, a start that is a multiple of "
+                f"{_BLOCK} and a variety from 0 to 1; got {num_images}, seed {seed}, start {start} and variety "
+                f"{variety}. Change them."
             )
         self.num_images = num_images
         self.image_size = image_size

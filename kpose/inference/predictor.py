@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from kpose._files import SHIPPED_WEIGHTS, model_source
+from kpose._limits import check_side
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.model_card import MODEL_CARD
@@ -102,15 +103,12 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             raise TypeError(f"Predictor needs a PoseNetwork or a task with one; got {type(network).__name__}.")
         image_size = found.image_size if image_size is None else image_size
         if image_size is None:
-            raise ValueError(
-                "Predictor needs the image size that its network was trained with; the network has none. Give "
-                "image_size."
-            )
-        if min(image_size, batch_size, 1 if texture_size is None else texture_size) < 1:
-            raise ValueError(
-                "Predictor needs a positive image_size, batch_size and texture_size; got "
-                f"{image_size}, {batch_size} and {texture_size}."
-            )
+            raise ValueError("Predictor needs the image_size of training; its network does not know it. Give it.")
+        check_side(image_size, "Predictor")
+        if texture_size is not None:
+            check_side(texture_size, "Predictor", "texture_size")
+        if batch_size < 1:
+            raise ValueError(f"Predictor needs a positive batch_size; got {batch_size}.")
         self.network = found.to(device).eval()
         self.image_size = image_size
         self.device = torch.device(device)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from kpose._limits import check_side
 from kpose.geometry import axis_angle_to_matrix, box_to_crop, uncrop_camera
 from kpose.inference.photo import cut_square
 from kpose.inference.prediction import Prediction
@@ -48,6 +49,7 @@ def prediction_sheet(
         >>> prediction_sheet(predictor(torch.rand(3, 90, 120)), size=64).shape  # five pictures in a row
         torch.Size([3, 94, 380])
     """
+    check_side(size, "prediction_sheet", "size")
     names = [str(number + 1) for number in range(len(predictions))] if names is None else names
     rows = [sheet_row(replace(one), size) for one in predictions]  # copies, as a prediction keeps its photo
     lengths = {len(row) for row in rows}

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from kpose._limits import check_side
 from kpose.losses import distance_transform, silhouette_loss
 from kpose.reconstruction.viewpoint_grid import turn_cameras
 from kpose.rendering import Renderer
@@ -33,6 +34,10 @@ class SearchLevel:
     """Learning rate of Adam."""
     sigma: float = 1e-4
     """Blur of the renderings, in squared normalized units."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no memory holds."""
+        check_side(self.size, "SearchLevel", "size")
 
 
 def search_cameras(

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, leaky_relu, pad
 
+from kpose._limits import MAX_SIDE
 from kpose.recipe import Recorded
 from kpose.structures import Features, FeatureSpec, Template
 
@@ -60,8 +61,10 @@ class TextureHead(Recorded, nn.Module):
     ) -> None:
         super().__init__()
         steps = round(math.log2(height / START[0])) if height > 0 else 0
-        if steps < 1 or height != START[0] * 2**steps:
-            raise ValueError(f"TextureHead needs a height of 8 times a power of two; got {height}. Take 64 or 128.")
+        if steps < 1 or height != START[0] * 2**steps or height > MAX_SIDE:
+            raise ValueError(
+                f"TextureHead needs a height of 8 times a power of two, at most {MAX_SIDE}; got {height}. Take 128."
+            )
         if symmetric and not _mirrors(template):
             raise ValueError(
                 "TextureHead needs texture coordinates that a mirror turns from (u, v) into (1 - u, v) to be "

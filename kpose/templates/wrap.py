@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kpose._limits import MAX_VERTICES, MIN_VERTICES
 from kpose.geometry import face_normals, vertex_normals
 from kpose.structures import Template
 from kpose.templates.remesh import HalfMap, collapse_short_edges, half_sphere, split_long_edges
@@ -18,7 +19,6 @@ STAGES = 80  # from ellipsoid to solid
 LATER = 8  # at the solid
 FINISH = 30  # after vertices have been taken away
 FINER = 1.2  # times as many faces on the way as in the end
-MAX_VERTICES = 20_000  # more take memory without end
 MARGIN = 4  # cells of a solid's grid around its shape
 MAX_GROWTH = 12  # on the way, times as many as in the end
 NEAREST = 1e-3  # of the symmetry plane, as a share of half of the longest side
@@ -62,8 +62,8 @@ def wrap_solid(solid: Solid, num_vertices: int = 642, size: float = 2.0) -> Temp
         >>> 95 < len(template.vertices) <= 100
         True
     """
-    if num_vertices < 50:
-        raise ValueError(f"A template needs at least 50 vertices; got {num_vertices}. Ask for more.")
+    if num_vertices < MIN_VERTICES:
+        raise ValueError(f"A template needs at least {MIN_VERTICES} vertices; got {num_vertices}. Ask for more.")
     if num_vertices > MAX_VERTICES:
         raise ValueError(f"A template takes at most {MAX_VERTICES} vertices; got {num_vertices}. Ask for fewer.")
     if not 0 < size < math.inf:

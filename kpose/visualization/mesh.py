@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
+from kpose._limits import check_side
 from kpose._precision import widened
 from kpose.geometry import vertex_normals, viewpoint_to_matrix
 from kpose.rendering import HardRenderer, Renderer
@@ -82,13 +83,14 @@ def mesh_views(
         Pictures, all at the same scale, the middle of the mesh in the middle of each.
 
     Raises:
-        ValueError: If there are no rotations.
+        ValueError: If there are no rotations, or ``size`` is not from 1 to 4,096.
 
     Example:
         >>> from kpose.templates import bird, template_mesh
         >>> mesh_views(template_mesh(bird()), 24).shape
         torch.Size([3, 3, 24, 24])
     """
+    check_side(size, "mesh_views", "size")
     vertices = widened(mesh.vertices.detach())
     if rotations is None:
         quarter = math.pi / 2

@@ -101,7 +101,8 @@ def test_class_that_is_no_head_is_refused(arguments, capsys):
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        (["--data.batch_size=-1"], "needs a positive image_size and batch_size"),
+        (["--data.batch_size=-1"], "needs a positive batch_size"),
+        (["--data.image_size=100000"], "needs image_size from 1 to 4096 pixels; got 100000"),
         (["--data.num_train=100000000"], "needs sets of at most"),
         (["--data=CUBDataModule", "--data.root=nowhere"], "CUB data needs nowhere"),
         (["--trainer.accelerator=cuda"], "CUDA"),

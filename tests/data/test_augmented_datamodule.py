@@ -100,7 +100,7 @@ def test_it_describes_itself_in_a_line(data):
     assert repr(data) == "NumbersDataModule(not read yet; 2 px, batches of 3)"
 
 
-@pytest.mark.parametrize("wrong", [{"image_size": 0}, {"batch_size": 0}, {"num_workers": -1}])
+@pytest.mark.parametrize("wrong", [{"image_size": 0}, {"image_size": 5000}, {"batch_size": 0}, {"num_workers": -1}])
 def test_wrong_sizes_are_refused(wrong):
-    with pytest.raises(ValueError, match="NumbersDataModule needs a positive image_size"):
+    with pytest.raises(ValueError, match=r"NumbersDataModule needs (a positive batch_size|image_size from 1)"):
         NumbersDataModule(**{"image_size": 2, "batch_size": 3, **wrong})

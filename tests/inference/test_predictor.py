@@ -244,10 +244,13 @@ def test_without_a_reconstructor_the_shape_is_the_template_s(predictor: Predicto
 
 
 def test_sizes_must_be_positive(predictor: Predictor) -> None:
-    with pytest.raises(ValueError, match="positive image_size, batch_size and texture_size"):
-        Predictor(predictor.network, image_size=0)
-    with pytest.raises(ValueError, match="got 64, 32 and 0"):
-        Predictor(predictor.network, texture_size=0)
+    for size in (0, 100_000):
+        with pytest.raises(ValueError, match=f"image_size from 1 to 4096 pixels; got {size}"):
+            Predictor(predictor.network, image_size=size)
+        with pytest.raises(ValueError, match=f"texture_size from 1 to 4096 pixels; got {size}"):
+            Predictor(predictor.network, texture_size=size, image_size=64)
+    with pytest.raises(ValueError, match="positive batch_size; got 0"):
+        Predictor(predictor.network, image_size=64, batch_size=0)
 
 
 def test_the_task_gives_what_the_head_predicts(predictor: Predictor) -> None:

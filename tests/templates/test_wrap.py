@@ -23,3 +23,16 @@ def test_solids_that_cannot_be_wrapped():
         wrap_solid(Solid(ring + 5, low, cell))
     with pytest.raises(ValueError, match="at least 50"):
         wrap_solid(Solid(ring, low, cell), num_vertices=20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"num_vertices": 49}, "at least 50 vertices; got 49"),
+        ({"num_vertices": 20_001}, "at most 20000 vertices; got 20001"),
+        ({"num_vertices": 100, "size": 0.0}, "a positive size; got 0.0"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(settings, line):
+    with pytest.raises(ValueError, match=line):
+        wrap_solid(Solid(torch.ones(2, 2, 2), torch.zeros(3), 1.0), **settings)
