@@ -17,7 +17,7 @@ from kpose.geometry.camera import (
 )
 from kpose.geometry.heatmap import gaussian_heatmaps, heatmap_mean, heatmap_peaks
 from kpose.geometry.interchange import to_blender, to_opencv, to_pytorch3d
-from kpose.geometry.mask import mask_iou, mask_to_box
+from kpose.geometry.mask import connected_regions, mask_iou, mask_to_box
 from kpose.geometry.mesh import (
     edges,
     face_normals,
@@ -47,6 +47,7 @@ __all__ = [
     "apply_crop",
     "axis_angle_to_matrix",
     "box_to_crop",
+    "connected_regions",
     "crop_camera",
     "edges",
     "face_normals",

@@ -1,12 +1,41 @@
 """Silhouettes as masks of pixels."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from kpose._precision import common_precision
 
-__all__ = ["mask_iou", "mask_to_box"]
+__all__ = ["connected_regions", "mask_iou", "mask_to_box"]
+
+
+def connected_regions(mask: Bool[Tensor, "H W"]) -> Int[Tensor, "H W"]:
+    """Number the connected regions of a mask; pixels that touch at a corner are connected.
+
+    Args:
+        mask: Silhouettes.
+
+    Returns:
+        Numbers from 1 on, in the order of the regions' last pixels; 0 outside of the mask.
+
+    Example:
+        >>> connected_regions(torch.tensor([[True, False, True], [True, False, False]]))
+        tensor([[2, 0, 1],
+                [2, 0, 0]])
+    """
+    # Each pixel takes the highest label around it, then the label of the pixel that this one started from, so that
+    # labels travel twice as far in every round. Double precision holds whole numbers up to 2^53.
+    labels = torch.arange(1, mask.numel() + 1, dtype=torch.float64, device=mask.device).view_as(mask) * mask
+    while True:
+        spread = max_pool2d(labels[None], 3, stride=1, padding=1)[0] * mask
+        start = torch.cat((spread.new_zeros(1), spread.flatten()))
+        spread = start[spread.long()]
+        if torch.equal(spread, labels):
+            break
+        labels = spread
+    numbers: Tensor = torch.unique(torch.cat((labels.new_zeros(1), labels.flatten())), return_inverse=True)[1]
+    return numbers[1:].view_as(mask)
 
 
 def mask_iou(

@@ -15,10 +15,26 @@ from kpose._cropping import crop_image, square_box
 from kpose._pictures import gray_identities, read_mask, read_photo
 from kpose.visualization import from_pillow, to_pillow
 
-__all__ = ["Picture", "cut_square", "is_picture", "load_mask", "load_photo", "photo_square"]
+__all__ = [
+    "Box",
+    "Entry",
+    "Picture",
+    "cut_square",
+    "is_picture",
+    "load_mask",
+    "load_photo",
+    "pair_up",
+    "photo_square",
+]
 
 Picture = str | PathLike[str] | Image.Image | Tensor | NDArray[Any]
 """What can be given as a photo or mask: a file, Pillow's picture, a tensor, or an array."""
+
+Box = Sequence[int | float] | Tensor
+"""``(left, top, right, bottom)`` in pixels of the upright photo."""
+
+Entry = tuple[Picture, Box | None, Picture | None]
+"""A photo with its box or mask, if it has one."""
 
 PADDING = 0.05  # as the crops of training
 WHITE = (255, 255, 255)
@@ -115,6 +131,31 @@ def load_mask(mask: Picture, size: tuple[int, int]) -> Image.Image:
     if found.getbbox() is None:
         raise ValueError(f"A mask needs at least one pixel of the object; {_name(mask)} has none. Leave it out.")
     return found
+
+
+def pair_up(images: Any, box: Any, mask: Any) -> list[Entry]:  # noqa: ANN401
+    """Bring photos, boxes and masks together, one entry for each photo."""
+    if is_picture(images):
+        return [(images, box, mask)]
+    photos = list(images)
+    if _is_box(box) or is_picture(mask):
+        raise ValueError(
+            f"Predictor needs a box or mask for each of {len(photos)} photos; got a single one. Give as many."
+        )
+    boxes = [None] * len(photos) if box is None else list(box)
+    masks = [None] * len(photos) if mask is None else list(mask)
+    if not len(photos) == len(boxes) == len(masks):
+        raise ValueError(
+            f"Predictor needs a box or mask for each of {len(photos)} photos; got {len(boxes)} boxes and "
+            f"{len(masks)} masks. Give None where there is none."
+        )
+    return list(zip(photos, boxes, masks, strict=True))
+
+
+def _is_box(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, Tensor):
+        return value.ndim < 2
+    return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], int | float)
 
 
 def photo_square(

@@ -9,14 +9,16 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from PIL import Image
 from torch import Tensor, nn
 
 from kpose._files import SHIPPED_WEIGHTS, model_source
 from kpose._limits import check_side
+from kpose._precision import fast_autocast
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.model_card import MODEL_CARD
-from kpose.inference.photo import Picture, cut_square, is_picture, load_mask, load_photo, photo_square
+from kpose.inference.photo import Box, Entry, Picture, cut_square, load_mask, load_photo, pair_up, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import (
     SEGMENTER_CONFIG,
@@ -24,7 +26,7 @@ from kpose.inference.segmentation import (
     MaskSegmenter,
     Segmenter,
     automatic_segmenter,
-    find_object,
+    find_objects,
 )
 from kpose.network import CONFIG_FILE, WEIGHTS_FILE, PoseNetwork
 from kpose.structures import Crop, Mesh, PosePrediction, Shape
@@ -33,7 +35,7 @@ __all__ = ["Predictor", "load", "shipped_networks"]
 
 logger = logging.getLogger(__name__)
 
-Box = Sequence[int | float] | Tensor
+_PHOTOS_AT_ONCE = 8  # that are in memory and that the segmenter sees together
 
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS)
 OPTIONS = {"image_size", "device", "segmenter", "batch_size", "texture_size"}  # of a predictor, beside its network
@@ -249,22 +251,38 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             FileNotFoundError: If a file is missing.
             ValueError: If a photo, box or mask cannot be used, or their numbers differ.
         """
-        entries = _entries(images, box, mask)
+        entries = pair_up(images, box, mask)
         found: list[Prediction] = []
         for start in range(0, len(entries), self.batch_size):
-            found += self._predict([self._prepare(*entry) for entry in entries[start : start + self.batch_size]])
+            batch, prepared = entries[start : start + self.batch_size], []
+            for first in range(0, len(batch), _PHOTOS_AT_ONCE):
+                prepared += self._prepare(batch[first : first + _PHOTOS_AT_ONCE])
+            found += self._predict(prepared)
         return found
 
-    def _prepare(self, image: Picture, box: Box | None, mask: Picture | None) -> tuple[Tensor, _Frame]:
-        """Return the crop of a photo, and where it lies."""
-        if box is not None and mask is not None:
+    def _prepare(self, entries: Sequence[Entry]) -> list[tuple[Tensor, _Frame]]:
+        """Return the crops of photos, and where they lie."""
+        if any(box is not None and mask is not None for _, box, mask in entries):
             raise ValueError("Predictor needs a box or a mask for a photo; got both. Leave one out.")
-        photo = load_photo(image)
+        photos = [load_photo(image) for image, _, _ in entries]
+        unknown = [row for row, (_, box, mask) in enumerate(entries) if box is None and mask is None]
+        found: dict[int, Box | None] = {}
+        if unknown and self.segmenter is not None:
+            boxes = find_objects([photos[row] for row in unknown], self.segmenter)
+            found = dict(zip(unknown, boxes, strict=True))
+        return [
+            self._cut(photo, entry, found.get(row))
+            for row, (photo, entry) in enumerate(zip(photos, entries, strict=True))
+        ]
+
+    def _cut(self, photo: Image.Image, entry: Entry, found: Box | None) -> tuple[Tensor, _Frame]:
+        """Return the crop of a photo, and where it lies."""
+        image, box, mask = entry
         size = photo.height, photo.width
         located_by = "frame" if box is None else "box"
         if mask is not None:
             box, located_by = load_mask(mask, size).getbbox(), "mask"
-        elif box is None and self.segmenter is not None and (found := find_object(photo, self.segmenter)):
+        elif found is not None:
             box, located_by = found, type(self.segmenter).__name__
         if box is None:
             name = image if isinstance(image, str | PathLike) else "a photo"
@@ -277,13 +295,14 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Prediction]:
         crops = torch.stack([crop for crop, _ in prepared]).to(self.device)
-        features = self.network.backbone(crops)
-        if self.network.reconstructor is None:
-            vertices, shapes = self.network.shapes(features), None
-        else:
-            shapes = self.network.reconstruct(features)
-            vertices = shapes.vertices
-        poses = self.network.pose(features, vertices)
+        with fast_autocast(self.device):
+            features = self.network.backbone(crops)
+            if self.network.reconstructor is None:
+                vertices, shapes = self.network.shapes(features), None
+            else:
+                shapes = self.network.reconstruct(features)
+                vertices = shapes.vertices
+            poses = self.network.pose(features, vertices)
         meshes = self._meshes(vertices, shapes)
         return [_photo(poses, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
 
@@ -328,31 +347,6 @@ def _in_pixels(covariance: Tensor, crop: Crop) -> Tensor:
     unit = torch.ones(6)
     unit[1:3] = 1 / crop.scale
     return unit[:, None] * covariance * unit
-
-
-def _entries(images: Any, box: Any, mask: Any) -> list[tuple[Any, Any, Any]]:  # noqa: ANN401
-    """Bring photos, boxes and masks together, one entry for each photo."""
-    if is_picture(images):
-        return [(images, box, mask)]
-    photos = list(images)
-    if _is_box(box) or is_picture(mask):
-        raise ValueError(
-            f"Predictor needs a box or mask for each of {len(photos)} photos; got a single one. Give as many."
-        )
-    boxes = [None] * len(photos) if box is None else list(box)
-    masks = [None] * len(photos) if mask is None else list(mask)
-    if not len(photos) == len(boxes) == len(masks):
-        raise ValueError(
-            f"Predictor needs a box or mask for each of {len(photos)} photos; got {len(boxes)} boxes and "
-            f"{len(masks)} masks. Give None where there is none."
-        )
-    return list(zip(photos, boxes, masks, strict=True))
-
-
-def _is_box(value: Any) -> bool:  # noqa: ANN401
-    if isinstance(value, Tensor):
-        return value.ndim < 2
-    return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], int | float)
 
 
 def shipped_networks() -> list[str]:

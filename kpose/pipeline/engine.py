@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from kpose._distributed import check_tasks
 from kpose._messages import one_line
+from kpose._precision import has_bfloat16
 from kpose.pipeline.interruption import Interruption
 from kpose.pipeline.settings import Precision, TrainerSettings
 
@@ -134,8 +135,6 @@ class SideBySide(DDPStrategy):
 def fast_precision(device: torch.device) -> Precision:
     """Return the precision that a network trains fastest in: bfloat16 where the device has instructions for it.
 
-    Without them (a processor with AVX2 alone) a step in bfloat16 takes several times as long as in float32.
-
     Args:
         device: Where the network is trained.
 
@@ -143,9 +142,4 @@ def fast_precision(device: torch.device) -> Precision:
         >>> fast_precision(torch.device("cpu")) in ("32-true", "bf16-mixed")
         True
     """
-    if device.type == "cpu":
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in torch 2.6
-        return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "32-true"
-    return "bf16-mixed"
+    return "bf16-mixed" if has_bfloat16(device) else "32-true"

@@ -3,7 +3,47 @@ import inspect
 import pytest
 import torch
 
-from kpose.geometry import mask_iou, mask_to_box
+from kpose.geometry import connected_regions, mask_iou, mask_to_box
+
+
+def test_regions_that_touch_are_one_however_they_wind() -> None:
+    picture = """
+        ##########.#
+        .........#.#
+        ########.#.#
+        #......#.#..
+        #.####.#.#.#
+        #.#....#.#..
+        #.######.#.#
+        #........#..
+        ##########.#
+    """
+    mask = torch.tensor([[cell == "#" for cell in row] for row in picture.split()])
+    labels = connected_regions(mask)
+    assert ((labels > 0) == mask).all()
+    spiral = labels[0, 0]
+    assert (labels[:, :10][mask[:, :10]] == spiral).all()
+    assert labels.unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert labels[0, 11] == labels[2, 11] != labels[4, 11]
+
+
+def test_a_region_of_every_shape_is_found_as_by_filling() -> None:
+    mask = torch.rand(30, 41, generator=torch.Generator().manual_seed(2)) > 0.6
+    labels, seen = connected_regions(mask), torch.zeros_like(mask)
+    for number in range(1, int(labels.max()) + 1):
+        filled = torch.zeros_like(mask)
+        start = (labels == number).nonzero()[0]
+        filled[start[0], start[1]] = True
+        for _ in range(mask.numel()):
+            filled = (torch.nn.functional.max_pool2d(filled.float()[None], 3, 1, 1)[0] > 0) & mask
+        assert torch.equal(filled, labels == number)
+        seen |= filled
+    assert torch.equal(seen, mask)
+
+
+def test_nothing_has_no_region() -> None:
+    assert not connected_regions(torch.zeros(3, 4, dtype=torch.bool)).any()
+    assert connected_regions(torch.ones(3, 4, dtype=torch.bool)).eq(1).all()
 
 
 def test_soft_is_the_published_formula() -> None:

@@ -46,7 +46,7 @@ def test_a_checkpoint_gives_the_task_that_was_saved(
             torch.testing.assert_close(found.confidence, expected.confidence[0])
             continue
         for ours, theirs in zip(found.crop_camera, expected.camera, strict=True):
-            torch.testing.assert_close(ours, theirs[0])
+            torch.testing.assert_close(ours, theirs[0], atol=5e-3, rtol=0)  # predicted in bfloat16
 
 
 @pytest.mark.parametrize("head", ["keypoint", "quaternion"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
-from kornia.contrib import connected_components
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from torch.nn.functional import grid_sample, interpolate, max_pool2d, pixel_shuf
 from kpose._cropping import crop_image
 from kpose._files import read_json, write_file, write_text
 from kpose._messages import one_line
+from kpose._precision import fast_autocast
 from kpose.backbones import Backbone
-from kpose.geometry import mask_to_box
+from kpose.geometry import connected_regions, mask_to_box
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.recipe import Recorded, build, encode
 from kpose.visualization import from_pillow, to_pillow
@@ -28,6 +29,7 @@ SEGMENTER_CONFIG = "segmenter.json"
 SEGMENTER_WEIGHTS = "segmenter.safetensors"
 
 _NEAR = 1.4  # side of the second look, in longer sides of the box
+_AT_ONCE = 16  # squares that the network sees together
 
 Square = tuple[float, float, float]
 """Left and upper edge, and side, in pixels of the picture."""
@@ -105,6 +107,7 @@ class MaskSegmenter(Recorded, Segmenter):
     Args:
         network: Trained network; it is put into evaluation.
         size: Side of the squares that it was trained on, in pixels.
+        first_size: Side of the first look, which has to find boxes only and takes a share of the time.
         min_area: Share of the picture under which a region is not looked at.
         max_objects: Regions that are looked at, the largest first.
 
@@ -116,10 +119,17 @@ class MaskSegmenter(Recorded, Segmenter):
     """
 
     def __init__(
-        self, network: MaskNetwork, *, size: int = 256, min_area: float = 5e-4, max_objects: int = 8
+        self,
+        network: MaskNetwork,
+        *,
+        size: int = 256,
+        first_size: int = 160,
+        min_area: float = 5e-4,
+        max_objects: int = 8,
     ) -> None:
         self.network = network.eval()
         self.size = size
+        self.first_size = first_size
         self.min_area = min_area
         self.max_objects = max_objects
 
@@ -164,36 +174,60 @@ class MaskSegmenter(Recorded, Segmenter):
             ) from error
         return found
 
-    @torch.no_grad()
     def segment(self, image: Float[Tensor, "3 H W"]) -> list[Segment]:
         """Find the objects; see `Segmenter.segment`. A score is the mean probability of the mask's pixels."""
-        height, width = image.shape[-2:]
-        side = float(max(height, width))
-        whole = ((width - side) / 2, (height - side) / 2, side)
-        (first,) = self._look(image, [whole])
-        least = self.min_area * first.numel() * height * width / side**2
-        regions = [region for region in _regions(first > 0.5) if region.sum() >= least]
-        regions = sorted(regions, key=lambda region: -int(region.sum()))[: self.max_objects]
-        squares = [_square_around(region, whole) for region in regions]
-        segments = []
-        for region, square, near in zip(regions, squares, self._look(image, squares), strict=True):
-            before = _sample(region.float(), whole, *_centers(square, near.shape[-1])) > 0.5
-            kept = [one for one in _regions(near > 0.5) if (one & before).any()]
-            if kept:
-                mask = near * torch.stack(kept).any(0)
-                score = float(mask[mask > 0.5].mean())
-                pixels = (torch.arange(n, device=mask.device) + 0.5 for n in (width, height))
-                segments.append(Segment(_sample(mask, square, *pixels), score))
-        return sorted(segments, key=lambda found: -found.score * float(found.mask.sum()) ** 0.5)
+        return self.segment_all([image])[0]
 
-    def _look(self, image: Tensor, squares: Sequence[Square]) -> Sequence[Float[Tensor, "h w"]]:
-        """Compute the probabilities of what squares of a picture show."""
-        if not squares:
-            return []
-        picture, device = to_pillow(image), next(self.network.parameters()).device
-        crops = [from_pillow(crop_image(picture, (x, y, x + s, y + s), self.size)) for x, y, s in squares]
-        seen: Tensor = self.network(torch.stack(crops).to(device)).float().sigmoid().to(image.device)
-        return list(seen)
+    @torch.no_grad()
+    def segment_all(self, images: Sequence[Float[Tensor, "3 _ _"]]) -> list[list[Segment]]:
+        """Find the objects in several pictures, which the network sees together."""
+        pictures = [to_pillow(image) for image in images]
+        wholes = [_whole(image) for image in images]
+        firsts = self._look(list(zip(pictures, wholes, strict=True)), self.first_size)
+        regions = [self._regions(*pair) for pair in zip(firsts, images, strict=True)]
+        near = [
+            (number, region, _square_around(region, wholes[number]))
+            for number, found in enumerate(regions)
+            for region in found
+        ]
+        seconds = self._look([(pictures[number], square) for number, _, square in near], self.size)
+        segments: list[list[Segment]] = [[] for _ in images]
+        for (number, region, square), seen in zip(near, seconds, strict=True):
+            before = _sample(region.float(), wholes[number], *_centers(square, seen.shape[-1])) > 0.5
+            kept = [one for one in _split(seen > 0.5) if (one & before).any()]
+            if kept:
+                mask = seen * torch.stack(kept).any(0)
+                score = float(mask[mask > 0.5].mean())
+                pixels = (torch.arange(n) + 0.5 for n in reversed(images[number].shape[-2:]))
+                segments[number].append(Segment(_sample(mask, square, *pixels).to(images[number].device), score))
+        return [sorted(found, key=lambda one: -one.score * float(one.mask.sum()) ** 0.5) for found in segments]
+
+    def _regions(self, first: Tensor, image: Tensor) -> list[Bool[Tensor, "h w"]]:
+        """Return the regions of the first look that deserve a second one, the largest first."""
+        least = self.min_area * first.numel() * image[0].numel() / max(image.shape[-2:]) ** 2
+        found = [region for region in _split(first > 0.5) if region.sum() >= least]
+        return sorted(found, key=lambda region: -int(region.sum()))[: self.max_objects]
+
+    def _look(self, squares: Sequence[tuple[Image.Image, Square]], size: int) -> list[Float[Tensor, "h w"]]:
+        """Compute the probabilities of what squares of pictures show, on the CPU."""
+        device = next(self.network.parameters()).device
+        seen: list[Tensor] = []
+        for start in range(0, len(squares), _AT_ONCE):
+            crops = [
+                from_pillow(crop_image(picture, (x, y, x + side, y + side), size))
+                for picture, (x, y, side) in squares[start : start + _AT_ONCE]
+            ]
+            with fast_autocast(device):
+                logits: Tensor = self.network(torch.stack(crops).to(device))
+            seen += logits.float().sigmoid().cpu()
+        return seen
+
+
+def _whole(image: Tensor) -> Square:
+    """Return the square around a picture."""
+    height, width = image.shape[-2:]
+    side = float(max(height, width))
+    return (width - side) / 2, (height - side) / 2, side
 
 
 def _centers(square: Square, count: int) -> tuple[Float[Tensor, "w"], Float[Tensor, "h"]]:
@@ -214,14 +248,12 @@ def _sample(
     return read * (grid.abs() <= 1).all(-1)
 
 
-def _regions(mask: Bool[Tensor, "h w"]) -> list[Bool[Tensor, "h w"]]:
+def _split(mask: Bool[Tensor, "h w"]) -> list[Bool[Tensor, "h w"]]:
     """Split a mask into its connected regions, told apart at half its resolution."""
-    coarse = max_pool2d(mask.float()[None, None], 2, ceil_mode=True)
-    # Labels spread by a cell a round.
-    labels = connected_components(coarse, num_iterations=sum(coarse.shape[-2:])).float()
-    twice = labels[0, 0].repeat_interleave(2, 0).repeat_interleave(2, 1)
-    fine = twice[: mask.shape[0], : mask.shape[1]] * mask
-    return [fine == label for label in torch.unique(fine) if label > 0]
+    coarse = max_pool2d(mask.float()[None], 2, ceil_mode=True)[0] > 0
+    labels = connected_regions(coarse).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    fine = labels[: mask.shape[0], : mask.shape[1]] * mask
+    return [fine == label for label in range(1, int(labels.max()) + 1)]
 
 
 def _square_around(region: Bool[Tensor, "h w"], whole: Square) -> Square:

@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from kornia.contrib import connected_components
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kpose._files import model_source
-from kpose.geometry import mask_iou
+from kpose.geometry import connected_regions, mask_iou
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.visualization import to_pillow
 
@@ -131,9 +130,8 @@ def _enlarge(maps: Tensor, inputs: Any, image: Tensor) -> Tensor:  # noqa: ANN40
 
 def regions(share: Tensor) -> tuple[Tensor, Tensor]:
     """Split a map into its connected regions above one half, each with a score of 1."""
-    covered = (share > 0.5).to(share)[None, None]
-    numbers = connected_components(covered, num_iterations=2 * max(share.shape))[0, 0]
-    regions = [numbers == number for number in sorted(set(numbers.flatten().tolist()) - {0})]
+    numbers = connected_regions(share > 0.5)
+    regions = [numbers == number for number in range(1, int(numbers.max()) + 1)]
     # Specks of less than a thousandth of the picture are no objects.
     masks = [share * region for region in regions if region.sum() * 1000 > share.numel()]
     return torch.stack(masks) if masks else share[None][:0], share.new_ones(len(masks))

@@ -68,6 +68,21 @@ def test_a_neighbor_in_the_second_look_is_left_out():
     assert not masks[0][:, 64:].any()
 
 
+def test_pictures_are_looked_at_together_and_found_as_alone():
+    looking = segmenter(first_size=32)
+    pictures = [
+        picture(90, 160, (100, 20, 130, 50)),
+        picture(50, 70),
+        picture(80, 60, (5, 5, 20, 30), (40, 50, 55, 75)),
+    ]
+    found = looking.segment_all(pictures)
+    assert [tuple(seen.shape) for seen in looking.network.seen] == [(3, 3, 32, 32), (3, 3, 64, 64)]
+    assert [len(each) for each in found] == [1, 0, 2]
+    for one, alone in zip(found, map(looking.segment, pictures), strict=True):
+        assert [segment.score for segment in one] == [segment.score for segment in alone]
+        assert all(torch.equal(a.mask, b.mask) for a, b in zip(one, alone, strict=True))
+
+
 def test_nothing_is_found_where_nothing_is():
     assert segmenter().segment(picture(50, 70)) == []
 

@@ -6,7 +6,7 @@ from inference.segmentation.conftest import scene
 from torch import Tensor
 
 from kpose.inference import Predictor
-from kpose.inference.segmentation import MaskSegmenter, Segment, Segmenter, find_object
+from kpose.inference.segmentation import MaskSegmenter, Segment, Segmenter, find_objects
 from kpose.structures import Domain
 from kpose.visualization import to_pillow
 
@@ -30,13 +30,14 @@ class Nowhere(Segmenter):
 
 
 def test_boxes_are_in_pixels_of_large_photos_too() -> None:
-    assert find_object(to_pillow(scene()), Bright()) == (30, 30, 60, 60)
-    assert find_object(to_pillow(scene(900, 2400)), Bright()) == pytest.approx((600, 300, 1200, 600), abs=6)
+    small, large = find_objects([to_pillow(scene()), to_pillow(scene(900, 2400))], Bright())
+    assert small == (30, 30, 60, 60)
+    assert large == pytest.approx((600, 300, 1200, 600), abs=6)
 
 
 def test_a_segment_without_a_pixel_is_passed_over() -> None:
-    assert find_object(to_pillow(scene()), Nowhere()) == (5, 2, 9, 4)
-    assert find_object(to_pillow(scene(bright=False)), Bright()) is None
+    assert find_objects([to_pillow(scene())], Nowhere()) == [(5, 2, 9, 4)]
+    assert find_objects([to_pillow(scene(bright=False)), to_pillow(scene())], Bright())[0] is None
 
 
 def test_the_predictor_says_what_located_the_object(checkpoints: dict[str, Path]) -> None:
