@@ -73,7 +73,12 @@ class BorderTarget(Recorded, ABC):
 
 
 class MaskBorder(BorderTarget):
-    """The outline of the annotated mask."""
+    """The outline of the annotated mask.
+
+    Example:
+        >>> MaskBorder().supervision  # batches must have a mask
+        frozenset({'mask'})
+    """
 
     supervision = frozenset({"mask"})
 
@@ -89,6 +94,10 @@ class LabelBorder(BorderTarget):
 
     Args:
         pixels: Rendered pixels along each side of a cell.
+
+    Example:
+        >>> LabelBorder(pixels=2).supervision  # the camera is enough
+        frozenset({'camera'})
     """
 
     supervision = frozenset({"camera"})
@@ -156,6 +165,13 @@ class PaperKeypointHead(KeypointHead):
         Gharaee et al., Self-supervised Learning of Object Pose Estimation using Keypoint Prediction, 2022; border
         network: Yu et al., Learning a Discriminative Feature Network for Semantic Segmentation, CVPR 2018, where it
         meets the other in the backbone alone.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.templates import bird
+        >>> head = PaperKeypointHead(TinyBackbone(width=8).spec, bird(), num_keypoints=16, width=16)
+        >>> sorted(head.supervision)
+        ['camera', 'mask']
     """
 
     def __init__(

@@ -124,6 +124,13 @@ class PositionLoss(DivergenceLoss):
     Source:
         Nibali et al., Numerical Coordinate Regression with Convolutional Neural Networks, 2018; the divergence is
         Kullback and Leibler's instead of Jensen and Shannon's.
+
+    Example:
+        >>> output = torch.zeros(1, 1, 4, 4)
+        >>> output[..., 1, 2] = 30.0  # all of the map in one cell
+        >>> loss = PositionLoss()
+        >>> loss.peaks(loss.heatmaps(output))[0]
+        tensor([[[ 0.2500, -0.2500]]])
     """
 
     def __init__(self, *, divergence_weight: float = 0.1) -> None:

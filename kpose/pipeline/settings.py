@@ -135,7 +135,12 @@ class RerankSettings:
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """Stage 2: shape and texture, while cameras are refined."""
+    """Stage 2: shape and texture, while cameras are refined.
+
+    Example:
+        >>> ShapeSettings(epochs=3).keep
+        4
+    """
 
     epochs: int = 20
     """Passes over the training images."""
@@ -189,7 +194,12 @@ class PoseSettings:
 
 @dataclass(frozen=True)
 class AdaptationSettings:
-    """Stage 4: shapes for the cameras of each head."""
+    """Stage 4: shapes for the cameras of each head.
+
+    Example:
+        >>> AdaptationSettings(epochs=3).batch_size
+        32
+    """
 
     epochs: int = 6
     """Passes over the training images."""

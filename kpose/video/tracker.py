@@ -20,7 +20,12 @@ State = TypeVar("State")
 
 
 class Track(NamedTuple):
-    """One object in one frame."""
+    """One object in one frame.
+
+    Example:
+        >>> Track(1, (10.0, 20.0, 30.0, 40.0)).box
+        (10.0, 20.0, 30.0, 40.0)
+    """
 
     identity: int
     """Number of the object, the same in every frame."""
