@@ -69,11 +69,20 @@ class Backbone(Recorded, nn.Module, ABC):
         Raises:
             ValueError: If height or width is not divisible: cells would not lie where the maps have them.
         """
-        self._check_size(image.shape[-2], image.shape[-1])
+        self.check_size(image.shape[-2], image.shape[-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return Features(self.pyramid(self.normalize(image)))
 
-    def _check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images in which cells would not lie where feature maps have them.
+
+        Args:
+            height: Height in pixels.
+            width: Width in pixels.
+
+        Raises:
+            ValueError: If height or width is not divisible by the coarsest stride.
+        """
         step = math.lcm(*self.spec.strides)
         if height % step or width % step:
             below = [side // step * step for side in (height, width)]

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 # Short class names on the command line resolve among classes that have been imported.
 import kpose._files
 import kpose._pictures
+import kpose.backbones
 import kpose.callbacks
 import kpose.data
 import kpose.tasks
@@ -38,7 +39,7 @@ DESCRIPTION = "Train, validate and test pose heads. `kpose --help` lists all com
 DATA = (Path(kpose.data.__path__[0]), Path(kpose._files.__file__), Path(kpose._pictures.__file__))
 LIGHTNING = (Path(pytorch_lightning.__path__[0]), Path(lightning_fabric.__path__[0]))
 MISFIT = "Error(s) in loading state_dict"  # how torch begins
-EXPLAINING = (*DATA, Path(__file__), Path(kpose.tasks.__path__[0]), *LIGHTNING)
+EXPLAINING = (*DATA, Path(__file__), Path(kpose.backbones.__path__[0]), Path(kpose.tasks.__path__[0]), *LIGHTNING)
 
 
 class RefusedSettings(ValueError):

@@ -79,7 +79,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
 
     Raises:
         TypeError: If there is no `PoseNetwork`.
-        ValueError: If a size is not positive, or the network remembers no image size.
+        ValueError: If a size is not positive, the backbone cannot do the image size, or the network remembers none.
 
     Example:
         >>> from kpose.backbones import TinyBackbone
@@ -111,6 +111,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
             check_side(texture_size, "Predictor", "texture_size")
         if batch_size < 1:
             raise ValueError(f"Predictor needs a positive batch_size; got {batch_size}.")
+        found.backbone.check_size(image_size, image_size)
         self.network = found.to(device).eval()
         self.image_size = image_size
         self.device = torch.device(device)

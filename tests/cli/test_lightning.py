@@ -103,6 +103,10 @@ def test_class_that_is_no_head_is_refused(arguments, capsys):
     [
         (["--data.batch_size=-1"], "needs a positive batch_size"),
         (["--data.image_size=100000"], "needs image_size from 1 to 4096 pixels; got 100000"),
+        (
+            ["--data.image_size=48"],
+            "multiples of 32 pixels, as its cells are; got 48 x 48. Take 32 x 32 or 64 x 64",
+        ),
         (["--data.num_train=100000000"], "needs sets of at most"),
         (["--data=CUBDataModule", "--data.root=nowhere"], "CUB data needs nowhere"),
         (["--trainer.accelerator=cuda"], "CUDA"),

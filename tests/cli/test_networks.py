@@ -26,9 +26,9 @@ def own(checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monkey
 def test_classes_of_ones_own_are_loaded_where_they_are_trusted(own: Path) -> None:
     with pytest.raises(ValueError, match="--trust"):
         Networks(own).load_predictor(find=False)
-    predictor = Networks(own, trust=["heads_of_options"], image_size=48).load_predictor(find=False)
+    predictor = Networks(own, trust=["heads_of_options"], image_size=96).load_predictor(find=False)
     assert type(predictor.network.head).__name__ == "OwnHead"
-    assert predictor.image_size == 48
+    assert predictor.image_size == 96
     assert predictor.segmenter is None
 
 

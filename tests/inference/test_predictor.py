@@ -253,6 +253,11 @@ def test_sizes_must_be_positive(predictor: Predictor) -> None:
         Predictor(predictor.network, image_size=64, batch_size=0)
 
 
+def test_crops_end_with_the_cells_of_the_backbone(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="TinyBackbone needs images whose sides are multiples of 32 pixels"):
+        Predictor(predictor.network, image_size=100)
+
+
 def test_the_task_gives_what_the_head_predicts(predictor: Predictor) -> None:
     assert isinstance(predictor.network(torch.rand(1, 3, 64, 64)), KeypointPrediction)
 
