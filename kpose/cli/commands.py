@@ -1,11 +1,9 @@
 """The commands, and the one that the arguments name."""
 
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import kpose
 from kpose.cli.interruption import INTERRUPTED, end_at_once
@@ -25,7 +23,6 @@ COMMANDS = {
 }
 LIGHTNINGS = ("fit", "validate", "test")
 CONFIGURED = (*LIGHTNINGS, "pipeline")
-WRITERS = ("app", "predict", "template", "video")  # the others leave signals to Lightning
 LIST = "\n".join(f"  {name:<10}  {text}" for name, (_, text) in COMMANDS.items())
 USAGE = f"""usage: kpose COMMAND ..., with one of the commands
 
@@ -52,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if args is None:
         end_at_once()
     try:
-        code = _run(list(sys.argv[1:] if args is None else args), is_process=args is None)
+        code = _run(list(sys.argv[1:] if args is None else args))
     except KeyboardInterrupt:
         code = _interrupted()
     except SystemExit as end:
@@ -66,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(code)
 
 
-def _run(arguments: list[str], *, is_process: bool) -> int:
+def _run(arguments: list[str]) -> int:
     # A console script does not see the user's own modules in the working directory; `python -m kpose` does.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -85,8 +82,6 @@ def _run(arguments: list[str], *, is_process: bool) -> int:
         code = answer(name, text, given)
         if code is not None:
             return code
-    if is_process and name in WRITERS:
-        signal.signal(signal.SIGTERM, _end)
     exit_code: int = importlib.import_module(module).main(given)
     return exit_code
 
@@ -94,11 +89,6 @@ def _run(arguments: list[str], *, is_process: bool) -> int:
 def _interrupted() -> int:
     sys.stderr.write("kpose: Interrupted.\n")
     return INTERRUPTED
-
-
-def _end(number: int, _: object) -> NoReturn:
-    """End as an interruption does, so that no half-written file stays behind."""
-    sys.exit(128 + number)
 
 
 def _explain(command: str | None) -> int:

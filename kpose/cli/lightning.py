@@ -96,7 +96,7 @@ class CommandLine(LightningCLI):
             super().instantiate_classes()
         except (OSError, ValueError) as error:
             raise RefusedSettings(one_line(error)) from error
-        let_finish()
+        let_finish(writes=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as Lightning has it
         """Build the trainer."""

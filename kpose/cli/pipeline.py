@@ -38,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ArgumentError, TypeError, ValueError) as error:
         return _complain(explain(error, files), 2)
     logging.basicConfig(format="%(message)s")
-    let_finish()
+    let_finish(writes=False)
     try:
         metrics = build_pipeline(settings).run()
     except (ArgumentError, OSError, ValueError, KeyError, TypeError, MisconfigurationException) as error:

@@ -164,6 +164,8 @@ def predict(
 
     predictor = None
     if pending or sheet:
+        from kpose.inference import save_mesh  # noqa: F401 - Ctrl-C must not come while it is imported later
+
         predictor = networks.load_predictor(find=not given, texture_size=texture_size)
     let_finish()
     out.mkdir(parents=True, exist_ok=True)
@@ -226,9 +228,8 @@ def _finish(
             if len(shown) < rows:
                 shown[result.name] = replace(prediction)  # without the pictures that it keeps
     except KeyboardInterrupt:
-        report("Interrupted; the same call goes on from here.")
         code = INTERRUPTED
-    if whole := located_by["frame"]:
+    if not code and (whole := located_by["frame"]):
         report(f"The whole frame of {counted(whole, 'photo')} was taken.")
     try:
         if shown and not code:
@@ -241,6 +242,8 @@ def _finish(
     invalid = sum(not record["valid"] for record in done)
     notes = (f", {count} of them {what}" for count, what in ((before, "before"), (invalid, "not valid")) if count)
     summary = f"Predicted {len(done)} of {counted(len(results), 'photo')}{''.join(notes)}; see {page}{drawn}."
+    if code:
+        summary = f"Interrupted; the same call goes on from here. {summary}"
     return code or int(bool(failures)), summary
 
 

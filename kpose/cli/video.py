@@ -86,6 +86,7 @@ def video_(
     for path in outputs:
         check_replaced(path, inputs, allowed=overwrite)
 
+    from kpose.cli import track_files, video_drawing  # noqa: F401 - Ctrl-C must not come while they are imported later
     from kpose.video import TemporalSmoothing, VideoPredictor, count_frames, open_frames
 
     faults: list[str] = []
@@ -102,14 +103,17 @@ def video_(
     total = min(filter(None, (frames, count_frames(video))), default=None)
     interrupted = _write(predictor, source, writer, total) and not video.startswith("camera")
     rate = writer.frames / max(time.perf_counter() - started, 1e-9)
-    for line in (*faults, *(["Interrupted; the results end there."] if interrupted else [])):
+    for line in faults:
         report(line)
     if writer.frames:
-        _summarize(writer, networks, targets)
+        if not interrupted:
+            _summarize(writer, networks, targets)
         report(
-            f"{counted(writer.frames, 'frame')} at {rate:.1f} a second, {writer.summary}; the results are in {out}."
-            f"{learned_from(photos)}"
+            f"{'Interrupted; the results end there. ' if interrupted else ''}{counted(writer.frames, 'frame')} at "
+            f"{rate:.1f} a second, {writer.summary}; the results are in {out}.{learned_from(photos)}"
         )
+    elif interrupted:
+        report("kpose video: Interrupted.")
     return INTERRUPTED if interrupted else int(bool(faults) or not writer.frames)
 
 

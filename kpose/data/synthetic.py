@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -148,9 +148,13 @@ class SyntheticBirdsDataset(Dataset[Batch]):
         torch.set_num_threads(1)
         try:
             bar = tqdm(desc="Rendering birds", total=_BLOCK * len(missing), unit=" img", disable=not progress)
-            with ThreadPool(min(threads, len(missing), _MAX_THREADS)) as pool, bar:
-                for _ in pool.imap_unordered(self._render, missing):
-                    bar.update(_BLOCK)
+            with ThreadPoolExecutor(min(threads, len(missing), _MAX_THREADS)) as pool, bar:
+                try:
+                    for done in as_completed([pool.submit(self._render, block) for block in missing]):
+                        done.result()
+                        bar.update(_BLOCK)
+                finally:  # after Ctrl-C, a thread that is left inside of torch would abort the process
+                    pool.shutdown(cancel_futures=True)
         finally:
             torch.set_num_threads(threads)
 

@@ -250,7 +250,11 @@ def test_an_input_is_never_replaced(checkpoints: dict[str, Path], photo: Path, t
 
 
 def test_an_interruption_leaves_a_page_and_is_taken_up(
-    checkpoints: dict[str, Path], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[str, Path],
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -258,6 +262,8 @@ def test_an_interruption_leaves_a_page_and_is_taken_up(
     with monkeypatch.context() as patch:
         patch.setattr("kpose.cli.results.PhotoResult.write", interrupt)
         assert call(checkpoints["quaternion"], tmp_path / "out", photo) == 130
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("Interrupted; the same call goes on from here. Predicted 0 of 1 photo; see ")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html"}
     assert call(checkpoints["quaternion"], tmp_path / "out", photo) == 0
 

@@ -1,4 +1,5 @@
 import pickle
+import threading
 
 import pytest
 import torch
@@ -180,3 +181,34 @@ def test_rendering_leaves_the_global_generators_as_they_were(tmp_path):
     before = torch.get_rng_state()
     SyntheticBirdsDataset(1, 16, cache_dir=tmp_path)[0]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_interruption_waits_for_the_threads_that_render(tmp_path, monkeypatch):
+    """One that is left inside of torch would abort the process at its end."""
+    begun, ended = [], []
+
+    def render(_, number):
+        begun.append(number)
+        if len(begun) > 1:
+            threading.Event().wait(0.3)
+        ended.append(number)
+
+    class Bar:
+        def __init__(self, **_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, _):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SyntheticBirdsDataset, "_render", render)
+    monkeypatch.setattr("kpose.data.synthetic.tqdm", Bar)
+    with pytest.raises(KeyboardInterrupt):
+        SyntheticBirdsDataset(40, 8, cache_dir=tmp_path).prepare()
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) < 10  # of which the others are not begun
