@@ -159,7 +159,7 @@ class PoseNetwork(nn.Module):
             Vertices in the template's order: what the reconstructor predicts, else the template.
         """
         if self.reconstructor is None:
-            return widened(self.vertices).expand(len(features.maps[0]), -1, -1)
+            return widened(self.vertices).expand(features.maps[0].shape[0], -1, -1)
         return self.reconstructor.vertices(features)
 
     @torch.no_grad()

@@ -191,7 +191,7 @@ def procrustes(raw: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
         >>> procrustes(3 * torch.eye(3)).diagonal()
         tensor([1., 1., 1.])
     """
-    if torch.is_inference_mode_enabled():
+    if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
         # roma 1.8 keeps a constant of its first call; made in inference mode, training could not use it.
         with torch.inference_mode(False), torch.no_grad():
             return cast(Tensor, roma.special_procrustes(raw))

@@ -166,7 +166,7 @@ class KeypointHead(PoseHead[KeypointPrediction]):
         """Read keypoints off the maps of the network's stages."""
         maps = tuple(widened(output) for output in outputs)
         if vertices is None or not self.reads_shapes:
-            vertices = self.template_vertices.expand(len(maps[-1]), -1, -1)
+            vertices = self.template_vertices.expand(maps[-1].shape[0], -1, -1)
         vertices = widened(vertices)
         points = vertices[:, self.keypoint_indices]
         with torch.autocast(points.device.type, enabled=False):

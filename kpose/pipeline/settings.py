@@ -238,6 +238,8 @@ class TrainerSettings:
     """Lightning's plugins: clusters that it does not know by itself, how checkpoints are written."""
     sync_batchnorm: bool = False
     """Whether batch normalization sees the batch of all devices."""
+    compile: bool = False
+    """Whether stages 2 to 4 train compiled networks (see `kpose.callbacks.Compilation`)."""
     max_time: str | None = None
     """Time after which the run saves and ends, to go on when it is started again: ``DD:HH:MM:SS``."""
 

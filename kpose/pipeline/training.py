@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from kpose._distributed import broadcast, rank
 from kpose._messages import one_line
+from kpose.callbacks import Compilation
 from kpose.pipeline.engine import Engine
 from kpose.pipeline.folder import CHECKPOINT
 from kpose.pipeline.interruption import SaveAndEnd
@@ -49,12 +50,13 @@ def fit(
         ModelCheckpoint(folder, name, save_top_k=1, enable_version_counter=False, train_time_interval=interval)
         for interval in (None, CHECKPOINT_INTERVAL)
     ]
+    compiled = [Compilation()] if engine.settings.compile else []
     trainer = engine.trainer(
         folder,
         precision=precision,
         # Stage 4 trains a head by its camera alone: parts that it does not depend on get no gradient.
         strategy="ddp_find_unused_parameters_true" if isinstance(task, ShapeAdaptation) else "auto",
-        callbacks=[SaveAndEnd(engine.interruption, last), *callbacks, *keep],
+        callbacks=[SaveAndEnd(engine.interruption, last), *compiled, *callbacks, *keep],
         max_epochs=epochs,
         limit_val_batches=0,
         logger=TensorBoardLogger(folder, name="logs", version=""),

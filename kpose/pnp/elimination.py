@@ -48,5 +48,5 @@ def thinnest_axis(spread: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
         power = power / trace(power).clamp_min(tiny)
         power = power @ power
     longest = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    axis = torch.take_along_dim(power, longest[..., None, None], -1)[..., 0]
+    axis = power.gather(-1, longest[..., None, None].expand(*power.shape[:-1], 1))[..., 0]
     return axis / axis.square().sum(-1, keepdim=True).sqrt().clamp_min(tiny)

@@ -144,7 +144,7 @@ def sample_cameras(problem: Problem, index: Int[Tensor, "P 4 H"]) -> Float[Tenso
     Returns translation and rows, components first.
     """
     table = torch.cat((problem.object, problem.image), -1)
-    first_row = table.shape[1] * torch.arange(len(table), device=index.device)[:, None, None]
+    first_row = table.shape[1] * torch.arange(table.shape[0], device=index.device)[:, None, None]
     samples = torch.nn.functional.embedding(index + first_row, table.flatten(0, 1))
     samples = samples.permute(1, 3, 0, 2).contiguous()  # (4, 5, P, H)
     origin = samples.mean(0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kpose.geometry import axis_angle_to_matrix
 from kpose.structures import Camera
@@ -81,7 +82,7 @@ def least_squares_kernel(camera: Camera) -> RobustKernel:
 
 def select(camera: Camera, index: Int[Tensor, "P L"]) -> Camera:
     """Pick candidates of each problem by index."""
-    rows = torch.arange(len(index), device=index.device)[:, None]
+    rows = torch.arange(index.shape[0], device=index.device)[:, None]
     return camera.at((rows, index))
 
 
@@ -128,11 +129,10 @@ def linearize(problem: Problem, camera: Camera, kernel: RobustKernel) -> Lineari
     bend = trusted * (probability - 1) / kernel.sigma.square()[..., None]
     hessian = matrix + (bend[..., None, :] * pull) @ pull.mT
     # The model's own: ∂δ∂(δ, ω) repeats the first derivative, ∂ω_i∂ω_j is (r_i Y_j + r_j Y_i) / 2 - δ_ij r·Y.
-    hessian[..., 0, 0] += slope[..., 0]
-    hessian[..., 0, 3:] += slope[..., 3:]
-    hessian[..., 3:, 0] += slope[..., 3:]
-    moment = torch.nn.functional.pad((trusted[..., None, :] * residual) @ offset.mT, (0, 0, 0, 1))
-    hessian[..., 3:, 3:] += (moment + moment.mT) / 2
-    hessian[..., 3:, 3:].diagonal(dim1=-2, dim2=-1).sub_(slope[..., :1])
+    grow, turn = slope[..., :1, None], slope[..., 3:, None]
+    moment = pad((trusted[..., None, :] * residual) @ offset.mT, (0, 0, 0, 1))
+    turns = (moment + moment.mT) / 2 - grow * torch.eye(3, dtype=moment.dtype, device=moment.device)
+    first = pad(torch.cat((grow / 2, pad(turn, (0, 0, 2, 0))), -2), (0, 5))
+    hessian = hessian + pad(turns, (3, 0, 3, 0)) + first + first.mT
     cost = (weights * kernel.cost(squared)).sum(-1)
     return Linearization(squared, probability, cost, slope, matrix, hessian)

@@ -73,16 +73,19 @@ def truncated_cost(
     bound: float,
     cache: int = 1 << 18,
 ) -> Float[Tensor, "P H"]:
-    """Compute the weighted sum of truncated squared residuals, with ``cache`` of them in memory at a time."""
+    """Compute the weighted sum of truncated squared residuals, on a CPU with ``cache`` of them at a time."""
     block = max(1, cache // (affine.shape[-1] * weights.shape[-1]))
+    if weights.device.type != "cpu" or torch.compiler.is_compiling():
+        return _truncated_cost(points, weights, affine, bound)
     fields = [torch.split(field, block) for field in (*points, weights)]
     parts = zip(*fields, torch.split(affine, block, 2), strict=True)
     return torch.cat(
-        [
-            Moments(terms, lengths).squared_distances(part).clamp_(max=bound).mul_(weight).sum(-1)
-            for terms, lengths, weight, part in parts
-        ]
+        [_truncated_cost(Moments(terms, lengths), weight, part, bound) for terms, lengths, weight, part in parts]
     )
+
+
+def _truncated_cost(points: Moments, weights: Tensor, affine: Tensor, bound: float) -> Tensor:
+    return points.squared_distances(affine).clamp_(max=bound).mul_(weights).sum(-1)
 
 
 def refine_with_noise(

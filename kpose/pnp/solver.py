@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kpose._precision import common_precision
 from kpose.pnp.elimination import eliminate
@@ -148,7 +149,6 @@ def _usable(image: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor, Ten
     image, points = (torch.where(usable[..., None], field, 0.0) for field in (image, points))
     weights = torch.where(usable, weights, 0.0)
     missing = max(SAMPLE - weights.shape[-1], 0)
-    pad = torch.nn.functional.pad
     return pad(image, (0, 0, 0, missing)), pad(points, (0, 0, 0, missing)), pad(weights, (0, missing))
 
 
@@ -298,8 +298,8 @@ def _covariance(problem: Problem, camera: Camera, optimum: Linearization, center
     noise = variance(weights, freedom(weights), optimum.probability, optimum.squared)
     # Growing and turning about the points' center moves the origin the other way.
     moved = jacobian(camera.scale[:, 0, None, None] * (camera.rotation[:, 0] @ center[..., None]))[..., 0].mT
-    change = torch.eye(6, dtype=inverse.dtype, device=inverse.device).repeat(len(inverse), 1, 1)
-    change[:, 1:3, :1], change[:, 1:3, 3:] = -moved[..., :1], -moved[..., 3:]
+    shift = torch.cat((moved[..., :1], torch.zeros_like(moved[..., 1:3]), moved[..., 3:]), -1)
+    change = torch.eye(6, dtype=inverse.dtype, device=inverse.device) - pad(shift, (0, 0, 1, 3))
     covariance = noise[..., None] * (change @ inverse @ change.mT)
     return (covariance + covariance.mT) / 2, sound & covariance.isfinite().all(-1).all(-1)
 
