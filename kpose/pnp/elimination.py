@@ -42,7 +42,7 @@ def thinnest_axis(spread: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
 
     spread = spread / trace(spread).clamp_min(tiny)
     # The adjugate has the products of the two other eigenvalues; what is added tells axes apart also on a line.
-    adjugate = torch.linalg.cross(spread.roll(-1, -2), spread.roll(-2, -2))
+    adjugate: Tensor = torch.linalg.cross(spread.roll(-1, -2), spread.roll(-2, -2))
     power = adjugate + 1e-5 * (torch.eye(3, dtype=spread.dtype, device=spread.device) - spread)
     for _ in range(_SQUARINGS):
         power = power / trace(power).clamp_min(tiny)

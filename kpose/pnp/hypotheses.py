@@ -125,7 +125,11 @@ def draw_samples(weights: Float[Tensor, "P N"], draws: Float[Tensor, "H 4"]) -> 
         place = draw * left  # on the line of weights from which the points already taken are cut out
         for start, length in cuts:
             place = torch.where(place >= start, place + length, place)
-        index = torch.searchsorted(edges, place, right=True).clamp_max(weights.shape[-1] - 1)
+        if torch.compiler.is_compiling():  # exporters have no search
+            index = (edges[:, None] <= place[..., None]).sum(-1)
+        else:
+            index = torch.searchsorted(edges, place, right=True)
+        index = index.clamp_max(weights.shape[-1] - 1)
         samples.append(index)
         length = weights.gather(-1, index)
         start = edges.gather(-1, index) - length
