@@ -46,3 +46,23 @@ def test_the_same_picture_gives_the_same_numbers(predictor: kpose.Predictor) -> 
     picture = bird_scene(place=(60, 45))
     [one], [other] = predictor(picture), kpose.Predictor.pretrained("bird")(picture)
     assert torch.equal(one.camera.rotation, other.camera.rotation)
+
+
+def test_noise_and_plain_colors_are_not_taken_for_birds(predictor: kpose.Predictor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.rand(3, 90, 120, generator=generator) for _ in range(6)]
+    plain = [torch.rand(3, 1, 1, generator=generator).expand(3, 90, 120) for _ in range(6)]
+    for found in predictor([*noise, *plain]):
+        assert found.score is not None
+        assert found.expected_error_deg is not None
+        assert found.score < 0.2
+        assert found.expected_error_deg > 90
+        assert not found.is_sure
+
+
+def test_how_sure_it_is_depends_on_no_other_picture(predictor: kpose.Predictor) -> None:
+    pictures = [bird_scene(place=(60, 45)), bird_scene(place=(130, 100), size=(200, 260)), torch.rand(3, 80, 90)]
+    for one, picture in zip(predictor(pictures), pictures, strict=True):
+        [alone] = predictor(picture)
+        assert alone.expected_error_deg == pytest.approx(one.expected_error_deg, abs=1.0)
+        assert alone.score == pytest.approx(one.score, abs=0.02)

@@ -162,4 +162,6 @@ def _remark(found: "Prediction") -> str:
         "mask": f"In the box of the mask that was given, {box}.",
     }
     remark = located.get(found.located_by, f"Found by {found.located_by} in the box {box}.")
+    if found.score is not None:
+        remark = f"{remark} Score {found.score:.2f}: about {found.expected_error_deg:.0f}° off is to be expected."
     return remark if found.valid else f"{remark} The camera is not valid: do not trust it."

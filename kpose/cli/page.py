@@ -34,6 +34,8 @@ def _is_whole(folder: Path, name: str) -> bool:
 def _card(name: str, record: Mapping[str, Any]) -> str:
     text, link = html.escape(name), quote(name)
     notes = "" if record.get("valid", True) else "<em>too few keypoints agreed</em>"
+    if record.get("score") is not None:
+        notes += f" score {record['score']:.2f}, about {record['expected_error_deg']:.0f}° off"
     if record.get("box") is None:
         notes += " <em>whole frame</em>"
     turntable = f"{name}_turntable.gif"

@@ -34,6 +34,7 @@ __all__ = ["main"]
 
 SHEET_ROWS = 8
 MAX_ROWS = 64  # more are for the page
+SURE = 0.5  # score of a pose that is rather right than not
 COLOR_STEPS = 63  # of a sheet's file, which is half as large as with 255 and looks the same
 
 
@@ -240,8 +241,10 @@ def _finish(
     before = len(results) - len(pending)
     done = [read_record(result.record) for result in results if result.is_done()]
     invalid = sum(not record["valid"] for record in done)
+    scores = [record["score"] for record in done if record.get("score") is not None]
+    sure = f", {sum(score >= SURE for score in scores)} of them sure" if scores else ""
     notes = (f", {count} of them {what}" for count, what in ((before, "before"), (invalid, "not valid")) if count)
-    summary = f"Predicted {len(done)} of {counted(len(results), 'photo')}{''.join(notes)}; see {page}{drawn}."
+    summary = f"Predicted {len(done)} of {counted(len(results), 'photo')}{''.join(notes)}{sure}; see {page}{drawn}."
     if code:
         summary = f"Interrupted; the same call goes on from here. {summary}"
     return code or int(bool(failures)), summary

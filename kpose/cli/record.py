@@ -30,6 +30,8 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "square": list(prediction.square),
         "valid": prediction.valid,
         "pose_from": prediction.pose_from,
+        "score": prediction.score,
+        "expected_error_deg": prediction.expected_error_deg,
         "camera": {
             "pixels": _camera_record(camera),
             "crop": _camera_record(prediction.crop_camera),

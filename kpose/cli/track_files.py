@@ -17,7 +17,7 @@ __all__ = ["COLUMNS", "track_files"]
 
 COLUMNS = (
     "frame", "time_s", "object", "problem", "valid", "left", "top", "right", "bottom", "scale", "tx", "ty",
-    "qw", "qx", "qy", "qz",
+    "qw", "qx", "qy", "qz", "score", "expected_error_deg",
 )  # fmt: skip
 """Columns of the CSV file; cells are empty where there is no box or no camera."""
 
@@ -47,7 +47,8 @@ def track_files(table: Path, record: Path, video: str) -> Iterator[Callable[[Fra
                 numbers = (camera["scale"], *camera["translation"], *camera["quaternion"])
                 box = thing["box"] or ("",) * 4
                 valid = "" if thing["valid"] is None else int(thing["valid"])
-                rows.writerow((frame, time, thing["object"], thing["problem"], valid, *box, *numbers))
+                sure = (thing["score"], thing["expected_error_deg"])
+                rows.writerow((frame, time, thing["object"], thing["problem"], valid, *box, *numbers, *sure))
             line = json.dumps({"frame": frame, "time_s": time, "objects": objects}, allow_nan=False)
             json_file.write(f"{next(separators)}\n{line}")
 
@@ -70,6 +71,8 @@ def _object_record(thing: ObjectPrediction) -> dict[str, Any]:
         "object": thing.identity,
         "problem": thing.problem or None,
         "valid": None if thing.prediction is None else thing.prediction.valid,
+        "score": None if thing.prediction is None else thing.prediction.score,
+        "expected_error_deg": None if thing.prediction is None else thing.prediction.expected_error_deg,
         "box": None if thing.track.box is None else list(thing.track.box),
         "camera": camera,
     }

@@ -4,7 +4,7 @@ import colorsys
 from collections.abc import Iterable
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from kpose.geometry import crop_camera, project
@@ -29,10 +29,11 @@ def object_color(identity: int) -> tuple[float, float, float]:
 
 
 def draw_objects(frame: Frame, objects: Iterable[ObjectPrediction], *, largest: int = 800) -> Image.Image:
-    """Draw the meshes of the objects on a frame, each in its color."""
+    """Draw the meshes of the objects on a frame, each in its color and with its score where there is one."""
     picture = _fit(frame.image, largest)
     factor = picture.width / frame.image.width
     image = from_pillow(picture)
+    labels = dict[tuple[int, int], str]()
     for thing in objects:
         if thing.prediction is None:
             continue
@@ -41,11 +42,17 @@ def draw_objects(frame: Frame, objects: Iterable[ObjectPrediction], *, largest: 
         window = _window(project(mesh.vertices, camera), image)
         if window is not None:
             left, top, right, bottom = window
+            if thing.prediction.score is not None:
+                labels[left, top] = f"{thing.prediction.score:.2f}"
             moved = crop_camera(camera, Crop(torch.tensor(1.0), -torch.tensor([left, top], dtype=torch.float32)))
             part = image[:, top:bottom, left:right]
             color = object_color(thing.identity)
             image[:, top:bottom, left:right] = overlay_mesh(part, mesh, moved, color=color)
-    return to_pillow(image)
+    drawn = to_pillow(image)
+    pen = ImageDraw.Draw(drawn)
+    for place, label in labels.items():
+        pen.text(place, label, fill="white", stroke_width=1, stroke_fill="black")
+    return drawn
 
 
 def side_by_side(frame: Frame, drawn: Image.Image) -> Image.Image:

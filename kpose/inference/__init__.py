@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from kpose.inference.calibration import Calibration, Certainty, fit_calibration
 from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.predictor import Predictor, load, shipped_networks
@@ -12,10 +13,13 @@ if TYPE_CHECKING:
     from kpose.inference.viewer import MeshViewer
 
 __all__ = [
+    "Calibration",
+    "Certainty",
     "MeshViewer",
     "Picture",
     "Prediction",
     "Predictor",
+    "fit_calibration",
     "load",
     "load_mask",
     "load_photo",

@@ -90,6 +90,11 @@ class Prediction:
     """Which keypoints agree with the camera."""
     heatmaps: Float[Tensor, "N h w"] | None = None
     """Where in the crop each keypoint may be."""
+    expected_error_deg: float | None = None
+    """Mean error of rotation that poses like this one have, in degrees, of a predictor with a `Calibration`."""
+    score: float | None = None
+    """How likely the pose is right to 30°, in [0, 1], of a predictor with a `Calibration`; low where the picture is
+    unlike those that it was fitted on, and may show no object of the category."""
 
     def __repr__(self) -> str:
         """Return a line on what was found, without the tensors."""
@@ -135,6 +140,11 @@ class Prediction:
             given = load_mask(self.given_mask, self.size).convert("RGB")
             mask = cut_square(given, self.square, width, fill=(0, 0, 0))[0]
         return paint_by_photo(self.mesh, picture, self.crop_camera, mask=mask, size=(max(width // 2, 1), width))
+
+    @property
+    def is_sure(self) -> bool | None:
+        """Whether the pose is rather right than not; None without a score."""
+        return None if self.score is None else self.score >= 0.5
 
     @property
     def is_finite(self) -> bool:

@@ -17,6 +17,7 @@ from kpose._limits import check_side
 from kpose._precision import fast_autocast
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
+from kpose.inference.calibration import CALIBRATION_WEIGHTS, Calibration, pose_signals
 from kpose.inference.model_card import MODEL_CARD
 from kpose.inference.photo import Box, Entry, Picture, cut_square, load_mask, load_photo, pair_up, photo_square
 from kpose.inference.prediction import Prediction
@@ -37,8 +38,9 @@ logger = logging.getLogger(__name__)
 
 _PHOTOS_AT_ONCE = 8  # that are in memory and that the segmenter sees together
 
-_FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS)
-OPTIONS = {"image_size", "device", "segmenter", "batch_size", "texture_size"}  # of a predictor, beside its network
+_FILES = (CONFIG_FILE, WEIGHTS_FILE, SEGMENTER_CONFIG, SEGMENTER_WEIGHTS, CALIBRATION_WEIGHTS)
+# Arguments of a predictor, beside its network.
+OPTIONS = {"image_size", "device", "segmenter", "batch_size", "texture_size", "calibration"}
 
 
 class _Frame(NamedTuple):
@@ -73,6 +75,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         batch_size: How many photos the network sees at a time.
         texture_size: Width in texels, twice the height, of the texture that a mesh takes from its photo where the
             network predicts none; as fine as the photo, up to 1,024, when None.
+        calibration: What tells how sure poses are; it is saved and loaded with the network that it was fitted on.
 
     Attributes:
         network: The network.
@@ -99,6 +102,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         segmenter: Segmenter | Literal["automatic"] | None = "automatic",
         batch_size: int = 32,
         texture_size: int | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         found = network if isinstance(network, PoseNetwork) else getattr(network, "network", None)
         if not isinstance(found, PoseNetwork):
@@ -121,6 +125,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         self.segmenter = segmenter
         self.batch_size = batch_size
         self.texture_size = texture_size
+        self.calibration = calibration
 
     @classmethod
     def from_checkpoint(
@@ -184,6 +189,8 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         if own.get("segmenter", "automatic") == "automatic" and (Path(folder) / SEGMENTER_CONFIG).is_file():
             own["segmenter"] = MaskSegmenter.load(folder)
             own["segmenter"].network.to(own.get("device", "cpu"))
+        if (Path(folder) / CALIBRATION_WEIGHTS).is_file():
+            own.setdefault("calibration", Calibration.load(folder))
         return cls(network, **own)
 
     @classmethod
@@ -226,6 +233,9 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         self.network.save(save_directory)
         if isinstance(self.segmenter, MaskSegmenter):
             self.segmenter.save(save_directory)
+        (save_directory / CALIBRATION_WEIGHTS).unlink(missing_ok=True)  # that of an earlier network
+        if self.calibration is not None:
+            self.calibration.save(save_directory)
 
     def __call__(
         self,
@@ -305,7 +315,15 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
                 vertices = shapes.vertices
             poses = self.network.pose(features, vertices)
         meshes = self._meshes(vertices, shapes)
-        return [_photo(poses, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
+        found = [_photo(poses, row, meshes[row], frame) for row, (_, frame) in enumerate(prepared)]
+        if self.calibration is None:
+            return found
+        certain = self.calibration(pose_signals(features, poses))
+        scores = zip(certain.expected_error_deg.tolist(), certain.score.tolist(), strict=True)
+        return [
+            replace(one, expected_error_deg=error, score=score)
+            for one, (error, score) in zip(found, scores, strict=True)
+        ]
 
     def _meshes(self, vertices: Tensor, shapes: Shape | None) -> list[Mesh]:
         """Return the mesh of every crop, with its texture where one is predicted."""

@@ -33,6 +33,8 @@ def folder(tmp_path: Path) -> Path:
             located_by="frame",
             size=(90, 90),
             source=Image.new("RGB", (90, 90)),
+            score=0.75,
+            expected_error_deg=21.5,
             mesh=Mesh(shape.vertices, shape.faces, shape.uv, shape.uv_faces, texture),
         )
         PhotoResult(Path(f"{name}.png"), tmp_path, name.split()[0], "made").write(prediction)
@@ -76,3 +78,8 @@ def test_a_browser_shows_the_meshes(folder: Path) -> None:
         textured = (picture[..., channel] > 100) & (picture[..., 2 - channel] < 90)
         assert textured.sum() > 5000
         assert picture[5, 250].min() > 200
+
+
+def test_the_page_says_how_sure_a_pose_is(folder: Path) -> None:
+    text = write_page(folder, {}).read_text(encoding="utf-8")
+    assert text.count("score 0.75, about 22° off") == 2

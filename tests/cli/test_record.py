@@ -25,7 +25,9 @@ def test_json_holds_the_camera_for_other_libraries(small_prediction: Prediction)
 def test_what_a_head_does_not_predict_is_null(small_prediction: Prediction) -> None:
     record = prediction_record(small_prediction)
     assert (record["located_by"], record["pose_from"], record["valid"]) == ("frame", "regression", True)
-    assert record["keypoints"] is record["covariance"] is record["box"] is None
+    assert record["keypoints"] is record["covariance"] is record["box"] is record["score"] is None
+    sure = prediction_record(replace(small_prediction, score=0.75, expected_error_deg=21.5))
+    assert (sure["score"], sure["expected_error_deg"]) == (0.75, 21.5)
     both = replace(small_prediction, keypoints=torch.ones(2, 2), confidence=torch.tensor([0.5, float("inf")]))
     with pytest.raises(ValueError, match="not finite"):
         prediction_record(both)

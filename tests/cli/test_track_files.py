@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,23 @@ def test_both_files_hold_the_same_cameras(small_prediction: Prediction, tmp_path
     seen, hidden = content["frames"][0]["objects"]
     rotation = quaternion_to_matrix(torch.tensor(seen["camera"]["quaternion"]))
     torch.testing.assert_close(rotation, small_prediction.camera.rotation)
-    assert hidden == {"object": 2, "problem": "hidden", "valid": None, "box": None, "camera": None}
+    nothing = dict.fromkeys(("valid", "score", "expected_error_deg", "box", "camera"))
+    assert hidden == {"object": 2, "problem": "hidden", **nothing}
     first, second = csv.DictReader(table.read_text().splitlines())
     assert tuple(first) == COLUMNS
     assert float(first["scale"]) == seen["camera"]["scale"] == small_prediction.camera.scale.item()
     assert [float(first[name]) for name in ("left", "top", "right", "bottom")] == seen["box"]
     assert {name for name, value in second.items() if value} == {"frame", "time_s", "object", "problem"}
+
+
+def test_both_files_say_how_sure_a_camera_is(small_prediction: Prediction, tmp_path: Path) -> None:
+    sure = replace(small_prediction, score=0.75, expected_error_deg=21.5)
+    with track_files(tmp_path / "cameras.csv", tmp_path / "cameras.json", "bird.mp4") as add:
+        add(frames(sure)[0])
+    [frame] = json.loads((tmp_path / "cameras.json").read_text())["frames"]
+    assert (frame["objects"][0]["score"], frame["objects"][0]["expected_error_deg"]) == (0.75, 21.5)
+    first, _ = csv.DictReader((tmp_path / "cameras.csv").read_text().splitlines())
+    assert (first["score"], first["expected_error_deg"]) == ("0.75", "21.5")
 
 
 def test_a_failure_leaves_no_file(small_prediction: Prediction, tmp_path: Path) -> None:

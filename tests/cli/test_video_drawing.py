@@ -25,6 +25,17 @@ def test_a_mesh_is_drawn_where_its_camera_puts_it(small_prediction: Prediction) 
     assert changed(draw_objects(frame, [ObjectPrediction(Track(1), None, "hidden")])) is None
 
 
+def test_the_score_stands_beside_the_mesh(small_prediction: Prediction) -> None:
+    frame = Frame(0, 0.0, Image.new("RGB", (96, 48), GRAY))
+    plain = draw_objects(frame, [ObjectPrediction(Track(1), small_prediction)])
+    marks = []
+    for score in (0.25, 0.87):
+        drawn = draw_objects(frame, [ObjectPrediction(Track(1), replace(small_prediction, score=score))])
+        marks.append(ImageChops.difference(drawn, plain))
+        assert marks[-1].getbbox() is not None
+    assert marks[0].tobytes() != marks[1].tobytes()
+
+
 def test_a_large_frame_is_scaled_with_its_meshes(small_prediction: Prediction) -> None:
     frame = Frame(0, 0.0, Image.new("RGB", (96, 48), GRAY))
     drawn = draw_objects(frame, [ObjectPrediction(Track(1), small_prediction)], largest=48)
