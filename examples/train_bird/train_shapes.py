@@ -27,8 +27,8 @@ from kpose.tasks import ShapeAdaptation, one_cycle
 def main(
     root: Path,
     pose: Path,
-    masks: Path,
     out: Path,
+    masks: Path | None = None,
     epochs: int = 3,
     batch_size: int = 32,
     learning_rate: float = 5e-4,
@@ -42,8 +42,9 @@ def main(
     Args:
         root: Folder in CUB's layout.
         pose: Checkpoint of ``pose.yaml``.
-        masks: Checkpoint of ``train_masks.py``.
         out: Folder of the result.
+        masks: Checkpoint of ``train_masks.py``; without it the folder holds no segmenter, and the one of ``bird``
+            finds birds for it.
         epochs: Passes over the photographs.
         batch_size: Images of a batch.
         learning_rate: Peak of one cycle.
@@ -85,8 +86,13 @@ def main(
     trainer.fit(task, features, ckpt_path=last if last.exists() else None, weights_only=True)
     task.network.domain, task.network.image_size = domain, trained.image_size
     task.network.save(out, half=True)
-    segmenter = MaskSegmenter(MaskNetwork(EfficientNetLite((4, 8, 16, 32))), size=mask_size)
-    weights = torch.load(masks, map_location="cpu", weights_only=True)["state_dict"]
+    if masks is not None:
+        _save_segmenter(masks, mask_size, out)
+
+
+def _save_segmenter(checkpoint: Path, size: int, out: Path) -> None:
+    segmenter = MaskSegmenter(MaskNetwork(EfficientNetLite((4, 8, 16, 32))), size=size)
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     segmenter.network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
     segmenter.save(out, half=True)
 
