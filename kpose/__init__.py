@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from kpose.templates import bird, load_template
     from kpose.video import VideoPredictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # What is imported when it is asked for, so that `import kpose` alone costs nothing.
 _PACKAGES = (

@@ -18,7 +18,7 @@ def scores(angle, iou):
 
 MADE = {
     "command": "python table1.py",
-    "version": "0.1.0",
+    "version": "0.2.0",
     "commit": "abc1234",
     "date": "2026-01-31",
     "hardware": "2 CPU cores",
