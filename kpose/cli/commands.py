@@ -17,6 +17,10 @@ COMMANDS = {
     "test": ("kpose.cli.lightning", "score it on the test data"),
     "pipeline": ("kpose.cli.pipeline", "train without pose labels: cameras, shapes, heads, one after the other"),
     "predict": ("kpose.cli.predict", "photos in; cameras, meshes, pictures and a page to see them out"),
+    "masks": (
+        "kpose.cli.masks",
+        "photos in; a mask of the object in each out, to train a category of your own with",
+    ),
     "video": ("kpose.cli.video", "a video in; the same with its birds' meshes, and their camera tracks, out"),
     "app": ("kpose.cli.app", "a page in the browser to drop photos on"),
     "template": ("kpose.cli.template", "make the mean shape of another category"),

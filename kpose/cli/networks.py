@@ -16,42 +16,73 @@ if TYPE_CHECKING:
     from kpose.inference.segmentation import Segmenter
     from kpose.video import Tracker
 
-__all__ = ["Box", "Networks", "Targets", "learned_from"]
+__all__ = ["Box", "Finder", "Networks", "Targets", "learned_from"]
 
 Box = tuple[float, float, float, float]
 
 
+@dataclass(kw_only=True)
+class Finder:
+    """Options of what finds the object in a photo.
+
+    Args:
+        device: where the networks run, such as cuda (default: cpu)
+        segmenter: find the object by a segmentation model of transformers, a folder or a name on the Hugging Face
+            Hub, instead of the one that comes with kpose or the checkpoint, or is found on this machine
+        label: what the model of --segmenter calls the object (default: bird)
+
+    Raises:
+        ValueError: If there is a label without a segmenter.
+    """
+
+    device: str = "cpu"
+    segmenter: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.label is not None and self.segmenter is None:
+            raise ValueError("--label is what the model of --segmenter calls the object; give both")
+
+    def load_segmenter(self) -> "Segmenter | None":
+        """Load the model that is named; None if none is."""
+        import torch
+
+        from kpose.inference.segmentation import TransformersSegmenter
+
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+            line = f"--device needs a device of this machine, such as cpu or cuda:0; got {self.device}"
+            raise ArgumentError(None, line) from error
+        if self.segmenter is None:
+            return None
+        return TransformersSegmenter(self.segmenter, label=self.label or "bird", device=self.device)
+
+
 @dataclass
-class Networks:
+class Networks(Finder):
     """Options of what predicts, and of what finds the object.
 
     Args:
         checkpoint: what `kpose fit` or `kpose pipeline` has written, or the folder of Predictor.save_pretrained
             (default: the network for birds that comes with kpose)
-        device: where the networks run, such as cuda (default: cpu)
         image_size: side of the crops, if the checkpoint does not know it
         trust: module of your own that the checkpoint takes classes from; importing it runs its code
-        segmenter: find the object by a segmentation model of transformers, a folder or a name on the Hugging Face
-            Hub, instead of the one that comes with the checkpoint or is found on this machine
-        label: what the model of --segmenter calls the object (default: bird)
 
     Raises:
         ValueError: If there is a label without a segmenter, or a size that is not positive.
     """
 
     checkpoint: Path | None = None
-    device: str = "cpu"
     image_size: int | None = None
     trust: list[str] = field(default_factory=list)
-    segmenter: str | None = None
-    label: str | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
+        super().__post_init__()
         if self.image_size is not None and not 1 <= self.image_size <= MAX_SIDE:
             raise ValueError(f"--image-size must be from 1 to {MAX_SIDE}; got {self.image_size}")
-        if self.label is not None and self.segmenter is None:
-            raise ValueError("--label is what the model of --segmenter calls the object; give both")
 
     @property
     def source(self) -> Path:
@@ -66,20 +97,10 @@ class Networks:
 
     def load_predictor(self, *, find: bool, texture_size: int | None = None) -> "Predictor":
         """Load the checkpoint."""
-        import torch
-
         from kpose.inference import Predictor
-        from kpose.inference.segmentation import TransformersSegmenter
 
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
-            line = f"--device needs a device of this machine, such as cpu or cuda:0; got {self.device}"
-            raise ArgumentError(None, line) from error
-        segmenter: Segmenter | Literal["automatic"] | None = "automatic" if find else None
-        if find and self.segmenter is not None:
-            label = self.label or "bird"
-            segmenter = TransformersSegmenter(self.segmenter, label=label, device=self.device)
+        named = self.load_segmenter()
+        segmenter: Segmenter | Literal["automatic"] | None = (named or "automatic") if find else None
         load = Predictor.from_pretrained if self.source.is_dir() else Predictor.from_checkpoint
         return load(
             self.source,

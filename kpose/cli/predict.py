@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 
 from kpose._files import existing, file_digest
 from kpose._limits import MAX_SIDE
-from kpose._messages import counted, one_line
+from kpose._messages import counted
 from kpose.cli.interruption import INTERRUPTED, let_finish
 from kpose.cli.networks import Box, Networks, learned_from
 from kpose.cli.parser import FAULTS, ArgumentError, report, run
+from kpose.cli.photos import given_photos, report_failure
 from kpose.cli.results import (
     SHEET,
     PhotoResult,
@@ -129,7 +130,7 @@ def predict(
     check_folder(out)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the photo's own line has what matters of it
     failures: dict[Path, str] = {}
-    files = [file for path in photos for file in _photos(path, failures)]
+    files = [file for path in photos for file in given_photos(path, failures, own=_own)]
     if not files:
         return 1
     for path in filter(None, (place.mask, networks.checkpoint)):
@@ -176,27 +177,13 @@ def predict(
     return code
 
 
-def _photos(path: Path, failures: dict[Path, str]) -> list[Path]:
-    """List the photos of a folder, without what earlier calls have put there; a file is its own list."""
-    try:
-        if not path.is_dir():
-            return [path]
-        from kpose._pictures import list_pictures
-
-        own = {name for name in ("index.html", SHEET) if is_marked(path / name)}
-        for file in path.glob("*.json"):
-            if record := read_record(file):
-                own |= {file.name, *record.get("files", ())}
-        found, passed = list_pictures(path, without=own)
-    except OSError as error:
-        found, passed = [], []
-        failures[path] = one_line(error)
-    else:
-        if not found:
-            failures[path] = f"A folder needs photos; {path} has none. Name another, or the files themselves."
-    for line in [*passed, *([failures[path]] if path in failures else [])]:
-        report(line)
-    return found
+def _own(folder: Path) -> set[str]:
+    """Return the names of what earlier calls have put into a folder."""
+    own = {name for name in ("index.html", SHEET) if is_marked(folder / name)}
+    for file in folder.glob("*.json"):
+        if record := read_record(file):
+            own |= {file.name, *record.get("files", ())}
+    return own
 
 
 def _finish(
@@ -222,8 +209,7 @@ def _finish(
             try:
                 prediction = predict_one(result)
             except FAULTS as error:
-                line = failures[result.photo] = one_line(error)
-                report(line if str(result.photo) in line else f"{result.photo}: {line}")
+                report_failure(result.photo, error, failures)
                 continue
             located_by[prediction.located_by] += 1
             if len(shown) < rows:

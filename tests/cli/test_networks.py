@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kpose.cli.networks import Networks, Targets
+from kpose.cli.networks import Finder, Networks, Targets
 from kpose.cli.parser import ArgumentError
 from kpose.inference.segmentation import MaskSegmenter
 from kpose.video import OverlapTracker
@@ -43,6 +43,14 @@ def test_without_a_checkpoint_the_network_of_kpose_is_taken() -> None:
     assert "photographs of birds (CUB-200-2011, cameras without pose labels)" in str(predictor.network)
     assert isinstance(predictor.segmenter, MaskSegmenter)
     assert {path.name for path in Networks().checkpoint_files} >= {"model.safetensors", "segmenter.safetensors"}
+
+
+def test_a_finder_takes_the_model_that_is_named(tmp_path: Path) -> None:
+    assert Finder().load_segmenter() is None
+    with pytest.raises((OSError, ValueError)):
+        Finder(segmenter=str(tmp_path)).load_segmenter()
+    with pytest.raises(ValueError, match="give both"):
+        Finder(label="duck")
 
 
 def test_wrong_options_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from kpose.inference.segmentation.automatic import automatic_segmenter
 from kpose.inference.segmentation.network import SEGMENTER_CONFIG, SEGMENTER_WEIGHTS, MaskNetwork, MaskSegmenter
-from kpose.inference.segmentation.segmenter import Segment, Segmenter, find_objects
+from kpose.inference.segmentation.segmenter import Segment, Segmenter, find_masks, find_objects
 from kpose.inference.segmentation.transformers import TransformersSegmenter
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Segmenter",
     "TransformersSegmenter",
     "automatic_segmenter",
+    "find_masks",
     "find_objects",
 ]

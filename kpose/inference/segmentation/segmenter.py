@@ -11,9 +11,10 @@ from torch import Tensor
 from kpose.geometry import mask_to_box
 from kpose.visualization import from_pillow
 
-__all__ = ["Segment", "Segmenter", "find_objects"]
+__all__ = ["Segment", "Segmenter", "find_masks", "find_objects"]
 
 _SIDE = 512  # of what a segmenter sees: a box needs no more
+_MASK_SIDE = 1024  # two looks at a bird see no finer
 
 
 class Segment(NamedTuple):
@@ -81,20 +82,44 @@ def find_objects(
     Returns:
         For each photo a box ``(left, top, right, bottom)`` in its pixels; None if there is no object.
     """
+    found = _likeliest(photos, segmenter, _SIDE)
+    return [None if one is None else _enlarged_box(one, photo) for one, photo in zip(found, photos, strict=True)]
+
+
+def find_masks(photos: Sequence[Image.Image], segmenter: Segmenter) -> list[Image.Image | None]:
+    """Find the pixels of the likeliest object in each of several photos.
+
+    Args:
+        photos: Upright photos; large ones are scaled down for the segmenter.
+        segmenter: What finds objects.
+
+    Returns:
+        For each photo a mask of its size, of mode ``L``, 255 where the object is and 0 elsewhere; None if there is
+        no object.
+    """
+    found = _likeliest(photos, segmenter, _MASK_SIDE)
+    return [None if one is None else _enlarged_mask(one, photo) for one, photo in zip(found, photos, strict=True)]
+
+
+def _likeliest(photos: Sequence[Image.Image], segmenter: Segmenter, side: int) -> list[Segment | None]:
+    """Return the first object with a box in each photo, scaled down to a side."""
     small = [photo.copy() for photo in photos]
     for picture in small:
-        picture.thumbnail((_SIDE, _SIDE))
+        picture.thumbnail((side, side))
     segments = segmenter.segment_all([from_pillow(picture) for picture in small])
-    return [_enlarged(*each) for each in zip(segments, small, photos, strict=True)]
+    return [next((one for one in each if one.box is not None), None) for each in segments]
 
 
-def _enlarged(
-    segments: list[Segment], small: Image.Image, photo: Image.Image
-) -> tuple[float, float, float, float] | None:
-    """Take the first box that there is to the pixels of the photo."""
-    x, y = photo.width / small.width, photo.height / small.height
-    for segment in segments:
-        if (box := segment.box) is not None:
-            left, top, right, bottom = box
-            return left * x, top * y, right * x, bottom * y
-    return None
+def _enlarged_box(segment: Segment, photo: Image.Image) -> tuple[float, float, float, float]:
+    """Return the box in the pixels of the photo."""
+    assert segment.box is not None
+    height, width = segment.mask.shape
+    x, y = photo.width / width, photo.height / height
+    left, top, right, bottom = segment.box
+    return left * x, top * y, right * x, bottom * y
+
+
+def _enlarged_mask(segment: Segment, photo: Image.Image) -> Image.Image:
+    """Return the mask in the pixels of the photo."""
+    shares = Image.fromarray((segment.mask * 255).round().byte().cpu().numpy())
+    return shares.resize(photo.size, Image.Resampling.BILINEAR).point(lambda share: 255 * (share > 127))

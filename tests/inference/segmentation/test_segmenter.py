@@ -6,7 +6,7 @@ from inference.segmentation.conftest import scene
 from torch import Tensor
 
 from kpose.inference import Predictor
-from kpose.inference.segmentation import MaskSegmenter, Segment, Segmenter, find_objects
+from kpose.inference.segmentation import MaskSegmenter, Segment, Segmenter, find_masks, find_objects
 from kpose.structures import Domain
 from kpose.visualization import to_pillow
 
@@ -38,6 +38,18 @@ def test_boxes_are_in_pixels_of_large_photos_too() -> None:
 def test_a_segment_without_a_pixel_is_passed_over() -> None:
     assert find_objects([to_pillow(scene())], Nowhere()) == [(5, 2, 9, 4)]
     assert find_objects([to_pillow(scene(bright=False)), to_pillow(scene())], Bright())[0] is None
+
+
+def test_masks_have_the_size_of_large_photos_too() -> None:
+    photos = [to_pillow(scene()), to_pillow(scene(bright=False)), to_pillow(scene(900, 2400))]
+    small, nothing, large = find_masks(photos, Bright())
+    assert nothing is None
+    assert small is not None
+    assert large is not None
+    assert (small.size, large.size) == ((120, 90), (2400, 900))
+    assert small.getbbox() == (30, 30, 60, 60)
+    assert large.getbbox() == pytest.approx((600, 300, 1200, 600), abs=3)
+    assert large.histogram()[1:255] == [0] * 254
 
 
 def test_the_predictor_says_what_located_the_object(checkpoints: dict[str, Path]) -> None:
