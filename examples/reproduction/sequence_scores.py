@@ -1,7 +1,7 @@
 """Score predictions of annotated video: the silhouettes of every frame beside the annotated masks."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from kpose.data import VideoSequence
+from kpose.geometry import mask_iou
 from kpose.inference import Predictor, load_photo
 from kpose.metrics import VideoJaccard
 from kpose.video import DiskTracker, Frame, FramePredictions, Tracker, VideoPredictor
 
 Follow = Callable[[VideoSequence, Mapping[int, Tensor]], Tracker[Any]]
 """Makes the tracker of a sequence, for objects whose masks of the first frame that shows them are given."""
+MIN_OVERLAP = 0.1  # of what is taken for an object
+NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ def follow_annotation(sequence: VideoSequence, targets: Mapping[int, Tensor]) ->
 
 
 def score_sequence(
-    predictor: Predictor, sequence: VideoSequence, *, follow: Follow = follow_annotation
+    predictor: Predictor,
+    sequence: VideoSequence,
+    *,
+    follow: Follow = follow_annotation,
+    unsupervised: bool = False,
 ) -> ScoredSequence:
     """Reconstruct the objects of a sequence online and compare their silhouettes with the annotated masks.
 
@@ -48,6 +55,8 @@ def score_sequence(
         predictor: Predictor of photos.
         sequence: Annotated sequence.
         follow: Makes the tracker, which knows the objects' masks in that first frame.
+        unsupervised: The tracker makes no use of them and numbers objects as it likes. What overlaps an object most
+            in the first frame in which something does is taken for it from there on.
 
     Returns:
         Scores and times.
@@ -62,6 +71,7 @@ def score_sequence(
     frames, seconds, has_masks = 0, 0.0, True
     for start, targets in groups.items():
         found = VideoPredictor(predictor, follow(sequence, targets))(_frames(sequence, start))
+        same = {} if unsupervised else {identity: identity for identity in targets}
         for objects, taken in _timed(found):
             frames, seconds = frames + 1, seconds + taken
             number = objects.frame.number
@@ -71,13 +81,27 @@ def score_sequence(
             nothing = torch.zeros(objects.frame.image.height, objects.frame.image.width, dtype=torch.bool)
             for identity in targets:
                 key: dict[str, Any] = {"sequence": sequence.name, "object_id": identity, "frame": number}
-                truth, one = annotated.get(identity, nothing), seen.get(identity)
+                truth = annotated.get(identity, nothing)
+                if identity not in same and (other := _overlapping(truth, objects, same.values())) is not None:
+                    same[identity] = other
+                one = seen.get(same.get(identity, NOBODY))
                 made = None if one is None else one.prediction
                 known = None if one is None else one.track.mask
                 has_masks &= one is None or one.track.box is None or known is not None
                 drawn.update(nothing if made is None else made.mask > 0.5, truth, **key)
                 tracked.update(nothing if known is None else known, truth, **key)
     return ScoredSequence(_numbers(drawn), _numbers(tracked) if has_masks else {}, frames, seconds)
+
+
+def _overlapping(truth: Tensor, objects: FramePredictions, taken: Collection[int]) -> int | None:
+    """Return which object of a frame, that is not taken yet, overlaps a mask most; none if none does."""
+    overlaps = {
+        one.identity: float(mask_iou(one.track.mask, truth, soft=False))
+        for one in objects.objects
+        if one.track.mask is not None and one.identity not in taken
+    }
+    best = max(overlaps, key=lambda identity: overlaps[identity], default=None)
+    return best if best is not None and overlaps[best] >= MIN_OVERLAP else None
 
 
 def _first_masks(sequence: VideoSequence) -> dict[int, dict[int, Tensor]]:

@@ -1,7 +1,7 @@
 """Table 2 of Gharaee et al. 2022: the birds of annotated videos, reconstructed online by each head.
 
     python examples/reproduction/table2.py --checkpoints table1-cub --davis $KPOSE_DAVIS_ROOT --out table2
-    python examples/reproduction/table2.py --checkpoints svd=svd.ckpt mine=mine.ckpt --youtube-vos y --out table2
+    python examples/reproduction/table2.py --checkpoints svd=svd.ckpt mine=folder bird --youtube-vos y --out table2
 
 Silhouettes, drawn at the size of the frame, are compared with the annotated masks. What is done is not done again:
 run the same command to go on after a kill. The folder has ``table2.json``, ``results.md``, the plot ``table2.png``
@@ -20,10 +20,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from kpose._files import write_text
+from kpose._files import SHIPPED_WEIGHTS, write_text
 from kpose._messages import one_line
 from kpose.data import VideoSequence, read_davis, read_youtube_vos
-from kpose.inference import Predictor
+from kpose.inference import Predictor, shipped_networks
 from kpose.inference.segmentation import Segmenter, TransformersSegmenter, automatic_segmenter
 from kpose.video import LWLTracker, OverlapTracker, Sam2Tracker
 
@@ -49,6 +49,8 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     if options.davis is None and options.youtube_vos is None:
         parser.error("give the folder of --davis, of --youtube-vos, or both")
+    if options.unsupervised and options.overlap is None:
+        parser.error("--unsupervised needs --overlap: the other trackers start from masks")
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     try:
@@ -60,7 +62,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 _sequences(options),
                 options.out,
                 *_tracker(options),
-                load=partial(Predictor.from_checkpoint, device=options.device, trusted_modules=options.trust),
+                load=partial(_load, device=options.device, trusted_modules=options.trust),
+                unsupervised=options.unsupervised,
             ),
         }
     except FAULTS as error:
@@ -78,7 +81,8 @@ def table2(
     tracker: str = "annotation",
     follow: Follow = follow_annotation,
     *,
-    load: Callable[[Path], Predictor] = Predictor.from_checkpoint,
+    load: Callable[[Path], Predictor],
+    unsupervised: bool = False,
 ) -> dict[str, Any]:
     """Score every head on every sequence, as far as that is not done yet.
 
@@ -90,6 +94,7 @@ def table2(
         tracker: What the tracker is called in the table; scores under another name are not taken for its own.
         follow: Makes the tracker of a sequence.
         load: Makes a predictor from a checkpoint.
+        unsupervised: See `score_sequence`.
 
     Returns:
         Content of ``table2.json`` but for its origin.
@@ -100,7 +105,7 @@ def table2(
     """
     heads, tracked = {}, {}
     for name, checkpoint in checkpoints.items():
-        digest, predictor = hashlib.sha256(checkpoint.read_bytes()).hexdigest(), cache(partial(load, checkpoint))
+        digest, predictor = _digest(checkpoint), cache(partial(load, checkpoint))
         scored = {}
         for sequence in sequences:
             settings = json.dumps([name, digest, tracker, _description(sequence)])
@@ -108,7 +113,8 @@ def table2(
             file = out / "tracks" / f"{name}-{sequence.name}-{key}.json"
             if not file.exists():
                 logger.info("%s, %s", name, sequence.name)
-                write_text(file, json.dumps(vars(score_sequence(predictor(), sequence, follow=follow))))
+                found = score_sequence(predictor(), sequence, follow=follow, unsupervised=unsupervised)
+                write_text(file, json.dumps(vars(found)))
             scored[sequence.name] = json.loads(file.read_text())
         heads[name] = {
             "paper": PAPER.get(name),
@@ -124,6 +130,17 @@ def table2(
         "data": [{"sequence": s.name, "frames": len(s), "objects": len(s.objects)} for s in sequences],
         "heads": heads,
     }
+
+
+def _load(path: Path, device: str, trusted_modules: Sequence[str]) -> Predictor:
+    load = Predictor.from_pretrained if path.is_dir() else Predictor.from_checkpoint
+    return load(path, device=device, trusted_modules=trusted_modules)
+
+
+def _digest(path: Path) -> str:
+    """Digest a checkpoint: a file, or the files of a folder."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _description(sequence: VideoSequence) -> list[Any]:
@@ -146,15 +163,20 @@ def _checkpoints(words: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for word in words:
         name, equals, path = word.partition("=")
-        files = {name: Path(path)} if equals else {file.stem: file for file in sorted(Path(word).glob("*.ckpt"))}
+        if equals:
+            files = {name: Path(path)}
+        elif word in shipped_networks() and not Path(word).is_dir():
+            files = {word: SHIPPED_WEIGHTS / word}
+        else:
+            files = {file.stem: file for file in sorted(Path(word).glob("*.ckpt"))}
         if not files:
             raise FileNotFoundError(
-                f"--checkpoints needs NAME=FILE or a folder of checkpoints; {word} holds none. Check the path."
+                f"--checkpoints needs NAME=PATH or a folder of checkpoints; {word} holds none. Check the path."
             )
         if repeated := found.keys() & files.keys():
             raise ValueError(f"--checkpoints needs each name once; got {', '.join(sorted(repeated))} twice.")
         found |= files
-    if missing := [str(file) for file in found.values() if not file.is_file()]:
+    if missing := [str(file) for file in found.values() if not file.exists()]:
         raise FileNotFoundError(f"--checkpoints needs files; there is no {missing[0]}. Check the path.")
     order = [*LABELS, *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0])))
@@ -174,6 +196,8 @@ def _sequences(options: argparse.Namespace) -> list[VideoSequence]:
 def _tracker(options: argparse.Namespace) -> tuple[str, Follow]:
     if options.overlap is not None:
         segmenter, name = _segmenter(options)
+        if options.unsupervised:
+            return f"overlap, without first masks ({name})", lambda *_: OverlapTracker(segmenter=segmenter)
         return f"overlap ({name})", lambda _, targets: OverlapTracker(targets, segmenter=segmenter)
     if options.sam2 is not None:
         load = partial(Sam2Tracker.from_pretrained, options.sam2, device=options.device)
@@ -201,8 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add(
-        "--checkpoints", nargs="+", required=True, metavar="NAME=FILE",
-        help="checkpoint of each head; a folder stands for all that `kpose pipeline` or table1.py left in it",
+        "--checkpoints", nargs="+", required=True, metavar="NAME=PATH",
+        help="checkpoint of each head, or folder of Predictor.save_pretrained; a folder without a name stands for "
+        "all that `kpose pipeline` or table1.py left in it, and bird for the network that comes with kpose",
     )  # fmt: skip
     add("--davis", type=Path, metavar="DIR", help="folder of DAVIS 2016 or 2017")
     add("--youtube-vos", type=Path, metavar="DIR", help="folder that holds YouTube-VOS' train")
@@ -221,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     group.add_argument("--sam2", metavar="MODEL", help="by SAM 2: a folder, or a name on the Hugging Face Hub")
     group.add_argument("--lwl", nargs="?", const="", metavar="NAME", help="by LWL of an installed pytracking")
+    add("--unsupervised", action="store_true", help="with --overlap: no mask is given, and birds are found")
     return parser
 
 

@@ -11,6 +11,7 @@ from video.conftest import Reddest, build_task, draw_bird, write_checkpoint
 
 from kpose.data import read_davis
 from kpose.inference import Predictor
+from kpose.inference.segmentation import Segment
 from kpose.metrics import VideoJaccard
 from kpose.video import DiskTracker, OverlapTracker, VideoPredictor, open_frames
 from kpose.visualization import from_pillow
@@ -111,6 +112,35 @@ def test_a_tracker_starts_from_the_first_mask(davis, predictor):
     assert 0.5 < scored.tracker_scores["jaccard_mean"] < 1
 
 
+def test_objects_are_found_where_no_mask_is_given(davis, predictor):
+    class Late(Reddest):
+        """Numbers something else first, and finds the bird from the third frame on."""
+
+        def __init__(self):
+            self.calls = 0
+
+        def segment(self, image):
+            self.calls += 1
+            ground = torch.zeros(image.shape[1:])
+            ground[50:, :20] = 1
+            return [Segment(ground, 1.0), *super().segment(image)[: self.calls > 2]]
+
+    def follow(sequence, targets):
+        return OverlapTracker(segmenter=Late(), newcomer_frames=1)
+
+    [swan, _] = read_davis(davis)
+    scored = score_sequence(predictor, swan, follow=follow, unsupervised=True)
+    known = score_sequence(
+        predictor, swan, follow=lambda *_: OverlapTracker(segmenter=Reddest()), unsupervised=True
+    )
+    given = score_sequence(predictor, swan, follow=lambda _, targets: OverlapTracker(targets, segmenter=Reddest()))
+    assert known.tracker_scores["jaccard_mean"] == pytest.approx(given.tracker_scores["jaccard_mean"], abs=0.05)
+    assert known.scores["jaccard_mean"] == pytest.approx(given.scores["jaccard_mean"], abs=0.05)
+    # Of the six frames DAVIS' mean has four, in one of which the bird is not found yet.
+    share = scored.tracker_scores["jaccard_mean"] / known.tracker_scores["jaccard_mean"]
+    assert share == pytest.approx(3 / 4, abs=0.02)
+
+
 def test_a_sequence_without_annotated_objects_is_refused(davis, predictor):
     [swan, _] = read_davis(davis)
     with pytest.raises(ValueError, match="needs annotated objects; blackswan has none"):
@@ -183,6 +213,26 @@ def test_wrong_input_gives_one_line(arguments, message, davis, checkpoints, tmp_
     assert message in left.value.code
     assert "\n" not in left.value.code
     assert not list(tmp_path.glob("out/**/*.json"))
+
+
+def test_the_network_that_comes_with_kpose_finds_its_birds(davis, checkpoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Predictor.from_checkpoint(checkpoints / "quaternion.ckpt", segmenter=None).save_pretrained("saved")
+    given = ["--davis", str(davis), "--out", "out", "--sequences", "blackswan", "--overlap", "--unsupervised"]
+    main(["--checkpoints", "bird", "mine=saved", *given])
+    figures = json.loads(Path("out/table2.json").read_text())
+    assert [*figures["heads"]] == ["bird", "mine"]
+    assert figures["tracker"] == "overlap, without first masks (kpose's own segmenter)"
+    tracks = files(Path("out"))
+    main(["--checkpoints", "bird", "mine=saved", *given])
+    assert {path: files(Path("out"))[path] for path in tracks} == tracks
+
+
+def test_masks_are_given_to_other_trackers(davis, checkpoints, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--checkpoints", str(checkpoints), "--davis", str(davis), "--out", "out", "--unsupervised"])
+    assert left.value.code == 2
+    assert "--unsupervised needs --overlap" in capsys.readouterr().err
 
 
 def test_missing_data_is_reported(checkpoints, capsys):
