@@ -190,7 +190,7 @@ def test_fitting_remembers_the_size_of_images_and_what_they_are(tmp_path: Path) 
     )
     assert task.network.image_size == 32
     assert Predictor(task).image_size == 32
-    assert task.network.domain == Domain("rendered birds", "bird", "kpose's own birds", "the cameras of the data")
+    assert task.network.domain == Domain("rendered birds", "bird", "kpose's own birds", "camera labels")
 
 
 def test_a_network_knows_what_it_was_trained_on(tmp_path: Path) -> None:

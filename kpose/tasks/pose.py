@@ -200,7 +200,7 @@ class PoseEstimator(Task):
         if isinstance(size, int) and stage == "fit":
             self.network.image_size = size
         if isinstance(domain, Domain) and stage == "fit":
-            learned = "the cameras of the data" if self.camera_file is None else "cameras without pose labels"
+            learned = "camera labels" if self.camera_file is None else "cameras without pose labels"
             self.network.domain = domain._replace(labels=learned)
         if self.shape_checkpoint is not None and stage == "fit":
             # A checkpoint that is resumed is read after this and wins.
