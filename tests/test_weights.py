@@ -1,5 +1,6 @@
 """The networks that come with kpose, as users get them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,27 @@ def predictor() -> kpose.Predictor:
 def test_they_are_small_and_known_by_name() -> None:
     assert "bird" in shipped_networks()
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 25 * MIB
+
+
+@pytest.mark.parametrize("name", shipped_networks())
+def test_each_finds_birds_and_says_how_sure_it_is(name: str) -> None:
+    network = kpose.load(name)
+    assert network.network.domain is not None
+    assert (network.network.domain.category, network.network.domain.data) == ("bird", "CUB-200-2011")
+    [found] = network(bird_scene(place=(130, 100), size=(200, 260)))
+    assert found.located_by == "MaskSegmenter"
+    assert found.mesh.texture is not None
+    assert found.score is not None
+
+
+def test_a_network_without_a_segmenter_takes_that_of_its_category(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(FOLDER / "bird" / name, tmp_path)
+    alone, whole = kpose.load(tmp_path), kpose.load("bird")
+    assert isinstance(alone.segmenter, MaskSegmenter)
+    picture = bird_scene(place=(130, 100), size=(200, 260))
+    assert alone(picture)[0].box == whole(picture)[0].box
+    assert alone(picture)[0].score is None
 
 
 def test_the_bird_says_what_it_has_learned_from(predictor: kpose.Predictor) -> None:

@@ -65,8 +65,8 @@ class Networks(Finder):
     """Options of what predicts, and of what finds the object.
 
     Args:
-        checkpoint: what `kpose fit` or `kpose pipeline` has written, or the folder of Predictor.save_pretrained
-            (default: the network for birds that comes with kpose)
+        checkpoint: what `kpose fit` or `kpose pipeline` has written, the folder of Predictor.save_pretrained, or
+            the name of a network that comes with kpose (default: bird)
         image_size: side of the crops, if the checkpoint does not know it
         trust: module of your own that the checkpoint takes classes from; importing it runs its code
 
@@ -81,6 +81,10 @@ class Networks(Finder):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
+        if self.checkpoint is not None and not self.checkpoint.exists():
+            shipped = SHIPPED_WEIGHTS / self.checkpoint.name
+            if self.checkpoint.name == str(self.checkpoint) and shipped.is_dir():
+                self.checkpoint = shipped
         if self.image_size is not None and not 1 <= self.image_size <= MAX_SIDE:
             raise ValueError(f"--image-size must be from 1 to {MAX_SIDE}; got {self.image_size}")
 

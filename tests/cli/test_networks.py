@@ -53,6 +53,15 @@ def test_a_finder_takes_the_model_that_is_named(tmp_path: Path) -> None:
         Finder(label="duck")
 
 
+def test_networks_that_come_with_kpose_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Networks(Path("bird")).source == Networks().source
+    for other in (Path("somewhere/bird"), Path("robin"), Path("..")):
+        assert Networks(other).source == other
+    Path("bird").mkdir()
+    assert Networks(Path("bird")).source == Path("bird")
+
+
 def test_wrong_options_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give both"):
         Networks(tmp_path, label="duck")
