@@ -1,5 +1,7 @@
 """Sphinx settings. The pages of the API and of the notebooks are written at every build."""
 
+import importlib
+import inspect
 import os
 import pkgutil
 import shutil
@@ -10,6 +12,7 @@ from pathlib import Path
 typing.GENERATING_DOCUMENTATION = "kpose"  # type: ignore[attr-defined]
 
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 import kpose
 
@@ -27,6 +30,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_title = f"kpose {release}"
 default_role = "py:obj"
 
@@ -73,6 +78,20 @@ def write_api_pages() -> None:
             old.unlink(missing_ok=True)
 
 
+def import_public_names() -> None:
+    """Import what modules import when it is asked for, which autodoc does not do."""
+    for name in public_modules():
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", ()):
+            setattr(module, public, getattr(module, public))
+
+
+def read_attribute(docstring: GoogleDocstring) -> tuple[str, list[str]]:
+    """Read the text beside an attribute whole: Napoleon takes what stands before a colon for its type."""
+    lines = docstring._dedent(docstring._consume_to_end())
+    return "", GoogleDocstring(lines, docstring._config).lines()
+
+
 def copy_notebooks() -> None:
     folder = Path(__file__).parent / "notebooks"
     folder.mkdir(exist_ok=True)
@@ -87,14 +106,19 @@ def copy_notebooks() -> None:
 
 
 write_api_pages()
+import_public_names()
 copy_notebooks()
+GoogleDocstring._consume_inline_attribute = read_attribute
 
 
 def add_contents(app: object, what: str, name: str, module: object, options: object, lines: list[str]) -> None:
     """Begin the page of a module with a table of its public names."""
     if what == "module" and getattr(module, "__all__", None):
+        values = {public: getattr(module, public) for public in module.__all__}
         lines += ["", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   {public}" for public in module.__all__]
+        lines += [
+            f"   {public}" for public, value in values.items() if inspect.isclass(value) or inspect.isroutine(value)
+        ]
 
 
 def setup(app: Sphinx) -> None:

@@ -37,11 +37,11 @@ __all__ = [
     "read_checkpoint",
 ]
 
-HeadFactory = Callable[[FeatureSpec, Template], PoseHead]
-ReconstructorFactory = Callable[[FeatureSpec, Template], MeshReconstructor]
+HeadFactory = Callable[[FeatureSpec, Template], PoseHead]  #: A class, a `functools.partial`, any function.
+ReconstructorFactory = Callable[[FeatureSpec, Template], MeshReconstructor]  #: The same for reconstructors.
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"  #: Settings, in the folder of a saved network.
+WEIGHTS_FILE = "model.safetensors"  #: Weights, in that folder.
 _FORMAT = 2
 _TEMPLATE = ("vertices", "faces", "uv", "uv_faces", "mirror", "part_vertices")
 _READ_ERRORS = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError)

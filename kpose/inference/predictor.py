@@ -18,7 +18,7 @@ from kpose._precision import fast_autocast
 from kpose.geometry import box_to_crop, uncrop_camera, undo_crop
 from kpose.heads import KeypointPrediction
 from kpose.inference.calibration import CALIBRATION_WEIGHTS, Calibration, pose_signals
-from kpose.inference.model_card import MODEL_CARD
+from kpose.inference.model_card import MODEL_CARD, trust_argument
 from kpose.inference.photo import Box, Entry, Picture, cut_square, load_mask, load_photo, pair_up, photo_square
 from kpose.inference.prediction import Prediction
 from kpose.inference.segmentation import (
@@ -220,6 +220,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401 - as the mixin has it
         """Describe the predictor, for the mixin; see there."""
         known = {"image_size": self.image_size, "head": type(self.network.head).__name__}
+        known["trust"] = trust_argument(self.network)
         if self.network.domain is not None:
             known["training_data"] = str(self.network.domain)
         card: ModelCard = super().generate_model_card(*args, **{**known, **kwargs})

@@ -180,6 +180,7 @@ def _check_representation(head: RotationHead) -> None:
     degenerate = torch.stack((0 * one, start, one, torch.eye(size)[0], 1e-8 * one))
     degenerate.requires_grad_()
     rotation = head.to_rotation(degenerate)
-    expect_rotation(_expect, rotation, "for degenerate raw numbers")
+    for numbers, matrix in zip(degenerate.tolist(), rotation, strict=True):
+        expect_rotation(_expect, matrix, f"for degenerate raw numbers, here {numbers}")
     (gradient,) = torch.autograd.grad((rotation * torch.arange(9.0).view(3, 3)).sum(), degenerate)
     _expect(gradient.isfinite().all(), "finite gradients of `to_rotation` at degenerate raw numbers")

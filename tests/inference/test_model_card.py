@@ -24,3 +24,17 @@ def test_the_model_card_says_what_is_known_and_what_is_not(tmp_path: Path) -> No
     card = (tmp_path / "wrens" / "README.md").read_text()
     assert "| training data | photographs of wrens (a folder, no labels) |" in card
     assert "| license of the weights | not stated |" in card
+
+
+class OwnHead(QuaternionHead):
+    pass
+
+
+def test_the_model_card_names_the_modules_to_trust(tmp_path: Path) -> None:
+    predictor = Predictor(PoseNetwork(TinyBackbone(width=8), OwnHead), image_size=64, segmenter=None)
+    predictor.save_pretrained(tmp_path)
+    assert (
+        f'from_pretrained("this repository", trusted_modules=["{__name__}"])'
+        in (tmp_path / "README.md").read_text()
+    )
+    Predictor.from_pretrained(tmp_path, trusted_modules=[__name__])
