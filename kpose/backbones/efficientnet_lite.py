@@ -27,7 +27,7 @@ _ENDS = {4: 1, 8: 2, 16: 4, 32: 6}  # the last stage at each stride
 
 
 class EfficientNetLite(Backbone):
-    """Return feature maps of EfficientNet-Lite0, 2.9 million weights.
+    """Compute the feature maps of EfficientNet-Lite0 (2.9 million weights).
 
     The weights of ImageNet are no part of kpose: ``examples/train_bird/convert_weights.py`` turns those that pip
     installs into a file.

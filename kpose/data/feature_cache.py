@@ -35,7 +35,7 @@ def cache_features(
     picture_size: int | None = None,
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
 ) -> "CachedFeatures":
-    """Run the images of a split through a frozen backbone, as far as that is not done yet.
+    """Run the images of a split through a frozen backbone, and keep their features for later runs.
 
     What is computed stays in ``folder``, one subfolder a pass over the images, under a key that changes with the
     backbone's weights and the data. A pass that is interrupted is computed again. The processes of a run share the

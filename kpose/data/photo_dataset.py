@@ -23,7 +23,7 @@ __all__ = ["CropCache", "PhotoDataset", "crop_pair", "load_crop"]
 
 
 class PhotoDataset(Dataset[Batch], ABC):
-    """Crops of one split of a set of photos, of which each has a row, whatever its split.
+    """Crops of one split of a set of photos; a photo keeps its row in every split.
 
     An item is a `Batch` without the leading dimension; nothing about it is random. A subclass names the photos and
     decodes their crops; they are kept once decoded (see ``cache``).

@@ -77,7 +77,7 @@ def read_davis(
     split: str | None = None,
     resolution: str = "480p",
 ) -> list[VideoSequence]:
-    """Read the list of DAVIS' sequences, of 2016 or 2017: both lay out their files alike.
+    """List the sequences of DAVIS 2016 or 2017, whose layouts are the same.
 
     ``JPEGImages/480p/<sequence>/%05d.jpg`` and ``Annotations/480p/<sequence>/%05d.png``. Masks of 2016 are black
     and white, one object; those of 2017 hold identities. As in the benchmark, the objects are those of the first
@@ -141,7 +141,7 @@ def _davis_semantics(path: Path) -> dict[str, dict[int, str]]:
 def read_youtube_vos(
     root: Path, *, categories: Collection[str] | None = _YOUTUBE_VOS_BIRDS, split: str = "train"
 ) -> list[VideoSequence]:
-    """Read the list of YouTube-VOS' videos.
+    """List the videos of YouTube-VOS.
 
     ``<split>/JPEGImages/<video>/%05d.jpg``, ``<split>/Annotations/<video>/%05d.png`` with identities, and
     ``<split>/meta.json``. Every fifth frame is annotated; with the files of all frames the others are not. Only the

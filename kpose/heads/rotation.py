@@ -29,7 +29,7 @@ class RotationPrediction(PosePrediction):
 
 
 class RotationHead(PoseHead[RotationPrediction]):
-    """Regress a camera from the coarse feature maps; the template of all direct heads.
+    """Regress a camera from the coarse feature maps; the base of all heads that regress rotations.
 
     A subclass states ``representation_size`` and implements `to_rotation`. The network keeps the layout of the
     image: each of the two coarsest maps is reduced by a 1×1 convolution and pooled to ``grid`` × ``grid`` cells,
@@ -38,7 +38,7 @@ class RotationHead(PoseHead[RotationPrediction]):
 
     Args:
         spec: Channels and strides of the backbone's feature maps.
-        template: Mean shape of the category, which every head is handed; direct heads need none.
+        template: Mean shape of the category, which given to every head; this one does not need it.
         width: Channels of a reduced map, and a quarter of the units of the hidden layers.
         grid: Cells along each side of a pooled map.
         rotation_weight: Weight of `rotation_loss`.

@@ -73,7 +73,7 @@ class Pipeline:
         pose: Stage 3.
         adaptation: Stage 4; None leaves it out.
         seed: Of everything.
-        trainer: What everything is computed with.
+        trainer: Devices, precision and time limit of all stages.
         only: Part of the run that is done, with what it is made from: ``cameras``, ``heads/<name>``, or
             ``rerank/<name>-fold<k>``, one head of the first round of re-ranking. Jobs can do parts side by side; a
             run of everything then combines them.

@@ -102,7 +102,7 @@ class ChoiceSettings:
 
 @dataclass(frozen=True)
 class RerankSettings:
-    """The part of heads in the choice of cameras of images that they were not trained on.
+    """Re-ranking of cameras by heads that were trained on other images.
 
     Example:
         >>> from kpose.heads import ProcrustesHead
@@ -216,7 +216,7 @@ class AdaptationSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """What everything is computed with. Results are the same, up to rounding, for any number of devices.
+    """Devices, precision and time limit of all stages; results for any number of devices differ by rounding only.
 
     Example:
         >>> TrainerSettings(max_time="00:11:30:00").seconds

@@ -22,7 +22,7 @@ __all__ = ["Comparison", "MultiplexObjective"]
 
 
 class Comparison(NamedTuple):
-    """Images of a batch beside what is rendered with every camera of theirs."""
+    """Images of a batch beside their renderings under each of their cameras."""
 
     shape: Shape
     """Shapes and textures."""
@@ -59,7 +59,7 @@ class Comparison(NamedTuple):
 
 
 class MultiplexObjective(nn.Module):
-    """Compare images with what is rendered with several cameras each, and give the losses of network and cameras.
+    """Compare images with renderings under several cameras each; return the losses of network and cameras.
 
     The network's loss weighs the cameras of an image by how well they explain it; every camera's own loss is not
     weighed.

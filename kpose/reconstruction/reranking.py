@@ -19,7 +19,7 @@ __all__ = ["average_cameras", "rerank_cameras"]
 def rerank_cameras(
     table: CameraTable, predicted: Float[Tensor, "N 3 3"], *, weight: float, silhouettes: bool
 ) -> None:
-    """Make the distance to the predicted rotations a part of the cameras' scores.
+    """Weigh the distance to the predicted rotations into the cameras' scores.
 
     Args:
         table: Cameras of the images.

@@ -14,7 +14,7 @@ __all__ = ["Renderer"]
 
 
 class Renderer(Recorded, ABC):
-    """Interface of what draws meshes as weak-perspective cameras see them.
+    """Interface of renderers, which draw meshes as weak-perspective cameras see them.
 
     The image is a crop in normalized coordinates: its corners are at ±1, and the center of pixel ``(i, j)`` of an
     image of height ``h`` and width ``w`` is at ``((2j + 1) / w - 1, (2i + 1) / h - 1)``. Leading dimensions of

@@ -26,7 +26,7 @@ def culling_renderer(sigma: float) -> Renderer:
 
 
 class CameraSearch(Task):
-    """Search the cameras of a data set by silhouette, one pass over the images, each of them on its own.
+    """Search the cameras of a data set by silhouette, in one pass, each image on its own.
 
     A batch is searched in one training step: its cameras start from the grid, are rendered together and moved by
     an optimizer of their own. Images whose scores are in the table already are passed over: a search that was

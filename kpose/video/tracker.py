@@ -46,7 +46,7 @@ class Track(NamedTuple):
 
 
 class Tracker(ABC, Generic[State]):
-    """Something that follows objects through the frames of a video.
+    """Interface of trackers, which follow objects through the frames of a video.
 
     Causal: what it returns for a frame depends on that frame and earlier ones. All that it remembers is in a state
     that the caller holds, so that one tracker can follow several videos, one after the other or in turns.
