@@ -38,7 +38,7 @@ class RotationHead(PoseHead[RotationPrediction]):
 
     Args:
         spec: Channels and strides of the backbone's feature maps.
-        template: Mean shape of the category, which given to every head; this one does not need it.
+        template: Mean shape of the category, which is given to every head; this one does not need it.
         width: Channels of a reduced map, and a quarter of the units of the hidden layers.
         grid: Cells along each side of a pooled map.
         rotation_weight: Weight of `rotation_loss`.
