@@ -46,6 +46,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
+nb_render_image_options = {"alt": "Picture that the cell above shows"}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
