@@ -23,7 +23,7 @@ def predictor() -> kpose.Predictor:
 
 
 def test_they_are_small_and_known_by_name() -> None:
-    assert "bird" in shipped_networks()
+    assert shipped_networks() == ["bird", "bird-sfm"]
     packed = (len(zlib.compress(file.read_bytes())) for file in FOLDER.rglob("*") if file.is_file())
     assert sum(packed) < 25 * MIB  # in the wheel
 
@@ -49,9 +49,9 @@ def test_a_network_without_a_segmenter_takes_that_of_its_category(tmp_path: Path
     assert alone(picture)[0].score is None
 
 
-def test_the_bird_says_what_it_has_learned_from(predictor: kpose.Predictor) -> None:
+def test_they_say_what_they_have_learned_from(predictor: kpose.Predictor) -> None:
     assert "photographs of birds (CUB-200-2011, cameras without pose labels)" in str(predictor.network)
-    assert isinstance(predictor.segmenter, MaskSegmenter)
+    assert "photographs of birds (CUB-200-2011, camera labels)" in str(kpose.load("bird-sfm").network)
 
 
 def test_a_bird_is_found_and_reconstructed_from_a_picture_alone(predictor: kpose.Predictor) -> None:

@@ -198,7 +198,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
         """Load a network that comes with kpose; nothing is downloaded.
 
         Args:
-            name: ``bird``, learned from photographs without pose labels, or another of `shipped_networks`.
+            name: ``bird``, learned without pose labels, or ``bird-sfm``, learned from camera labels.
             options: Further arguments of `Predictor`, such as ``device``.
 
         Returns:
@@ -373,8 +373,8 @@ def shipped_networks() -> list[str]:
     """Return the names of the networks that come with kpose.
 
     Example:
-        >>> "bird" in shipped_networks()
-        True
+        >>> shipped_networks()
+        ['bird', 'bird-sfm']
     """
     return sorted(path.parent.name for path in SHIPPED_WEIGHTS.glob(f"*/{CONFIG_FILE}"))
 
