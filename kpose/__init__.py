@@ -15,7 +15,7 @@ Imports point down only::
     backbones  data  visualization
     _cropping  rendering  pnp  templates
     geometry  recipe
-    structures  _distributed  _limits  _messages  _files  _pictures  _precision
+    structures  _checkpoint  _distributed  _limits  _messages  _files  _export  _pictures  _precision
 """
 
 from importlib import import_module

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 import kpose
+from kpose._checkpoint import READ_ERRORS, network_of_checkpoint, read_checkpoint
+from kpose._export import write_onnx
 from kpose._files import read_json, write_file, write_text
 from kpose._limits import MAX_SIDE
 from kpose._messages import one_line
@@ -32,6 +32,7 @@ __all__ = [
     "HeadFactory",
     "PoseNetwork",
     "ReconstructorFactory",
+    "TensorNetwork",
     "network_of_checkpoint",
     "parts_of",
     "read_checkpoint",
@@ -44,7 +45,6 @@ CONFIG_FILE = "config.json"  #: Settings, in the folder of a saved network.
 WEIGHTS_FILE = "model.safetensors"  #: Weights, in that folder.
 _FORMAT = 2
 _TEMPLATE = ("vertices", "faces", "uv", "uv_faces", "mirror", "part_vertices")
-_READ_ERRORS = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 
 
 class PoseNetwork(nn.Module):
@@ -264,7 +264,7 @@ class PoseNetwork(nn.Module):
                 raise FileNotFoundError(f"There is no {name} in {folder}. Give a folder of PoseNetwork.save.")
         try:
             recipe, weights = read_json(folder / CONFIG_FILE)["kpose"], load_file(folder / WEIGHTS_FILE)
-        except (TypeError, *_READ_ERRORS) as error:
+        except (TypeError, *READ_ERRORS) as error:
             raise ValueError(f"{folder} holds no network of kpose ({_line(error)}). Save it again.") from error
         return _located(folder, lambda: cls.from_recipe(recipe, weights, trusted_modules=trusted_modules))
 
@@ -286,6 +286,24 @@ class PoseNetwork(nn.Module):
         recipe, weights = network_of_checkpoint(path, read_checkpoint(path))
         return _located(Path(path), lambda: cls.from_recipe(recipe, weights, trusted_modules=trusted_modules))
 
+    def export(self, path: str | PathLike[str], *, image_size: int | None = None) -> None:
+        """Write the network as an ONNX file, for other runtimes and languages; needs the extra ``onnx``.
+
+        Its input is ``image``, as that of `forward`, of any batch size; its outputs are those of `TensorNetwork`.
+
+        Args:
+            path: File, replaced if there is one.
+            image_size: Side of the crops that it takes; the network's own when None.
+
+        Raises:
+            ModuleNotFoundError: If the extra is not installed.
+            ValueError: If no size is known.
+        """
+        size = self.image_size if image_size is None else image_size
+        if size is None:
+            raise ValueError("PoseNetwork.export needs the size of crops; it knows none. Give image_size=224.")
+        write_onnx(TensorNetwork(copy.deepcopy(self).cpu()).eval(), torch.full((2, 3, size, size), 0.5), Path(path))
+
     def __str__(self) -> str:
         """Return a summary of five lines."""
         parts = {"backbone": self.backbone, "head": self.head, "reconstructor": self.reconstructor}
@@ -303,48 +321,35 @@ class PoseNetwork(nn.Module):
     __repr__ = __str__
 
 
-def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint of Lightning as tensors and plain values, running nothing of it.
+class TensorNetwork(nn.Module):
+    """A network whose results are named tensors, as `torch.export.export` and other runtimes need them.
 
-    Raises `FileNotFoundError` or `PermissionError`, or `ValueError` if it is damaged or none; one line says which.
+    They are ``scale``, ``translation`` and ``rotation`` of the camera in the crop, ``keypoints`` and ``confidence``
+    where the head has keypoints, and ``vertices``.
+
+    Args:
+        network: The network.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.heads import QuaternionHead
+        >>> network = TensorNetwork(PoseNetwork(TinyBackbone(width=8), QuaternionHead)).eval()
+        >>> list(network(torch.zeros(2, 3, 64, 64)))
+        ['scale', 'translation', 'rotation', 'vertices']
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(
-            f"A checkpoint is a file; {path} is a folder. Name the .ckpt in it, or load it as a folder."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no checkpoint {path}. Train one by `kpose fit`.")
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:  # torch's own text explains how to run what the file holds
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, or is damaged; nothing of it was run. Train it "
-            "again."
-        ) from error
-    except PermissionError:
-        raise
-    except _READ_ERRORS as error:
-        raise ValueError(
-            f"{path} is damaged, cut short or no checkpoint. Copy it again, or train it again."
-        ) from error
-    if not isinstance(contents, dict) or not _are_tensors(contents.get("state_dict")):
-        raise ValueError(f"{path} is no checkpoint of a training run. Give a file that `kpose fit` has written.")
-    return contents
 
+    def __init__(self, network: PoseNetwork) -> None:
+        super().__init__()
+        self.network = network
 
-def network_of_checkpoint(
-    path: str | PathLike[str], contents: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return recipe and weights of the network in a checkpoint, or raise `ValueError` if there is none."""
-    recipe = contents.get("recipe")
-    if not isinstance(recipe, dict):
-        raise ValueError(
-            f"A network is read from a checkpoint of kpose.tasks.PoseEstimator; {path} is another, or of an "
-            "older kpose."
-        )
-    weights = contents["state_dict"].items()
-    return recipe, {k.removeprefix("network."): v for k, v in weights if k.startswith("network.")}
+    @torch.no_grad()
+    def forward(self, image: Float[Tensor, "batch 3 H W"]) -> dict[str, Tensor]:
+        """Predict poses and shapes; see `PoseNetwork.forward`."""
+        features = self.network.backbone(image)
+        vertices = self.network.shapes(features)
+        found = self.network.pose(features, vertices)
+        points = {name: getattr(found, name) for name in ("keypoints", "confidence") if hasattr(found, name)}
+        return {**found.camera._asdict(), **points, "vertices": vertices}
 
 
 def parts_of(
@@ -383,12 +388,6 @@ def _located(path: Path, work: Callable[[], PoseNetwork]) -> PoseNetwork:
         return work()
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path} cannot be used. {_line(error)}") from error
-
-
-def _are_tensors(weights: object) -> bool:
-    return isinstance(weights, dict) and all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
-    )
 
 
 def _line(error: BaseException) -> str:

@@ -18,9 +18,15 @@ PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 LIGHTNING_ALLOWED = {"tasks", "callbacks", "cli", "data", "pipeline"}
-OPTIONAL = {"av", "wandb", "matplotlib", "pytorch3d", "cv2", "poselib", "warp", "gradio", "scipy", "skimage"}
+OPTIONAL = {
+    "av", "cv2", "gradio", "matplotlib", "onnx", "onnxscript", "poselib", "pytorch3d", "scipy", "skimage", "wandb",
+    "warp",
+}  # fmt: skip
 NEVER = {"torchvision", "timm"}
-PLUMBING = {"__main__", "_cropping", "_distributed", "_files", "_limits", "_messages", "_pictures", "_precision"}
+PLUMBING = {
+    "__main__", "_checkpoint", "_cropping", "_distributed", "_export", "_files", "_limits", "_messages",
+    "_pictures", "_precision",
+}  # fmt: skip
 """Modules that are no part of the public namespace."""
 NEEDS_EXTRA = {"kpose.rendering.warp_kernels", "kpose.templates.voxels"}
 """Modules that nothing imports unless their extra is there."""

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose._precision import common_precision
+from kpose.geometry.eigenvector import nearest_quaternion
 
 __all__ = [
     "axis_angle_to_matrix",
@@ -191,6 +192,8 @@ def procrustes(raw: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
         >>> procrustes(3 * torch.eye(3)).diagonal()
         tensor([1., 1., 1.])
     """
+    if torch.compiler.is_compiling() and not torch.is_grad_enabled():  # roma's operations are not exporters'
+        return quaternion_to_matrix(nearest_quaternion(raw))
     if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
         # roma 1.8 keeps a constant of its first call; made in inference mode, training could not use it.
         with torch.inference_mode(False), torch.no_grad():

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kpose.geometry.eigenvector import dominant_eigenvector
+
 __all__: list[str] = []
 
 # Squarings of a matrix before its columns are taken for an eigenvector.
@@ -36,17 +38,8 @@ def thinnest_axis(spread: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
     Where two eigenvalues differ by less than about one hundredth it is a vector between the two.
     """
     tiny = torch.finfo(spread.dtype).tiny
-
-    def trace(matrix: Tensor) -> Tensor:
-        return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-
-    spread = spread / trace(spread).clamp_min(tiny)
+    spread = spread / spread.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp_min(tiny)
     # The adjugate has the products of the two other eigenvalues; what is added tells axes apart also on a line.
     adjugate: Tensor = torch.linalg.cross(spread.roll(-1, -2), spread.roll(-2, -2))
     power = adjugate + 1e-5 * (torch.eye(3, dtype=spread.dtype, device=spread.device) - spread)
-    for _ in range(_SQUARINGS):
-        power = power / trace(power).clamp_min(tiny)
-        power = power @ power
-    longest = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    axis = power.gather(-1, longest[..., None, None].expand(*power.shape[:-1], 1))[..., 0]
-    return axis / axis.square().sum(-1, keepdim=True).sqrt().clamp_min(tiny)
+    return dominant_eigenvector(power, _SQUARINGS)
