@@ -79,8 +79,7 @@ class FeatureDistance(AppearanceDistance):
         without learned weights of the channels.
 
     Example:
-        >>> from kpose._precision import widened
-    from kpose.backbones import TinyBackbone
+        >>> from kpose.backbones import TinyBackbone
         >>> distance = FeatureDistance(TinyBackbone(width=8))
         >>> distance(torch.rand(2, 4, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.ones(2, 32, 32)).shape
         torch.Size([2, 4])
