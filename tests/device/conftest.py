@@ -15,7 +15,7 @@ except ImportError:  # of what torch lacks
 class Gpu:
     """A GPU that tells what the host waited for, as the device that is not there does."""
 
-    device = torch.device("cuda", 0)
+    device, accelerator = torch.device("cuda", 0), "cuda"
 
     @contextlib.contextmanager
     def watched(self):

@@ -186,7 +186,7 @@ class Device(TorchDispatchMode):
         kernels: Operations on the device since then, but for views.
     """
 
-    active = None
+    active, accelerator = None, NAME
 
     def __init__(self):
         super().__init__()
