@@ -325,7 +325,7 @@ def test_what_may_not_be_read_is_a_line_and_the_others_go_on(
     monkeypatch.setattr(builtins, "open", refuse)
     monkeypatch.setattr(os, "scandir", refuse_folder)
     notes = read_folder(tmp_path, val_share=0.0)
-    denied = "[Errno 13] Permission denied: '{}'".format
+    denied = "[Errno 13] Permission denied: '{}'. Change who may use it, or name another.".format
     assert notes.problems == (
         f"{tmp_path / 'images/a.png'}: it cannot be read ({denied(tmp_path / 'images/a.png')})",
         f"{tmp_path / 'images/d.png'}: its mask cannot be read ({denied(tmp_path / 'masks/d.png')})",

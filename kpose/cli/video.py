@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?\.(glb|mtl|obj|ply|png)")
+MESH_FILE = re.compile(r"\d{6,}_\d+(_texture)?(\.ply)?\.(glb|mtl|obj|ply|png)")
 
 
 def main(args: Sequence[str]) -> int:

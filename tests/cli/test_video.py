@@ -65,7 +65,7 @@ def test_a_video_gives_overlay_and_tracks(
         assert [float(row[key]) for key in ("left", "top", "right", "bottom")] == record["box"]
     meshes = sorted((out / "bird_meshes").glob("*.ply"))
     assert [mesh.name for mesh in meshes] == [f"{number:06}_1.ply" for number in range(12)]
-    assert len(list((out / "bird_meshes").glob("*_1_texture.png"))) == 12
+    assert len(list((out / "bird_meshes").glob("*_1.ply.png"))) == 12
     expected = thing.prediction.mesh.vertices
     found_vertices = torch.from_numpy(trimesh.load(meshes[-1], process=False).vertices).float()
     # Those along the seam of the texture are there twice.

@@ -101,7 +101,7 @@ def test_default_cache_is_the_users(monkeypatch, tmp_path):
     ("arguments", "message"),
     [
         ({"num_images": 0}, "at least one picture"),
-        ({"num_images": 1, "image_size": 0}, "at least one picture"),
+        ({"num_images": 1, "image_size": 0}, "image_size from 1 to"),
         ({"num_images": 1, "seed": -1}, "seed from 0"),
         ({"num_images": 1, "start": 5}, "multiple of 4"),
     ],

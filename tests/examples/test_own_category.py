@@ -25,7 +25,12 @@ GUIDE = (ROOT / "docs" / "own_category.md").read_text(encoding="utf-8")
 def commands(start):
     """Return the arguments of the guide's commands that start like this."""
     blocks = re.findall(r"```sh\n(.*?)\n```", GUIDE, flags=re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith(start)]
+    return [
+        shlex.split(line, comments=True)
+        for block in blocks
+        for line in block.splitlines()
+        if line.startswith(start)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def folder(tmp_path_factory):
         small = ["--count", "8", "--size", "64", "--vertices", "300"]
         patch.setattr(sys, "argv", [*script[1:], *small])
         runpy.run_path(str(ROOT / script[1]), run_name="__main__")
-        car = commands("kpose template --body")[0]
+        car = next(line for line in commands("kpose template --body") if "car.png" in line)
         kpose([*car[1:], "--vertices", "300"])
     return folder
 

@@ -97,7 +97,8 @@ def test_metric_measures_turns_over_the_back_and_lifts() -> None:
 
 def test_a_nan_camera_gives_nan() -> None:
     metric = ViewpointWasserstein()
-    metric.update(camera(torch.tensor([math.nan]), torch.zeros(1)), camera(torch.zeros(1), torch.zeros(1)))
+    unknown = torch.tensor([math.nan])
+    metric.update(camera(unknown, unknown), camera(torch.zeros(1), torch.zeros(1)))
     assert all(value.isnan() for value in metric.compute().values())
 
 
