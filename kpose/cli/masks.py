@@ -83,10 +83,8 @@ def _targets(paths: Sequence[Path], out: Path, failures: dict[Path, str]) -> Ite
         if realpath(folder) == realpath(out):
             raise ArgumentError(None, f"--out needs a folder without photos; {out} is theirs")
         for photo in given_photos(path, failures, deep=True):
-            if (
-                Path(realpath(out)) in Path(realpath(photo)).parents
-            ):  # a mask, where --out is in the folder of photos
-                continue
+            if Path(realpath(out)) in Path(realpath(photo)).parents:
+                continue  # a mask, where --out is in the folder of photos
             mask = out / photo.relative_to(folder).with_suffix(".png")
             if taken.setdefault(mask, photo) != photo:
                 fault = ValueError(f"it has the name of {taken[mask]}, whose mask is {mask}. Rename one of them.")
