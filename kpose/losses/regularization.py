@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 from kpose.geometry import edges
 
@@ -50,55 +51,52 @@ class GraphLaplacianLoss(nn.Module):
         tensor(1.)
     """
 
-    indices: Tensor
-    values: Tensor
+    neighbors: Tensor
+    starts: Tensor
+    degree: Tensor
 
     def __init__(
         self, faces: Int[Tensor, "F 3"], num_vertices: int, *, normalized: bool = False, squared: bool = False
     ) -> None:
         super().__init__()
+        self.normalized = normalized
         self.squared = squared
-        self.num_vertices = num_vertices
-        operator = _laplacian(faces, num_vertices, normalized=normalized, dtype=torch.float32)
-        # Sparse buffers cannot be broadcast between processes nor mapped by every backend; their parts can.
-        self.register_buffer("indices", operator.indices(), persistent=False)
-        self.register_buffer("values", operator.values(), persistent=False)
+        pairs = edges(faces)
+        own, neighbors = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
+        count = torch.bincount(own, minlength=num_vertices)
+        # The neighbors of all vertices in one list, and where those of each begin.
+        self.register_buffer("neighbors", neighbors[own.argsort(stable=True)], persistent=False)
+        self.register_buffer("starts", torch.cat((count.new_zeros(1), count.cumsum(0))), persistent=False)
+        self.register_buffer("degree", count.float()[:, None], persistent=False)
 
     def forward(self, vertices: Float[Tensor, "*batch V 3"]) -> Float[Tensor, "*batch"]:
         """Measure shapes: one value for each."""
-        size = (self.num_vertices, self.num_vertices)
-        operator = torch.sparse_coo_tensor(
-            self.indices, self.values, size, check_invariants=False, is_coalesced=True
-        )
+        return _mean_length(self.differences(vertices), squared=self.squared)
+
+    def differences(self, vertices: Float[Tensor, "*batch V 3"]) -> Float[Tensor, "*batch V 3"]:
+        """Apply the graph Laplacian, ``D - A`` or, if normalized, ``I - D⁻¹ A``.
+
+        Args:
+            vertices: Positions, in object units.
+
+        Returns:
+            How far each vertex is from the mean of its neighbors, times their number unless normalized; zero for a
+            vertex without any.
+
+        Source:
+            Goel et al., ECCV 2020 (released code), for the one that is not normalized.
+        """
         columns = vertices.movedim(-2, 0)
-        with torch.autocast(vertices.device.type, enabled=False):
-            rows = torch.sparse.mm(operator.to(vertices), columns.reshape(len(columns), -1))
-        return _mean_length(rows.view(columns.shape).movedim(0, -2), squared=self.squared)
+        flat = columns.reshape(len(columns), -1)
+        degree = self.degree.to(flat)
+        # As a sparse matrix would, but any device has it.
+        sums = embedding_bag(self.neighbors, flat, self.starts, mode="sum", include_last_offset=True)
+        rows = degree * flat - sums
+        if self.normalized:
+            rows = rows / degree.clamp_min(1)
+        return rows.view(columns.shape).movedim(0, -2)
 
 
 def _mean_length(rows: Tensor, *, squared: bool) -> Tensor:
     length: Tensor = rows.square().sum(-1) if squared else torch.linalg.vector_norm(rows, dim=-1)
     return length.mean(-1)
-
-
-def _laplacian(
-    faces: Int[Tensor, "F 3"], num_vertices: int, *, normalized: bool, dtype: torch.dtype | None = None
-) -> Float[Tensor, "V V"]:
-    """Build the graph Laplacian of a mesh as a sparse matrix: ``D - A``, or ``I - D⁻¹ A`` if normalized.
-
-    The latter takes vertices to what each is off the mean of its neighbors; a vertex without any has a zero row.
-    Source: unnormalized as in Goel et al., ECCV 2020 (released code).
-    """
-    pairs = edges(faces)
-    rows, columns = torch.cat((pairs, pairs.flip(-1))).unbind(-1)
-    dtype = torch.get_default_dtype() if dtype is None else dtype
-    degree = torch.bincount(rows, minlength=num_vertices).to(dtype)
-    diagonal = torch.arange(num_vertices, device=faces.device)
-    if normalized:
-        off, on = -1 / degree[rows], (degree > 0).to(dtype)
-    else:
-        off, on = degree.new_full((len(rows),), -1.0), degree
-    index = torch.stack((torch.cat((rows, diagonal)), torch.cat((columns, diagonal))))
-    values = torch.cat((off, on))
-    size = (num_vertices, num_vertices)
-    return torch.sparse_coo_tensor(index, values, size, check_invariants=False).coalesce()

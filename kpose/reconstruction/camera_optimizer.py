@@ -108,17 +108,22 @@ class CameraOptimizer(RowState):
         Source:
             Kingma and Ba, Adam, ICLR 2015, with moments and the count of steps kept by row.
         """
-        rows, gradient = _mean_by_row(*gather_rows(rows, gradient))
+        rows, gradient = gather_rows(rows, gradient)
+        gradient = _mean_by_row(rows, gradient).to(self.residual)
+        # Where it is not finite, values are replaced: to leave rows out, the host would wait to know how many.
         good = gradient.isfinite().flatten(1).all(-1)
-        rows, gradient = rows[good], gradient[good].to(self.residual)
-        self.steps[rows] += 1
-        self.moment[rows] = self.moment[rows].lerp(gradient, 1 - BETAS[0])
-        self.square[rows] = self.square[rows].lerp(gradient.square(), 1 - BETAS[1])
-        count = self.steps[rows][:, None, None].to(gradient)
-        moment = self.moment[rows] / (1 - BETAS[0] ** count)
-        square = self.square[rows] / (1 - BETAS[1] ** count)
-        self.residual[rows] -= self.lr * moment / (square.sqrt() + EPSILON)
-        self.table.write(rows, self.cameras(rows))
+        state = self.residual, self.moment, self.square
+        residual, moment, square = before = [own[rows] for own in state]
+        steps = self.steps[rows] + 1
+        moment = moment.lerp(gradient, 1 - BETAS[0])
+        square = square.lerp(gradient.square(), 1 - BETAS[1])
+        count = steps[:, None, None].to(gradient)
+        change = self.lr * (moment / (1 - BETAS[0] ** count))
+        residual = residual - change / ((square / (1 - BETAS[1] ** count)).sqrt() + EPSILON)
+        self.steps[rows] = torch.where(good, steps, steps - 1)
+        for own, new, old in zip(state, (residual, moment, square), before, strict=True):
+            own[rows] = torch.where(good[:, None, None], new, old)
+        self.table.write(rows, self.cameras(rows).where(good[:, None], self.table.cameras(rows)))
 
     def prune(self, keep: int, *, min_angle_deg: float = 0.0) -> None:
         """Keep the best cameras of every image (see `CameraTable.prune`), which start again from where they are.
@@ -134,7 +139,9 @@ class CameraOptimizer(RowState):
         self.fold_residuals()
 
 
-def _mean_by_row(rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    unique, place, counts = torch.unique(rows, return_inverse=True, return_counts=True)
-    total = gradient.new_zeros(len(unique), *gradient.shape[1:]).index_add_(0, place, gradient)
-    return unique, total / counts[:, None, None]
+def _mean_by_row(rows: Tensor, gradient: Tensor) -> Tensor:
+    """Give every entry of a row the mean of the row's."""
+    same = rows[:, None] == rows
+    first = same.int().argmax(1)
+    total = torch.zeros_like(gradient).index_add_(0, first, gradient)
+    return total[first] / same.sum(1)[:, None, None]

@@ -18,6 +18,11 @@ from kpose.structures import Batch, Camera, Crop
 
 __all__ = ["CameraTable"]
 
+NEEDS_IMAGES = "CameraTable needs images that it was made for, those that are trained on; it has no index"
+NEEDS_CROPS = (
+    "CameraTable needs reference crops to map cameras. Run the camera search first; there are none in rows"
+)
+
 
 class CameraTable(RowState):
     """Table of several cameras for each image of a data set.
@@ -146,16 +151,11 @@ class CameraTable(RowState):
             Rows of the table.
 
         Raises:
-            ValueError: If an image is not in the table.
+            ValueError: If an image is not in the table; a GPU stops by an assertion of its own.
         """
         index = index.to(self.index).contiguous()
         rows = torch.searchsorted(self.index, index).clamp_max(self.num_images - 1)
-        if not torch.equal(self.index[rows], index):
-            unknown = index[self.index[rows] != index][:5].tolist()
-            raise ValueError(
-                f"CameraTable needs images that it was made for; it has no index {unknown}. Make it from the data "
-                "set that is trained on."
-            )
+        _check(self.index[rows] == index, index, NEEDS_IMAGES)
         return rows
 
     def cameras(self, rows: Int[Tensor, "batch"] | None = None) -> Camera:
@@ -185,13 +185,9 @@ class CameraTable(RowState):
             Cameras of those crops, ``(batch, P)``.
 
         Raises:
-            ValueError: If an image has no reference crop yet.
+            ValueError: If an image has no reference crop yet; a GPU stops by an assertion of its own.
         """
-        if not self.crop_scale[rows].isfinite().all():
-            raise ValueError(
-                "CameraTable needs the reference crop of an image to map its cameras; some images have none. Run "
-                "the camera search over them first."
-            )
+        _check(self.crop_scale[rows].isfinite(), rows, NEEDS_CROPS)
         ratio = (crop.scale / self.crop_scale[rows])[:, None]
         shift = cameras.translation - self.crop_translation[rows][:, None]
         translation = shift * ratio[..., None] + crop.translation[:, None]
@@ -372,3 +368,14 @@ class CameraTable(RowState):
 
     def _every_row(self) -> Tensor:
         return torch.arange(self.num_images, device=self.index.device)
+
+
+def _check(good: Tensor, found: Tensor, message: str) -> None:
+    """Raise ValueError where something is not good; a GPU checks it on its own, without making the host wait."""
+    if good.device.type != "cpu":
+        try:
+            return torch._assert_async(good.all(), f"{message} of a batch.")
+        except NotImplementedError:  # not on every kind of device
+            pass
+    if not good.all():
+        raise ValueError(f"{message} {found[~good][:5].tolist()}.")

@@ -1,22 +1,24 @@
-"""The pipeline on a device, without learned shapes: the one that is not there has no sparse matrices for them."""
+"""The pipeline on a device, all of its stages."""
 
 import device.accelerator
-from pipeline.small import KEYPOINT, QUIET, pipeline
+from pipeline.small import ADAPTATION, BATCH, KEYPOINT, QUIET, SHAPES, pipeline
 
-from kpose.pipeline import TrainerSettings
+from kpose.pipeline import AdaptationSettings, TrainerSettings
 
 pytestmark = QUIET
 
 NEVER = ("kpose/backbones/", "kpose/heads/", "kpose/losses/", "kpose/pnp/", "kpose/geometry/")
 
 
-def test_search_choice_and_heads_run_on_the_device(place, tmp_path, monkeypatch):
+def test_every_stage_runs_on_the_device(place, tmp_path, monkeypatch):
     if place.accelerator == "pretend":
         device.accelerator.use(monkeypatch)
     stages = pipeline(
         tmp_path / "run",
         tmp_path / "birds",
         heads={"keypoint": KEYPOINT},
+        shapes=SHAPES,
+        adaptation=AdaptationSettings(epochs=1, batch_size=BATCH, task=ADAPTATION),
         trainer=TrainerSettings(place.accelerator),
     )
     with place.watched() as waits:
