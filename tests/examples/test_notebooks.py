@@ -33,13 +33,24 @@ def test_no_outputs_are_committed(name):
     assert not any("FAST" in cell.source for cell in code[1:]), "the fast setting is a parameter, not other code"
 
 
+@pytest.fixture(scope="module")
+def client():
+    """Run all notebooks in one kernel, which imports once what they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KPOSE_FAST", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")]))
+        patch.delenv("MPLBACKEND")  # the kernel's own shows figures
+        client = NotebookClient(nbformat.v4.new_notebook(), timeout=300)
+        with client.setup_kernel():
+            yield client
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("KPOSE_FAST", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.delenv("MPLBACKEND")  # the kernel's own shows figures
-    book = read(name)
-    NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+def test_a_notebook_runs(name, client, tmp_path):
+    client.nb = book = read(name)
+    # Without names of another notebook, in an empty folder.
+    book.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {tmp_path}"))
+    client.execute(cleanup_kc=False)
     shown = [output for cell in book.cells for output in cell.get("outputs", ())]
     assert any("image/png" in output.get("data", ()) for output in shown)
