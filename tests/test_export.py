@@ -1,4 +1,4 @@
-"""Exported networks give what torch gives, for any number of images."""
+"""Compiled and exported networks give what torch gives, for any number of images."""
 
 import importlib.util
 import json
@@ -35,47 +35,104 @@ def test_torch_exports_networks(head):
             torch.testing.assert_close(found[1], expected[1])
 
 
-# In a process of its own: the checks of shapes that tests add to kpose fix the batch to that of the example.
+# In a process of its own: torch.compile does not look into the checks of shapes that tests add to kpose, and those
+# fix the batch of exported networks to that of the example.
 CODE = """
-import json, sys, onnxruntime, torch
+import importlib.util, json, sys, torch
 from functools import partial
+import kpose.pnp.search, kpose.pnp.solver
 from kpose.backbones import TinyBackbone
-from kpose.heads import KeypointHead, ProcrustesHead
+from kpose.heads import GramSchmidtHead, KeypointHead, PaperKeypointHead, ProcrustesHead, QuaternionHead
+from kpose.losses import PositionLoss
 from kpose.network import PoseNetwork, TensorNetwork
+from kpose.pnp import solve_pnp
 from kpose.reconstruction import MeshReconstructor
+from kpose.structures import Features, FeatureSpec
+from kpose.templates import bird
+
+# One step where the solver takes two, three or more: the operations are the same, and following them takes long.
+descend = kpose.pnp.solver.descend
+kpose.pnp.solver.descend = lambda *inputs, steps, **settings: descend(*inputs, steps=1, **settings)
+kpose.pnp.search._ROUNDS = (1, 1)
+
+small = {"num_keypoints": 8, "width": 8}
+
+def compiled():
+    heads = {
+        "quaternion": QuaternionHead, "gram-schmidt": GramSchmidtHead, "procrustes": ProcrustesHead,
+        "keypoints": partial(KeypointHead, **small), "paper": partial(PaperKeypointHead, **small),
+        "position": partial(KeypointHead, loss=PositionLoss(), **small),
+    }
+    features = Features((torch.rand(2, 8, 8, 8), torch.rand(2, 16, 4, 4)))
+    def differ(function, *inputs):
+        torch.compiler.reset()
+        graph = torch.compile(function, backend="eager", fullgraph=True)
+        pairs = zip(function(*inputs), graph(*inputs), strict=True)
+        return max(float((one - other).abs().max()) for one, other in pairs)
+    def maps(found):
+        return found.heatmaps, found.keypoints
+    results = {}
+    for name, head in heads.items():
+        head = head(FeatureSpec((8, 16), (8, 16)), bird()).eval()
+        if hasattr(head, "solver"):
+            results[name] = differ(lambda seen: maps(head(seen)), features)
+        else:
+            results[name] = differ(lambda seen: head(seen).camera, features)
+    points = torch.rand(3, 12, 3, requires_grad=True)
+    weights = torch.rand(3, 12)
+    solve = lambda *inputs: solve_pnp(*inputs).camera
+    results["solver"] = differ(solve, points[..., :2] * 0.7, points, weights)
+    return results
+
+def written(head, shapes):
+    import onnxruntime
+    network = PoseNetwork(TinyBackbone(width=8), head, reconstructor=shapes, image_size=64).eval()
+    network.export(sys.argv[1])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(sys.argv[1], options)
+    names = [part.name for part in session.get_outputs()]
+    differences = dict.fromkeys(names, 0.0)
+    for count in (1, 2, 5):
+        image = torch.rand(count, 3, 64, 64)
+        expected = TensorNetwork(network)(image)
+        assert list(expected) == names
+        for name, part in zip(names, session.run(None, {"image": image.numpy()})):
+            assert part.shape == expected[name].shape
+            differences[name] = max(differences[name], float(abs(expected[name].numpy() - part).max()))
+    return differences
 
 torch.manual_seed(0)
-head = {"procrustes": ProcrustesHead, "keypoints": partial(KeypointHead, num_keypoints=8, width=8)}[sys.argv[1]]
-shapes = {"procrustes": None, "keypoints": MeshReconstructor}[sys.argv[1]]
-network = PoseNetwork(TinyBackbone(width=8), head, reconstructor=shapes, image_size=64).eval()
-network.export(sys.argv[2])
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 3  # errors
-session = onnxruntime.InferenceSession(sys.argv[2], options)
-names = [part.name for part in session.get_outputs()]
-differences = dict.fromkeys(names, 0.0)
-for count in (1, 2, 5):
-    image = torch.rand(count, 3, 64, 64)
-    expected = TensorNetwork(network)(image)
-    assert list(expected) == names
-    for name, part in zip(names, session.run(None, {"image": image.numpy()})):
-        assert part.shape == expected[name].shape
-        differences[name] = max(differences[name], float(abs(expected[name].numpy() - part).max()))
-print(json.dumps(differences))
+results = {"compiled": compiled()}
+if all(map(importlib.util.find_spec, ("onnxscript", "onnxruntime"))):
+    results["procrustes"] = written(ProcrustesHead, None)
+    results["keypoints"] = written(partial(KeypointHead, **small), MeshReconstructor)
+print(json.dumps(results))
 """
 
 
-@pytest.mark.parametrize("head", ["procrustes", "keypoints"])
-def test_onnx_files_hold_the_whole_network(tmp_path, head):
-    for module in ("onnxscript", "onnxruntime"):
-        pytest.importorskip(module)
-    command = [sys.executable, "-c", CODE, head, str(tmp_path / "bird.onnx")]
+@pytest.fixture(scope="module")
+def differences(tmp_path_factory):
+    """Return by how much graphs and files differ from what they were made of."""
+    command = [sys.executable, "-c", CODE, str(tmp_path_factory.mktemp("onnx") / "bird.onnx")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    differences = json.loads(result.stdout.splitlines()[-1])
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_heads_and_the_solver_are_one_graph_each(differences):
+    """torch.compile finds nothing that breaks them."""
+    assert len(differences["compiled"]) == 7
+    assert max(differences["compiled"].values()) < 1e-5, differences
+
+
+@pytest.mark.parametrize("head", ["procrustes", "keypoints"])
+def test_onnx_files_hold_the_whole_network(differences, head):
+    for module in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(module)
     names = {"scale", "translation", "rotation", "vertices"}
-    assert differences.keys() == names | ({"keypoints", "confidence"} if head == "keypoints" else set())
-    assert max(differences.values()) < 1e-4, differences
+    assert differences[head].keys() == names | ({"keypoints", "confidence"} if head == "keypoints" else set())
+    assert max(differences[head].values()) < 1e-4, differences
 
 
 def test_without_the_extra_or_a_size_one_line_says_what_to_do(tmp_path, monkeypatch):
