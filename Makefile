@@ -4,7 +4,8 @@
 .PHONY: help install test demo check format docs links results api clean
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# In the order of the files: those with one long test would come last otherwise, and one process wait for the other.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
