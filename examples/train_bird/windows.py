@@ -16,7 +16,7 @@ Window = tuple[float, float, float, float]
 
 
 class WindowDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Photographs and masks, each in a window drawn anew: around the bird, or around the whole photo and beyond.
+    """Photographs and masks, each in a window drawn at every read: around the bird, or the whole photo and beyond.
 
     One in five is a mosaic of four windows, in which birds are small and several.
 

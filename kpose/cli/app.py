@@ -154,7 +154,7 @@ def _import_gradio() -> Any:  # noqa: ANN401 - it need not be installed
 
 
 def _remark(found: "Prediction") -> str:
-    """Say how the object was found, and what is wrong with its camera."""
+    """Describe how the object was found, and what is wrong with its camera."""
     box = "" if found.box is None else " ".join(f"{edge:.0f}" for edge in found.box)
     located = {
         "frame": "Nothing was found: the whole frame was taken. Give a box or a mask, or crop the photo.",

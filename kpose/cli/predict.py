@@ -51,7 +51,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _with_rows(args: Sequence[str]) -> list[str]:
-    """Give ``--sheet`` its number of photos where a photo, and no number, comes after it."""
+    """Add to ``--sheet`` its number of photos where a photo, and no number, comes after it."""
     pairs = zip(args, [*args[1:], ""], strict=True)
     return [
         f"--sheet={SHEET_ROWS}" if word == "--sheet" and not _is_number(after) else word for word, after in pairs

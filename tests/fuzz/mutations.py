@@ -21,13 +21,13 @@ VALUES: tuple[Any, ...] = (
     None, True, 0, -1, 2**31, 2**63, 10**400, 1e-320, 1.5, float("nan"), float("inf"), "", "x", "\ud800", "1e9", [],
     {}, [[]], [None], {"x": []}, [[1]], [-1] * 7, "a" * 10_000,
 )  # fmt: skip
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 
 
 def damage(content: bytes, others: list[bytes], draw: random.Random) -> bytes:
     """Damage bytes in one to four places."""
     for _ in range(draw.choice((1, 1, 2, 4))):
-        content = draw.choice(DAMAGES)(content, others, draw)[:MOST_BYTES]
+        content = draw.choice(DAMAGES)(content, others, draw)[:MAX_BYTES]
     return content
 
 

@@ -135,7 +135,7 @@ def test_scores_and_weights_equal_loops():
 
 
 def test_the_right_camera_scores_best():
-    """Once the network shows the birds' colors, the camera nearest to the truth explains the picture best."""
+    """Once the network shows the birds' colors, the camera nearest to the true one explains the picture best."""
     scene = Scene()
     batch, template = scene.batch, bird()
     camera = batch["camera"]
