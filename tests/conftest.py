@@ -47,6 +47,12 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """Folder of the rendered birds that tests share."""
+    return tmp_path_factory.mktemp("birds")
+
+
 def _folder(variable: str, what: str) -> Path:
     value = os.environ.get(variable)
     if not value:

@@ -17,16 +17,17 @@ from kpose.pipeline import Pipeline
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
 
 
-def test_commands_with_configurations_answer_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    for command in CONFIGURED:
-        for arguments in (["--help"], ["--nope"], ["--config", "nowhere.yaml"]):
-            code = (
-                "import sys\nfrom kpose.cli import main\n"
-                f"try: main({[command, *arguments]})\nexcept SystemExit: pass\n"
-                "heavy = {'torch', 'numpy', 'trimesh', 'pytorch_lightning', 'transformers'} & set(sys.modules)\n"
-                "assert not heavy, heavy"
-            )
-            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path.cwd())
+def test_commands_with_configurations_answer_before_anything_heavy_is_imported() -> None:
+    calls = [
+        [command, *words] for command in CONFIGURED for words in (["--help"], ["--nope"], ["--config", "no.yaml"])
+    ]
+    code = (
+        f"import sys\nfrom kpose.cli import main\nfor call in {calls}:\n"
+        "    try: main(call)\n    except SystemExit: pass\n"
+        "    heavy = {'torch', 'numpy', 'trimesh', 'pytorch_lightning', 'transformers'} & set(sys.modules)\n"
+        "    assert not heavy, (call, heavy)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path.cwd())
 
 
 def test_help_lists_what_the_parsers_know(capsys: pytest.CaptureFixture[str]) -> None:

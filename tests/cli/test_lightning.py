@@ -36,11 +36,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
 @pytest.fixture
 def arguments(cache, tmp_path, monkeypatch):
     """Layer the files of the examples, made tiny; run in an empty folder."""
@@ -247,7 +242,7 @@ def steps_of(monkeypatch):
     return steps
 
 
-def test_a_requeued_job_goes_on_and_another_job_begins_anew(arguments, slurm, tmp_path):
+def test_a_requeued_job_goes_on_and_another_job_begins_again(arguments, slurm, tmp_path):
     given = arguments("quaternion", "--trainer.max_epochs=3", "--trainer.limit_val_batches=0")
     with slurm.context() as patch:
         requeue(patch, at=2)

@@ -44,11 +44,6 @@ def birds(cache):
     return {"class_path": "SyntheticBirdsDataModule", "init_args": {**sizes, "cache_dir": str(cache)}}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
 @pytest.fixture
 def config(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -51,8 +51,8 @@ def test_processes_fill_a_cache_together(tmp_path):
         assert torch.equal(other, expected)
 
 
-def test_a_pass_is_opened_again_in_another_process(tmp_path):
-    data = birds(tmp_path, num_train=4)
+def test_a_pass_is_opened_again_in_another_process(cache, tmp_path):
+    data = birds(cache, num_train=4)
     module = CachedFeaturesDataModule(data, TinyBackbone(width=8).freeze(), folder=tmp_path / "features", views=1)
     (one,) = module.features("train", train=True).passes
     sent = pickle.dumps(one)

@@ -22,10 +22,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def arguments(tmp_path):
+def arguments(cache, tmp_path):
     """Name birds, and two cameras of each, of which the worse has the better loss."""
     sizes = {"num_train": COUNT, "num_val": 1, "num_test": 1, "image_size": SIZE, "batch_size": 10}
-    data = SyntheticBirdsDataModule(cache_dir=tmp_path / "cache", **sizes)
+    data = SyntheticBirdsDataModule(cache_dir=cache, **sizes)
     birds = data.dataset("train")
     table = CameraTable(birds.indices, names=birds.names, grid=ViewpointGrid(2, 1))
     rows = table.rows(birds.indices)
@@ -39,7 +39,7 @@ def arguments(tmp_path):
     table.save(tmp_path / "cameras.safetensors")
     return [
         "--data.class_path=SyntheticBirdsDataModule",
-        f"--data.init_args.cache_dir={tmp_path / 'cache'}",
+        f"--data.init_args.cache_dir={cache}",
         *(f"--data.init_args.{name}={value}" for name, value in sizes.items()),
         "--backbone={class_path: TinyBackbone, init_args: {width: 8}}",
         f"--cameras={tmp_path / 'cameras.safetensors'}",

@@ -35,7 +35,7 @@ def test_every_file_is_tested():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
+def test_a_configuration_is_understood(cache, name, tmp_path, monkeypatch):
     settings = parse_pipeline(
         [*(f"--config={CONFIGS / layer}.yaml" for layer in LAYERS[name]), f"--out={tmp_path}"]
     )
@@ -55,7 +55,7 @@ def test_a_configuration_is_understood(name, tmp_path, monkeypatch):
         assert settings.shapes.task.init_args.feature_dropout == 0
     # All is built for a backbone that needs no weights; the data and the mean shape are the reader's.
     settings.template, settings.backbone, settings.views = None, TinyBackbone(width=8), 0
-    monkeypatch.setattr("kpose.cli.pipeline.instantiate_data", lambda _: birds(tmp_path))
+    monkeypatch.setattr("kpose.cli.pipeline.instantiate_data", lambda _: birds(cache))
     pipeline = build_pipeline(settings)
     pipeline.check()
     assert "keypoint" in pipeline.heads

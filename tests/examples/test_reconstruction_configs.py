@@ -23,11 +23,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
 @pytest.fixture
 def arguments(cache, tmp_path, monkeypatch):
     """Layer the files, made tiny, with cameras as stage 1 leaves them."""

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz.readers import readers
+from fuzz.readers import Reader, readers
 
 COUNT = int(os.environ.get("KPOSE_FUZZ", "40"))
 LONGEST_S = 20.0  # of a shared machine; without damage, a few milliseconds
@@ -19,20 +19,25 @@ NAMES = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
+    """Return the readers, with good files of each."""
+    return readers(tmp_path_factory.mktemp("good"))
+
+
 @pytest.mark.filterwarnings("ignore")  # of the libraries that look into damaged files
 @pytest.mark.parametrize("name", NAMES)
-def test_damaged_files_give_a_result_or_a_documented_error(name: str, tmp_path: Path) -> None:
-    (tmp_path / "good").mkdir()
-    reader = readers(tmp_path / "good")[name]
+def test_damaged_files_give_a_result_or_a_documented_error(
+    name: str, found: dict[str, Reader], tmp_path: Path
+) -> None:
+    reader = found[name]
     if not reader.make:
         pytest.skip("PyAV, or the encoder that would write good files, is not installed")
-    folder = tmp_path / "damaged"
-    folder.mkdir()
     results = 0
     for number in range(COUNT):
         draw = random.Random(f"{name} {number}")
         ending = draw.choice(sorted(reader.make))
-        path = folder / f"file{ending}"
+        path = tmp_path / f"file{ending}"
         path.write_bytes(reader.make[ending](draw))
         start = time.perf_counter()
         try:
@@ -45,7 +50,7 @@ def test_damaged_files_give_a_result_or_a_documented_error(name: str, tmp_path: 
             pytest.fail(f"input {number} ({ending}) of {name} ends in {type(error).__name__}: {error}")
         assert time.perf_counter() - start < LONGEST_S, number
         path.unlink()
-        left = {entry.name for entry in folder.iterdir()} - {"photo.png", "cub", "vos"}
+        left = {entry.name for entry in tmp_path.iterdir()} - {"photo.png", "cub", "vos"}
         assert not left, f"input {number} of {name} leaves {left}"
     assert results > 0
     assert results < COUNT or not reader.errors  # else the damage is too great or too little to tell anything

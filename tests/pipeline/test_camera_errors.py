@@ -7,9 +7,9 @@ from kpose.reconstruction import CameraTable, ViewpointGrid
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(cache, tmp_path):
     return SyntheticBirdsDataModule(
-        num_train=3, num_val=1, num_test=1, image_size=32, batch_size=2, cache_dir=tmp_path / "birds"
+        num_train=3, num_val=1, num_test=1, image_size=32, batch_size=2, cache_dir=cache
     )
 
 

@@ -7,8 +7,8 @@ from kpose.reconstruction import CameraTable, ViewpointGrid
 from kpose.templates import bird
 
 
-def test_the_choice_ranks_the_same_cameras_by_probability(tmp_path):
-    data = birds(tmp_path / "birds", num_train=6)
+def test_the_choice_ranks_the_same_cameras_by_probability(cache, tmp_path):
+    data = birds(cache, num_train=6)
     table = CameraTable.for_images(data.dataset("train"), grid=ViewpointGrid(4, 1))
     rows = torch.arange(6)
     table.set_reference_crop(

@@ -16,8 +16,8 @@ def test_a_method_dataset_is_needed():
         check_data(pl.LightningDataModule())
 
 
-def test_a_fold_is_never_trained_on(tmp_path):
-    inner = birds(tmp_path, num_train=10, batch_size=2)
+def test_a_fold_is_never_trained_on(cache, tmp_path):
+    inner = birds(cache, num_train=10, batch_size=2)
     folds = [without_fold(inner, fold, 3) for fold in range(3)]
     inner.prepare_data()
     seen = [set(torch.cat([batch["index"] for batch in data.train_dataloader()]).tolist()) for data in folds]
@@ -27,8 +27,8 @@ def test_a_fold_is_never_trained_on(tmp_path):
     assert len(torch.cat([batch["index"] for batch in inner.train_dataloader()])) == 10
 
 
-def test_birds_of_a_fold_are_augmented_like_all(tmp_path):
-    inner = birds(tmp_path)
+def test_birds_of_a_fold_are_augmented_like_all(cache, tmp_path):
+    inner = birds(cache)
     asked = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inner, "augment", lambda batch, *, seed: asked.append(seed) or batch)

@@ -33,13 +33,13 @@ def steps(monkeypatch):
 
 
 @pytest.fixture
-def redone(steps, tmp_path, monkeypatch):
+def redone(cache, steps, tmp_path, monkeypatch):
     """Name the steps of stages 1 and 2 that a change of settings does again."""
 
     def redo(first, second):
         for settings in (first, second):
             steps.clear()
-            pipeline(tmp_path / "out", tmp_path, **settings).learn_cameras()
+            pipeline(tmp_path / "out", cache, **settings).learn_cameras()
         return list(steps)
 
     return redo
@@ -80,11 +80,11 @@ def test_other_weights_of_the_backbone_are_another_backbone(redone):
     assert redone(WHOLE, {**WHOLE, "backbone": copy.deepcopy(FROZEN)}) == []
 
 
-def test_how_images_are_loaded_and_what_is_scored_changes_no_camera(redone, tmp_path):
-    data = birds(tmp_path, batch_size=3, num_workers=1)
+def test_how_images_are_loaded_and_what_is_scored_changes_no_camera(cache, redone, tmp_path):
+    data = birds(cache, batch_size=3, num_workers=1)
     data.test_split = "val"
     assert redone({"shapes": SHAPES}, {"shapes": SHAPES, "data": data}) == []
-    assert redone({}, {"data": birds(tmp_path, flip=0.1)}) == ["cameras", "choice"]
+    assert redone({}, {"data": birds(cache, flip=0.1)}) == ["cameras", "choice"]
 
 
 def test_heads_are_known_by_what_they_build_and_reranking_by_its_heads(redone):
@@ -101,15 +101,15 @@ def test_heads_are_known_by_what_they_build_and_reranking_by_its_heads(redone):
     assert redone(settings, {**settings, "pose": PoseSettings(epochs=7, batch_size=BATCH)}) == rerank
 
 
-def test_the_split_that_is_scored_decides_scores_only(steps, tmp_path, monkeypatch):
+def test_the_split_that_is_scored_decides_scores_only(cache, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(kpose.pipeline.run, "trained_weights", lambda folder: None)
     monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda self, weights: None)
     monkeypatch.setattr(kpose.pipeline.run.json, "loads", lambda text: {})
     monkeypatch.setattr(kpose.pipeline.run.Path, "read_text", lambda path, **options: "")
     for split, expected in (("test", ["cameras", "choice", "heads/q", "scores/q"]), ("val", ["scores/q"])):
-        data = birds(tmp_path)
+        data = birds(cache)
         data.test_split = split
         steps.clear()
-        run = pipeline(tmp_path / "out", tmp_path, data=data, heads={"q": QuaternionHead})
+        run = pipeline(tmp_path / "out", cache, data=data, heads={"q": QuaternionHead})
         run.train_head("q", run.learn_cameras())
         assert steps == expected

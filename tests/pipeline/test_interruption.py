@@ -20,11 +20,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """Be a job of SLURM in an empty folder; return the file that its controller is asked in."""

@@ -21,8 +21,8 @@ SCORES = {"angle_deg": 71.26, "iou": 0.512, "loss": 3.14159}
 
 
 @pytest.fixture
-def data(tmp_path):
-    return birds(tmp_path / "birds", num_train=10)
+def data(cache, tmp_path):
+    return birds(cache, num_train=10)
 
 
 @pytest.fixture

@@ -35,22 +35,22 @@ def table(path, images=24):
     return found
 
 
-def test_a_fold_is_trained_by_itself(tmp_path):
-    assert pipeline(tmp_path / "out", tmp_path, **ALL, only="rerank/quaternion-fold1").run() == {}
+def test_a_fold_is_trained_by_itself(cache, tmp_path):
+    assert pipeline(tmp_path / "out", cache, **ALL, only="rerank/quaternion-fold1").run() == {}
     assert [path.name for path in (tmp_path / "out" / "rerank").iterdir()] == ["quaternion-fold1"]
     assert not (tmp_path / "out" / "heads").exists()
 
 
-def test_reranking_changes_the_table_and_survives_a_kill(tmp_path):
+def test_reranking_changes_the_table_and_survives_a_kill(cache, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             kpose.pipeline.reranking, "rerank_cameras", lambda *args, **settings: (_ for _ in ()).throw(Kill)
         )
         with pytest.raises(Kill):
-            pipeline(tmp_path / "out", tmp_path, **ALL).run()
+            pipeline(tmp_path / "out", cache, **ALL).run()
     before = files(tmp_path / "out")
     assert len([path for path in before if path.parts[0] == "rerank" and path.name == "last.ckpt"]) == 2
-    metrics = pipeline(tmp_path / "out", tmp_path, **ALL).run()
+    metrics = pipeline(tmp_path / "out", cache, **ALL).run()
     after = files(tmp_path / "out")
     assert {path: after[path] for path in before} == before
     (old,) = (tmp_path / "out" / "choice").glob("*/cameras.safetensors")
@@ -65,17 +65,17 @@ def test_reranking_changes_the_table_and_survives_a_kill(tmp_path):
     assert (tmp_path / "out" / "cameras.safetensors").read_bytes() == new.read_bytes()
 
 
-def test_the_average_camera_is_fitted_and_survives_a_kill(tmp_path):
+def test_the_average_camera_is_fitted_and_survives_a_kill(cache, tmp_path):
     heads = {"quaternion": QuaternionHead, "points": KEYPOINT}
     rerank = RerankSettings(heads, weight=0.75, fit=SearchLevel(16, 3, 0.05, 4e-4))
     settings = {"rerank": rerank, "shapes": SHAPES}
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, CameraSearch, "training_step", BATCHES + 2)  # the cameras have been searched before
         with pytest.raises(Kill):
-            pipeline(tmp_path / "out", tmp_path, **settings).run()
+            pipeline(tmp_path / "out", cache, **settings).run()
     assert len(list((tmp_path / "out" / "rerank").glob("*-fold*/*/last.ckpt"))) == 4
     assert len(list((tmp_path / "out" / "rerank").glob("cameras/*/partial.safetensors"))) == 1
-    metrics = pipeline(tmp_path / "out", tmp_path, **settings).run()
+    metrics = pipeline(tmp_path / "out", cache, **settings).run()
     assert not list((tmp_path / "out" / "rerank").glob("cameras/*/partial.safetensors"))
     (old,) = (tmp_path / "out" / "choice").glob("*/cameras.safetensors")
     (new,) = (tmp_path / "out" / "rerank" / "cameras").glob("*/cameras.safetensors")
@@ -83,16 +83,16 @@ def test_the_average_camera_is_fitted_and_survives_a_kill(tmp_path):
     moved = (chosen.rotation != reranked.rotation).flatten(2).any(-1)
     assert (moved.sum(-1) == 1).all()
     assert torch.equal(reranked.order[:, 0], moved.int().argmax(-1))
-    assert metrics == pipeline(tmp_path / "whole", tmp_path, **settings).run()
+    assert metrics == pipeline(tmp_path / "whole", cache, **settings).run()
 
 
-def test_wrong_heads_and_numbers_are_told_before_anything_is_done(tmp_path):
+def test_wrong_heads_and_numbers_are_told_before_anything_is_done(cache, tmp_path):
     for heads, message in (
         ({"a/b": QuaternionHead}, r"can be folders; got 'a/b'"),
         ({"points": partial(KEYPOINT, sigma=-1.0)}, "a positive sigma"),
     ):
         with pytest.raises(ValueError, match=message):
-            pipeline(tmp_path / "out", tmp_path, rerank=RerankSettings(heads)).run()
+            pipeline(tmp_path / "out", cache, rerank=RerankSettings(heads)).run()
     assert files(tmp_path / "out") == {}
 
 

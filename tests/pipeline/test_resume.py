@@ -1,6 +1,7 @@
 """Training that is killed goes on with the epoch that was under way, and draws what it would have drawn."""
 
 import dataclasses
+import shutil
 from functools import partial
 
 import pytest
@@ -14,11 +15,6 @@ from kpose.pipeline import AdaptationSettings, PoseSettings, RerankSettings
 from kpose.tasks import PoseEstimator, ShapeAdaptation, ShapeTraining, Task
 
 pytestmark = QUIET
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +68,26 @@ def test_a_stage_goes_on_with_its_epoch_and_ends_the_same(stages, cache, tmp_pat
     assert pipeline(tmp_path / "killed", cache, **stages).run() == whole
 
 
-@pytest.mark.parametrize("left", [0, 0.5, 0.99])
-def test_a_damaged_checkpoint_is_deleted_and_the_step_done_again(cache, tmp_path, caplog, left):
-    settings = {"choice": None, "pose": PoseSettings(epochs=2, batch_size=BATCH)}
+TWO_EPOCHS = {"choice": None, "pose": PoseSettings(epochs=2, batch_size=BATCH)}
+
+
+@pytest.fixture(scope="module")
+def killed(cache, tmp_path_factory):
+    """Folder of a run that was killed in the second epoch of its head."""
+    folder = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, PoseEstimator, "training_step", BATCHES + 2)
         with pytest.raises(Kill):
-            pipeline(tmp_path, cache, **settings).run()
-    (last,) = tmp_path.glob("heads/quaternion/*/last.ckpt")
+            pipeline(folder, cache, **TWO_EPOCHS).run()
+    return folder
+
+
+@pytest.mark.parametrize("left", [0, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_deleted_and_the_step_done_again(killed, cache, tmp_path, caplog, left):
+    out = shutil.copytree(killed, tmp_path / "out")
+    (last,) = out.glob("heads/quaternion/*/last.ckpt")
     content = last.read_bytes()
     last.write_bytes(content[: round(left * len(content))])
-    metrics = pipeline(tmp_path, cache, **settings).run()
+    metrics = pipeline(out, cache, **TWO_EPOCHS).run()
     assert metrics["heads"]["quaternion"]["angle_deg"] > 0
     assert any(str(last) in line and "is deleted" in line for line in caplog.messages)

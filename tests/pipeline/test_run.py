@@ -45,11 +45,6 @@ ALL = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("birds")
-
-
-@pytest.fixture(scope="module")
 def whole(cache, tmp_path_factory):
     """Folder and metrics of a run of all stages."""
     out = tmp_path_factory.mktemp("whole")

@@ -21,8 +21,8 @@ def searched(data, folder, **options):
     return CameraTable.for_images(data.dataset("train"), file=folder / "cameras.safetensors")
 
 
-def test_a_search_goes_on_with_the_images_that_are_left(tmp_path, monkeypatch):
-    data = birds(tmp_path)
+def test_a_search_goes_on_with_the_images_that_are_left(cache, tmp_path, monkeypatch):
+    data = birds(cache)
     (tmp_path / "whole").mkdir()
     whole = searched(data, tmp_path / "whole")
     assert whole.scored.all()
@@ -40,8 +40,8 @@ def test_a_search_goes_on_with_the_images_that_are_left(tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "parts").iterdir()} == {"cameras.safetensors"}
 
 
-def test_the_best_camera_found_replaces_the_worst_of_another_table(tmp_path):
-    data = birds(tmp_path)
+def test_the_best_camera_found_replaces_the_worst_of_another_table(cache, tmp_path):
+    data = birds(cache)
     table = searched(data, tmp_path)
     before = copy.deepcopy(table)
     start = copy.deepcopy(table)

@@ -14,19 +14,19 @@ pytestmark = QUIET
 ENGINE = Engine(TrainerSettings("cpu"))
 
 
-def trained(tmp_path, name, epochs):
+def trained(cache, folder, epochs):
     """Train for so many epochs, on top of those that the folder has."""
     pl.seed_everything(0)
     task = PoseEstimator(backbone(), QuaternionHead, lr_scheduler=None)
-    data = birds(tmp_path, num_train=2 * BATCH)
-    fit(task, data, tmp_path / name, epochs=epochs, engine=ENGINE)
-    return task, data, trained_weights(tmp_path / name)
+    data = birds(cache, num_train=2 * BATCH)
+    fit(task, data, folder, epochs=epochs, engine=ENGINE)
+    return task, data, trained_weights(folder)
 
 
-def test_training_goes_on_with_the_next_epoch_and_is_scored(tmp_path):
-    task, data, once = trained(tmp_path, "once", 2)
-    *_, first = trained(tmp_path, "parts", 1)
-    *_, second = trained(tmp_path, "parts", 2)
+def test_training_goes_on_with_the_next_epoch_and_is_scored(cache, tmp_path):
+    task, data, once = trained(cache, tmp_path / "once", 2)
+    *_, first = trained(cache, tmp_path / "parts", 1)
+    *_, second = trained(cache, tmp_path / "parts", 2)
     assert all(torch.equal(second[name], value) for name, value in once.items())
     assert not all(torch.equal(first[name], value) for name, value in once.items())
     scores = score(task, data, tmp_path / "once", tmp_path, ENGINE)

@@ -12,8 +12,8 @@ GRID = ViewpointGrid(azimuths=4, elevations=1)
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory):
-    return SyntheticBirdsDataset(6, 32, cache_dir=tmp_path_factory.mktemp("birds"))
+def birds(cache):
+    return SyntheticBirdsDataset(6, 32, cache_dir=cache)
 
 
 def trainer(tmp_path, **options):
@@ -61,9 +61,9 @@ def test_a_stopped_search_goes_on_with_the_others(birds, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader`")
-def test_the_table_is_made_for_the_data_modules_training_set(tmp_path):
+def test_the_table_is_made_for_the_data_modules_training_set(cache, tmp_path):
     data = SyntheticBirdsDataModule(
-        num_train=6, num_val=2, num_test=2, image_size=32, batch_size=3, cache_dir=tmp_path / "birds"
+        num_train=6, num_val=2, num_test=2, image_size=32, batch_size=3, cache_dir=cache
     )
     task = CameraSearch(num_vertices=100, levels=LEVELS, grid=GRID, gain=0.3)
     with pytest.raises(RuntimeError, match="needs cameras"):
