@@ -10,7 +10,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-__all__ = ["READ_ERRORS", "network_of_checkpoint", "read_checkpoint"]
+__all__ = ["CONFIG_FILE", "READ_ERRORS", "WEIGHTS_FILE", "network_of_checkpoint", "read_checkpoint"]
+
+CONFIG_FILE = "config.json"
+"""Settings, in the folder of a saved network."""
+WEIGHTS_FILE = "model.safetensors"
+"""Weights, in that folder."""
 
 READ_ERRORS = (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError)
 """What reading a damaged file of weights raises."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 
 import kpose
-from kpose._checkpoint import READ_ERRORS, network_of_checkpoint, read_checkpoint
+from kpose._checkpoint import CONFIG_FILE, READ_ERRORS, WEIGHTS_FILE, network_of_checkpoint, read_checkpoint
 from kpose._export import write_onnx
 from kpose._files import read_json, write_file, write_text
 from kpose._limits import MAX_SIDE
@@ -27,22 +27,16 @@ from kpose.structures import Domain, Features, FeatureSpec, PosePrediction, Shap
 from kpose.templates import bird, check_template
 
 __all__ = [
-    "CONFIG_FILE",
-    "WEIGHTS_FILE",
     "HeadFactory",
     "PoseNetwork",
     "ReconstructorFactory",
     "TensorNetwork",
-    "network_of_checkpoint",
     "parts_of",
-    "read_checkpoint",
 ]
 
 HeadFactory = Callable[[FeatureSpec, Template], PoseHead]  #: A class, a `functools.partial`, any function.
 ReconstructorFactory = Callable[[FeatureSpec, Template], MeshReconstructor]  #: The same for reconstructors.
 
-CONFIG_FILE = "config.json"  #: Settings, in the folder of a saved network.
-WEIGHTS_FILE = "model.safetensors"  #: Weights, in that folder.
 _FORMAT = 2
 _TEMPLATE = ("vertices", "faces", "uv", "uv_faces", "mirror", "part_vertices")
 

@@ -113,6 +113,22 @@ def test_imports_point_down(path):
     assert not upward, f"{module} must not import {upward}: imports point down only, see kpose/__init__.py"
 
 
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_other_packages_are_imported_by_their_faces(path):
+    """Or by a module with a leading underscore: what it holds is shared within kpose, and promised to nobody."""
+    module = module_name(path)
+    inner = {name for name in imports_of(path) if name.startswith("kpose.") and part_of(name) != part_of(module)}
+    places = {name: name.split(".")[1:] for name in inner}
+    past = [
+        name
+        for name, place in places.items()
+        if not PACKAGE.joinpath(*place, "__init__.py").is_file() and len(place) > 1 and place[-1][0] != "_"
+    ]
+    assert not past, (
+        f"{module} imports from {past}; take it from the package, or name the module with an underscore"
+    )
+
+
 def test_an_upward_import_is_found():
     node = ast.parse("from kpose.heads import PoseHead\nfrom ..tasks import pose\nimport torch")
     assert violations("kpose.geometry.camera", imports(node, "kpose.geometry.camera", False)) == ["heads", "tasks"]

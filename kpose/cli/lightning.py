@@ -23,13 +23,13 @@ import kpose.backbones
 import kpose.callbacks
 import kpose.data
 import kpose.tasks
+from kpose._checkpoint import read_checkpoint
 from kpose._distributed import check_tasks
 from kpose._messages import one_line
 from kpose.cli.configuration import named_files
 from kpose.cli.interruption import let_finish
 from kpose.cli.mistakes import explain
 from kpose.data import CUBDataModule, SyntheticBirdsDataModule  # noqa: F401 - imports all data modules
-from kpose.network import read_checkpoint
 from kpose.tasks import Task
 
 __all__ = ["main"]

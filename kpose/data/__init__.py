@@ -12,7 +12,6 @@ from kpose.data.video_sequences import VideoSequence, read_davis, read_youtube_v
 
 if TYPE_CHECKING:
     from kpose.data.augmented_datamodule import AugmentedDataModule
-    from kpose.data.digests import describe_data, digest_tensors
     from kpose.data.feature_cache import CachedFeaturesDataModule, cache_features
     from kpose.data.photo_datamodules import CUBDataModule, FolderDataModule, PhotoDataModule
     from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
@@ -33,8 +32,6 @@ __all__ = [
     "SyntheticBirdsDataset",
     "VideoSequence",
     "cache_features",
-    "describe_data",
-    "digest_tensors",
     "flip_batch",
     "mirror_names",
     "read_cub",
@@ -55,8 +52,6 @@ _LATER = {
     "SyntheticBirdsDataModule": "synthetic",
     "SyntheticBirdsDataset": "synthetic",
     "cache_features": "feature_cache",
-    "describe_data": "digests",
-    "digest_tensors": "digests",
 }
 
 

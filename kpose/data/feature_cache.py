@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kpose._distributed import share
 from kpose.backbones import Backbone
-from kpose.data.digests import describe_data, digest_tensors
+from kpose.data._digests import describe_data, digest_tensors
 from kpose.data.feature_passes import FeaturePass, compute_pass, unflatten
 from kpose.data.training_loader import TrainingLoader, default_workers
 from kpose.structures import Batch, Features

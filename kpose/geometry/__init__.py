@@ -1,5 +1,9 @@
 """Functions of tensors: rotations, cameras, heatmaps, masks, meshes and point sampling."""
 
+from kpose.geometry._mesh import (
+    mirror_pairs,
+    vertex_normals,
+)
 from kpose.geometry.camera import (
     apply_crop,
     box_to_crop,
@@ -18,14 +22,6 @@ from kpose.geometry.camera import (
 from kpose.geometry.heatmap import gaussian_heatmaps, heatmap_mean, heatmap_peaks
 from kpose.geometry.interchange import to_blender, to_opencv, to_pytorch3d
 from kpose.geometry.mask import connected_regions, mask_iou, mask_to_box
-from kpose.geometry.mesh import (
-    edges,
-    face_normals,
-    is_closed,
-    mirror_pairs,
-    vertex_normals,
-    volume,
-)
 from kpose.geometry.rotation import (
     axis_angle_to_matrix,
     geodesic_distance,
@@ -49,8 +45,6 @@ __all__ = [
     "box_to_crop",
     "connected_regions",
     "crop_camera",
-    "edges",
-    "face_normals",
     "farthest_point_sampling",
     "flip_camera",
     "gaussian_heatmaps",
@@ -58,7 +52,6 @@ __all__ = [
     "gram_schmidt",
     "heatmap_mean",
     "heatmap_peaks",
-    "is_closed",
     "mask_iou",
     "mask_to_box",
     "matrix_to_axis_angle",
@@ -85,6 +78,5 @@ __all__ = [
     "undo_crop",
     "vertex_normals",
     "viewpoint_to_matrix",
-    "volume",
     "weak_to_perspective",
 ]

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose._precision import common_precision
-from kpose.geometry.eigenvector import nearest_quaternion
+from kpose.geometry._eigenvector import nearest_quaternion
 
 __all__ = [
     "axis_angle_to_matrix",

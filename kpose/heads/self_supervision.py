@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry import edges, gaussian_heatmaps, project, to_image_frame
+from kpose.geometry import gaussian_heatmaps, project, to_image_frame
+from kpose.geometry._mesh import edges
 from kpose.rendering import HardRenderer, nearest_face
 from kpose.structures import Camera, Mesh, Template
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from kpose.inference.calibration import Calibration, Certainty, fit_calibration
-from kpose.inference.photo import Picture, load_mask, load_photo, photo_square
+from kpose.inference.photo import Picture, load_mask, load_photo
 from kpose.inference.prediction import Prediction
 from kpose.inference.predictor import Predictor, load, shipped_networks
 from kpose.inference.sheet import prediction_sheet
@@ -23,7 +23,6 @@ __all__ = [
     "load",
     "load_mask",
     "load_photo",
-    "photo_square",
     "prediction_sheet",
     "save_mesh",
     "shipped_networks",

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from PIL import Image
 from torch import Tensor, nn
 
+from kpose._checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from kpose._files import SHIPPED_WEIGHTS, model_source
 from kpose._limits import check_side
 from kpose._precision import fast_autocast
@@ -29,7 +30,7 @@ from kpose.inference.segmentation import (
     automatic_segmenter,
     find_objects,
 )
-from kpose.network import CONFIG_FILE, WEIGHTS_FILE, PoseNetwork
+from kpose.network import PoseNetwork
 from kpose.structures import Crop, Mesh, PosePrediction, Shape
 
 __all__ = ["Predictor", "load", "shipped_networks"]

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from kpose.geometry import edges
+from kpose.geometry._mesh import edges
 
 __all__ = ["GraphLaplacianLoss", "deformation_loss"]
 

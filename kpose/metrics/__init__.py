@@ -3,7 +3,6 @@
 from kpose.metrics.angular_error import AngularError, angular_error
 from kpose.metrics.keypoint_transfer import KeypointTransfer
 from kpose.metrics.mask_iou import MaskIoU
-from kpose.metrics.multiplex_error import multiplex_error
 from kpose.metrics.video_jaccard import VideoJaccard
 from kpose.metrics.viewpoint import ViewpointWasserstein
 
@@ -14,5 +13,4 @@ __all__ = [
     "VideoJaccard",
     "ViewpointWasserstein",
     "angular_error",
-    "multiplex_error",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from kpose._distributed import share, total
-from kpose.metrics import multiplex_error
+from kpose.metrics._multiplex_error import multiplex_error
 from kpose.reconstruction import CameraTable
 from kpose.structures import Batch
 

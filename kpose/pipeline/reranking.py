@@ -17,7 +17,8 @@ from kpose.pipeline.engine import Engine
 from kpose.pipeline.folder import CAMERAS
 from kpose.pipeline.search import search
 from kpose.pipeline.settings import RerankSettings, SearchSettings
-from kpose.reconstruction import CameraTable, average_cameras, rerank_cameras, training_views
+from kpose.reconstruction import CameraTable, training_views
+from kpose.reconstruction._reranking import average_cameras, rerank_cameras
 from kpose.structures import Batch, Template
 
 __all__ = ["mean_rotations", "predicted_rotations", "rerank"]

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning import LightningDataModule
 
 from kpose._distributed import barrier, rank
 from kpose._files import write_text
 from kpose.backbones import Backbone
-from kpose.data import CachedFeaturesDataModule, describe_data, digest_tensors
+from kpose.data import CachedFeaturesDataModule
+from kpose.data._digests import describe_data, digest_tensors
 from kpose.network import HeadFactory, PoseNetwork
 from kpose.pipeline.camera_errors import camera_errors
 from kpose.pipeline.choice import choose
@@ -86,7 +86,7 @@ class Pipeline:
 
     def __init__(
         self,
-        data: LightningDataModule,
+        data: pl.LightningDataModule,
         backbone: Backbone,
         heads: Mapping[str, HeadFactory],
         *,
@@ -359,7 +359,7 @@ class Pipeline:
         new: Callable[[], PoseEstimator],
         seed: int,
         epochs: int,
-        data: Callable[[Any], LightningDataModule],
+        data: Callable[[Any], pl.LightningDataModule],
         folder: Path,
     ) -> None:
         pl.seed_everything(seed, verbose=False)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kpose.geometry.eigenvector import dominant_eigenvector
+from kpose.geometry._eigenvector import dominant_eigenvector
 
 __all__: list[str] = []
 

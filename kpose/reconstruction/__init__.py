@@ -6,8 +6,7 @@ from kpose.reconstruction.camera_search import SearchLevel, search_cameras
 from kpose.reconstruction.camera_table import CameraTable
 from kpose.reconstruction.objective import Comparison, MultiplexObjective
 from kpose.reconstruction.reconstructor import MeshReconstructor
-from kpose.reconstruction.reranking import average_cameras, rerank_cameras
-from kpose.reconstruction.shape import MirrorSymmetry, ShapeHead
+from kpose.reconstruction.shape import ShapeHead
 from kpose.reconstruction.texture import TextureHead
 from kpose.reconstruction.viewpoint_grid import ViewpointGrid
 
@@ -16,15 +15,12 @@ __all__ = [
     "CameraTable",
     "Comparison",
     "MeshReconstructor",
-    "MirrorSymmetry",
     "MultiplexObjective",
     "SearchLevel",
     "ShapeHead",
     "TextureHead",
     "ViewpointGrid",
-    "average_cameras",
     "choose_cameras",
-    "rerank_cameras",
     "search_cameras",
     "training_views",
 ]

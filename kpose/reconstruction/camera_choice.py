@@ -25,7 +25,8 @@ from kpose.reconstruction.template_views import (
     view_template,
 )
 from kpose.structures import Batch, Mesh, Template
-from kpose.templates import bird, coarsen_template
+from kpose.templates import bird
+from kpose.templates._coarsen import coarsen_template
 
 __all__ = ["choose_cameras", "training_views"]
 

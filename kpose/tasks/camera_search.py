@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from kpose.geometry import flip_camera
-from kpose.metrics import multiplex_error
+from kpose.metrics._multiplex_error import multiplex_error
 from kpose.reconstruction import CameraTable, SearchLevel, ViewpointGrid, search_cameras
 from kpose.rendering import Renderer, fast_renderer
 from kpose.structures import Batch, Camera, Mesh, Template
 from kpose.tasks.base import Task
 from kpose.tasks.inputs import template_of, training_images
-from kpose.templates import coarsen_template
+from kpose.templates._coarsen import coarsen_template
 
 __all__ = ["CameraSearch"]
 

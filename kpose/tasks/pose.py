@@ -12,17 +12,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torchmetrics import MeanMetric, Metric
 
+from kpose._checkpoint import network_of_checkpoint, read_checkpoint
 from kpose._messages import one_line
 from kpose.backbones import Backbone
 from kpose.metrics import AngularError, KeypointTransfer, MaskIoU, ViewpointWasserstein
-from kpose.network import (
-    HeadFactory,
-    PoseNetwork,
-    ReconstructorFactory,
-    network_of_checkpoint,
-    parts_of,
-    read_checkpoint,
-)
+from kpose.network import HeadFactory, PoseNetwork, ReconstructorFactory, parts_of
 from kpose.reconstruction import CameraTable
 from kpose.rendering import HardRenderer, SoftRenderer
 from kpose.structures import Batch, Camera, Domain, Mesh, PosePrediction, Template

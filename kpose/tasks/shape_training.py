@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from kpose.backbones import Backbone
 from kpose.geometry import mask_iou
 from kpose.losses import AppearanceDistance, FeatureDistance
-from kpose.metrics import multiplex_error
+from kpose.metrics._multiplex_error import multiplex_error
 from kpose.reconstruction import CameraOptimizer, CameraTable, Comparison, MeshReconstructor, MultiplexObjective
 from kpose.structures import Batch, FeatureSpec, Shape, Template
 from kpose.tasks.base import Task

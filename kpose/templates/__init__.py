@@ -2,7 +2,6 @@
 
 from kpose.templates.bird import bird
 from kpose.templates.check import check_template
-from kpose.templates.coarsen import coarsen_template
 from kpose.templates.files import load_template, save_template
 from kpose.templates.measures import Limb, build_template
 from kpose.templates.mesh import template_mesh
@@ -13,7 +12,6 @@ __all__ = [
     "bird",
     "build_template",
     "check_template",
-    "coarsen_template",
     "load_template",
     "save_template",
     "template_from_mesh",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kpose.geometry import edges, is_closed, volume
+from kpose.geometry._mesh import edges, is_closed, volume
 from kpose.structures import Template
 
 __all__ = ["check_template"]

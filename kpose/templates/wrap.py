@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose._limits import MAX_VERTICES, MIN_VERTICES
-from kpose.geometry import face_normals, vertex_normals
+from kpose.geometry import vertex_normals
+from kpose.geometry._mesh import face_normals
 from kpose.structures import Template
 from kpose.templates.remesh import HalfMap, collapse_short_edges, half_sphere, split_long_edges
 from kpose.templates.uv import spherical_uv

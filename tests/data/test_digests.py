@@ -1,7 +1,8 @@
 import torch
 from pytorch_lightning import LightningDataModule
 
-from kpose.data import SyntheticBirdsDataModule, describe_data, digest_tensors
+from kpose.data import SyntheticBirdsDataModule
+from kpose.data._digests import describe_data, digest_tensors
 
 
 class Own(LightningDataModule):

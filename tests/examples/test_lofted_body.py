@@ -6,7 +6,7 @@ import pytest
 import torch
 from templates.checks import check_template_contract
 
-from kpose.geometry import volume
+from kpose.geometry._mesh import volume
 
 LOFT = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "examples" / "lofted_body.py")))
 Body, Relief, Section, loft_template = LOFT.Body, LOFT.Relief, LOFT.Section, LOFT.loft_template

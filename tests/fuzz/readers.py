@@ -20,6 +20,7 @@ from jsonargparse import ArgumentError
 from PIL import Image
 from safetensors.torch import save
 
+from kpose._checkpoint import CONFIG_FILE
 from kpose.cli.pipeline import parse_pipeline
 from kpose.data import read_identities, read_youtube_vos
 from kpose.data.coco import read_coco
@@ -27,7 +28,6 @@ from kpose.data.cub import read_cub
 from kpose.data.folder_files import FolderEntry
 from kpose.inference import Predictor
 from kpose.inference.photo import load_mask, load_photo
-from kpose.network import CONFIG_FILE
 from kpose.reconstruction import CameraTable
 from kpose.templates import load_template
 from kpose.video.frames import read_video

@@ -1,7 +1,7 @@
 import torch
 
 from kpose.geometry import procrustes, quaternion_to_matrix, random_rotation
-from kpose.geometry.eigenvector import dominant_eigenvector, nearest_quaternion
+from kpose.geometry._eigenvector import dominant_eigenvector, nearest_quaternion
 
 
 def test_dominant_eigenvector_is_that_of_the_largest_eigenvalue():

@@ -2,14 +2,8 @@ import pytest
 import torch
 import trimesh
 
-from kpose.geometry import (
-    edges,
-    face_normals,
-    is_closed,
-    mirror_pairs,
-    vertex_normals,
-    volume,
-)
+from kpose.geometry import mirror_pairs, vertex_normals
+from kpose.geometry._mesh import edges, face_normals, is_closed, volume
 
 
 def sphere(subdivisions=2, dtype=torch.float64):

@@ -12,7 +12,8 @@ from PIL import Image
 from kpose.backbones import TinyBackbone
 from kpose.heads import KeypointHead, QuaternionHead
 from kpose.tasks import PoseEstimator
-from kpose.templates import bird, coarsen_template
+from kpose.templates import bird
+from kpose.templates._coarsen import coarsen_template
 
 HEADS = {"keypoint": partial(KeypointHead, num_keypoints=16, width=16), "quaternion": QuaternionHead}
 

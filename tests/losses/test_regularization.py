@@ -5,7 +5,7 @@ import torch
 import trimesh
 from torch.autograd import gradcheck
 
-from kpose.geometry import edges
+from kpose.geometry._mesh import edges
 from kpose.losses import GraphLaplacianLoss, deformation_loss
 from kpose.templates import bird
 

@@ -3,7 +3,7 @@ import math
 import torch
 
 from kpose.geometry import axis_angle_to_matrix
-from kpose.metrics import multiplex_error
+from kpose.metrics._multiplex_error import multiplex_error
 
 
 def about_z(*degrees: float) -> torch.Tensor:

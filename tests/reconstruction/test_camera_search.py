@@ -7,7 +7,8 @@ from kpose.geometry import geodesic_distance, viewpoint_to_matrix
 from kpose.reconstruction import SearchLevel, ViewpointGrid, search_cameras
 from kpose.rendering import CompositeRenderer, HardRenderer
 from kpose.structures import Camera, Mesh
-from kpose.templates import bird, coarsen_template
+from kpose.templates import bird
+from kpose.templates._coarsen import coarsen_template
 
 RANGES = torch.tensor([math.pi / 6, math.pi / 6, math.pi / 3])
 LEVELS = (SearchLevel(24, 15, 0.1, 4e-4), SearchLevel(40, 25, 0.1, 1e-4))

@@ -2,7 +2,8 @@ import torch
 
 from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance
 from kpose.losses import chordal_distance
-from kpose.reconstruction import CameraTable, ViewpointGrid, average_cameras, rerank_cameras
+from kpose.reconstruction import CameraTable, ViewpointGrid
+from kpose.reconstruction._reranking import average_cameras, rerank_cameras
 
 
 def test_the_average_camera_lies_between_choice_and_prediction():

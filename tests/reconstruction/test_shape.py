@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from kpose.reconstruction import MirrorSymmetry, ShapeHead
-from kpose.reconstruction.shape import MeanShape
+from kpose.reconstruction.shape import MeanShape, MirrorSymmetry, ShapeHead
 from kpose.structures import Features, FeatureSpec
 from kpose.templates import bird
 

@@ -13,7 +13,8 @@ from kpose.reconstruction.template_views import (
 )
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh
-from kpose.templates import bird, coarsen_template
+from kpose.templates import bird
+from kpose.templates._coarsen import coarsen_template
 
 
 @pytest.fixture(scope="module")

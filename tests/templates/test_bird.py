@@ -7,7 +7,8 @@ import trimesh
 from templates.checks import check_template_contract, edge_crossings
 
 from kpose.data import CUBDataset, read_mean_parts
-from kpose.geometry import edges, mask_iou, vertex_normals
+from kpose.geometry import mask_iou, vertex_normals
+from kpose.geometry._mesh import edges
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera
 from kpose.templates import bird, template_mesh

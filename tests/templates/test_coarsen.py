@@ -1,11 +1,13 @@
 import pytest
 import torch
 
-from kpose.geometry import mask_iou, volume
+from kpose.geometry import mask_iou
+from kpose.geometry._mesh import volume
 from kpose.reconstruction import ViewpointGrid
 from kpose.rendering import HardRenderer
 from kpose.structures import Camera, Mesh
-from kpose.templates import bird, coarsen_template
+from kpose.templates import bird
+from kpose.templates._coarsen import coarsen_template
 
 
 @pytest.fixture(scope="module")

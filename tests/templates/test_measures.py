@@ -4,7 +4,7 @@ import pytest
 import torch
 from templates.checks import check_template_contract, edge_crossings
 
-from kpose.geometry import edges, volume
+from kpose.geometry._mesh import edges, volume
 from kpose.templates import Limb, build_template
 from kpose.templates.measures import body_solid
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from templates.checks import check_template_contract
 
-from kpose.geometry import is_closed, volume
+from kpose.geometry._mesh import is_closed, volume
 from kpose.structures import Template
 from kpose.templates.remesh import collapse_short_edges, half_sphere, split_long_edges
 from kpose.templates.uv import spherical_uv

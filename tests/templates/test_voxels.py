@@ -5,7 +5,7 @@ import pytest
 import torch
 import trimesh
 
-from kpose.geometry import volume
+from kpose.geometry._mesh import volume
 from kpose.templates import bird
 
 pytest.importorskip("skimage")

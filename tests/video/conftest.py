@@ -12,7 +12,8 @@ from kpose.heads import QuaternionHead
 from kpose.inference import Predictor
 from kpose.inference.segmentation import Segment, Segmenter
 from kpose.tasks import PoseEstimator
-from kpose.templates import bird, coarsen_template
+from kpose.templates import bird
+from kpose.templates._coarsen import coarsen_template
 from kpose.video import Frame
 
 SIZE = (96, 64)
