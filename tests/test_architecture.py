@@ -11,8 +11,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kpose"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -64,6 +62,7 @@ def imports(node: ast.AST, module: str, is_package: bool) -> set[str]:
     return found
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     return imports(tree(path), module_name(path), path.name == "__init__.py")
 
@@ -98,35 +97,35 @@ def test_every_part_has_a_layer():
     assert not unknown, f"kpose/__init__.py draws the layers, but not {unknown}. Add them to its docstring."
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_imports_point_down(path):
-    module = module_name(path)
-    if module == "kpose":
-        at_once = ast.Module(
-            [node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)], []
-        )
-        assert not {name for name in imports(at_once, module, True) if name.startswith("kpose")}, (
-            "kpose must import nothing of itself until it is asked to"
-        )
-        return
-    upward = violations(module, imports_of(path))
-    assert not upward, f"{module} must not import {upward}: imports point down only, see kpose/__init__.py"
+def test_imports_point_down():
+    for path in FILES:
+        module = module_name(path)
+        if module == "kpose":
+            at_once = ast.Module(
+                [node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)], []
+            )
+            assert not {name for name in imports(at_once, module, True) if name.startswith("kpose")}, (
+                "kpose must import nothing of itself until it is asked to"
+            )
+            continue
+        upward = violations(module, imports_of(path))
+        assert not upward, f"{module} must not import {upward}: imports point down only, see kpose/__init__.py"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_other_packages_are_imported_by_their_faces(path):
+def test_other_packages_are_imported_by_their_faces():
     """Or by a module with a leading underscore: what it holds is shared within kpose, and promised to nobody."""
-    module = module_name(path)
-    inner = {name for name in imports_of(path) if name.startswith("kpose.") and part_of(name) != part_of(module)}
-    places = {name: name.split(".")[1:] for name in inner}
-    past = [
-        name
-        for name, place in places.items()
-        if not PACKAGE.joinpath(*place, "__init__.py").is_file() and len(place) > 1 and place[-1][0] != "_"
-    ]
-    assert not past, (
-        f"{module} imports from {past}; take it from the package, or name the module with an underscore"
-    )
+    for path in FILES:
+        module = module_name(path)
+        places = [name.split(".")[1:] for name in imports_of(path) if name.startswith("kpose.")]
+        past = [
+            ".".join(place)
+            for place in places
+            if place[0] != part_of(module) and len(place) > 1 and place[-1][0] != "_"
+            if not PACKAGE.joinpath(*place, "__init__.py").is_file()
+        ]
+        assert not past, (
+            f"{module} imports from {past}; take it from the package, or name the module with an underscore"
+        )
 
 
 def test_an_upward_import_is_found():
@@ -135,13 +134,13 @@ def test_an_upward_import_is_found():
     assert violations("kpose.cli", imports(node, "kpose.cli", False)) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_file_is_short_and_well_named(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 400, f"{module_name(path)} has {lines} lines; split it by idea, 400 is the limit"
-    assert path.stem not in {"utils", "util", "helpers", "common", "misc"}, (
-        f"{path.name} says nothing of its content"
-    )
+def test_file_is_short_and_well_named():
+    for path in FILES:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert lines <= 400, f"{module_name(path)} has {lines} lines; split it by idea, 400 is the limit"
+        assert path.stem not in {"utils", "util", "helpers", "common", "misc"}, (
+            f"{path.name} says nothing of its content"
+        )
 
 
 def test_tests_mirror_the_package():
@@ -153,39 +152,39 @@ def test_tests_mirror_the_package():
     assert not missing, f"tests/ lacks {missing}; the tests of kpose/a/b.py are in tests/a/test_b.py"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_nothing_prints(path):
-    calls = [
-        node.lineno
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-    ]
-    assert not calls, f"{module_name(path)} prints on lines {calls}; use logging, or return the text"
+def test_nothing_prints():
+    for path in FILES:
+        calls = [
+            node.lineno
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        ]
+        assert not calls, f"{module_name(path)} prints on lines {calls}; use logging, or return the text"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_lightning_stays_in_its_layers(path):
-    part = part_of(module_name(path))
-    used = {name.split(".")[0] for name in imports_of(path)} & LIGHTNING
-    assert not used or part in LIGHTNING_ALLOWED, (
-        f"{module_name(path)} imports Lightning; only {sorted(LIGHTNING_ALLOWED)} may"
-    )
-    assert "lightning" not in used, f"{module_name(path)}: Lightning's import name here is pytorch_lightning"
+def test_lightning_stays_in_its_layers():
+    for path in FILES:
+        part = part_of(module_name(path))
+        used = {name.split(".")[0] for name in imports_of(path)} & LIGHTNING
+        assert not used or part in LIGHTNING_ALLOWED, (
+            f"{module_name(path)} imports Lightning; only {sorted(LIGHTNING_ALLOWED)} may"
+        )
+        assert "lightning" not in used, f"{module_name(path)}: Lightning's import name here is pytorch_lightning"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_imports_are_declared(path):
+def test_imports_are_declared():
     """What a module imports at its top comes with kpose, extras are imported where they are used."""
-    top = ast.Module([node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)], [])
-    module = module_name(path)
-    roots = {name.split(".")[0] for name in imports(top, module, path.name == "__init__.py")}
-    everywhere = {name.split(".")[0] for name in imports_of(path)}
-    assert not everywhere & NEVER, f"{module} imports {sorted(everywhere & NEVER)}, which kpose does without"
-    if module not in NEEDS_EXTRA:
-        assert not roots & OPTIONAL, f"{module} imports the extra {sorted(roots & OPTIONAL)} at its top"
-    foreign = roots - set(sys.stdlib_module_names) - {"kpose"} - OPTIONAL
-    undeclared = sorted(foreign - declared())
-    assert not undeclared, f"{module} imports {undeclared}, which pyproject.toml does not list in dependencies"
+    for path in FILES:
+        top = ast.Module([node for node in tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        module = module_name(path)
+        roots = {name.split(".")[0] for name in imports(top, module, path.name == "__init__.py")}
+        everywhere = {name.split(".")[0] for name in imports_of(path)}
+        assert not everywhere & NEVER, f"{module} imports {sorted(everywhere & NEVER)}, which kpose does without"
+        if module not in NEEDS_EXTRA:
+            assert not roots & OPTIONAL, f"{module} imports the extra {sorted(roots & OPTIONAL)} at its top"
+        foreign = roots - set(sys.stdlib_module_names) - {"kpose"} - OPTIONAL
+        undeclared = sorted(foreign - declared())
+        assert not undeclared, f"{module} imports {undeclared}, which pyproject.toml does not list in dependencies"
 
 
 @cache
