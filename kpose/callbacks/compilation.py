@@ -14,6 +14,9 @@ class Compilation(pl.Callback):
 
     Each is one graph. Weights, checkpoints and results stay as they are, but for rounding; the first steps take
     longer, and so does the first batch of another size.
+
+    Example:
+        >>> callbacks = [Compilation()]  # for the trainer of any task
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -26,6 +26,9 @@ class LogOverlays(Callback):
     Args:
         num_images: How many images are drawn, at most those of the first batch.
         every_n_epochs: How many epochs lie between two sheets.
+
+    Example:
+        >>> callbacks = [LogOverlays(num_images=4)]  # for the trainer of a `PoseEstimator`
     """
 
     def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:

@@ -36,6 +36,9 @@ class LogShapes(Callback):
         num_images: How many images are drawn, at most those of the first batch.
         every_n_epochs: How many epochs lie between two sheets; the last epoch always has some.
         folder: Where the latest sheets are also kept, as ``shapes.png`` and ``azimuths.png``.
+
+    Example:
+        >>> callbacks = [LogShapes(every_n_epochs=5)]  # for the trainer of a `ShapeTraining`
     """
 
     def __init__(self, num_images: int = 4, every_n_epochs: int = 1, folder: Path | None = None) -> None:

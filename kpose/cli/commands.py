@@ -16,13 +16,13 @@ COMMANDS = {
     "validate": ("kpose.cli.lightning", "score a checkpoint of it on the validation data"),
     "test": ("kpose.cli.lightning", "score it on the test data"),
     "pipeline": ("kpose.cli.pipeline", "train without pose labels: cameras, shapes, heads, one after the other"),
-    "predict": ("kpose.cli.predict", "photos in; cameras, meshes, pictures and a page to see them out"),
+    "predict": ("kpose.cli.predict", "predict cameras and meshes from photos, with pictures and a page of them"),
     "masks": (
         "kpose.cli.masks",
-        "photos in; a mask of the object in each out, to train a category of your own with",
+        "find the object in photos and write masks, to train a category of your own",
     ),
-    "video": ("kpose.cli.video", "a video in; the same with its birds' meshes, and their camera tracks, out"),
-    "app": ("kpose.cli.app", "a page in the browser to drop photos on"),
+    "video": ("kpose.cli.video", "follow the birds of a video: their camera tracks, and a video with their meshes"),
+    "app": ("kpose.cli.app", "serve a page to drop photos on"),
     "template": ("kpose.cli.template", "make the mean shape of another category"),
 }
 LIGHTNINGS = ("fit", "validate", "test")

@@ -222,4 +222,4 @@ def _summarize(writer: _Writer, networks: Networks, targets: Targets) -> None:
         report("No object was found; give its --box or --mask.")
     elif targets.looks and networks.segmenter is None:
         remedy = "follow them by --sam2" if targets.box or targets.mask else "give a --box for each"
-        report(f"Objects were looked for; where they are not what was meant, {remedy}.")
+        report(f"Objects were found automatically; where they are wrong, {remedy}.")

@@ -84,6 +84,12 @@ def read_cub(root: Path, cameras: Path | None = None) -> CUBAnnotations:
     Raises:
         FileNotFoundError: If a file is missing; the message names the command that gets it.
         ValueError: If the files do not belong together.
+
+    Example:
+        How many photos each split has::
+
+            annotations = read_cub(Path("data/CUB_200_2011"))
+            Counter(annotations.splits)
     """
     root = Path(root)
     listed = _numbered(root / "images.txt")
@@ -172,6 +178,12 @@ def read_mean_parts(path: Path) -> Float[Tensor, "P 3"]:
 
     Raises:
         FileNotFoundError: If there is no such file.
+
+    Example:
+        >>> file = getfixture("tmp_path") / "mean_parts.csv"
+        >>> _ = file.write_text(chr(10).join(("part_id,x,y,z", "1,0.0,-1.0,0.5")))
+        >>> read_mean_parts(file)
+        tensor([[ 0.0000, -1.0000,  0.5000]])
     """
     existing(path, "read_mean_parts", "Make it by `python -m kpose.data.sfm ROOT`.")
     table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
@@ -201,6 +213,12 @@ class CUBDataset(PhotoDataset):
     Raises:
         FileNotFoundError: If a file is missing; the message names the command that gets it.
         ValueError: If the split is empty.
+
+    Example:
+        One photo of the validation split::
+
+            birds = CUBDataset(Path("data/CUB_200_2011"), "val", image_size=256)
+            birds[0]["image"].shape, birds[0]["camera"].rotation.shape  # (3, 256, 256), (3, 3)
     """
 
     def __init__(

@@ -55,6 +55,14 @@ def cache_features(
 
     Returns:
         Data set whose batches carry ``features`` in place of ``image``; each image comes as one of its views.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.data import SyntheticBirdsDataModule
+        >>> data = SyntheticBirdsDataModule(num_train=4, image_size=32)
+        >>> cached = cache_features(data, TinyBackbone(width=8).freeze(), getfixture("tmp_path"), "train")
+        >>> len(cached)
+        4
     """
     settings = json.dumps([_FORMAT, seed, precision, describe_data(data)])
     key = hashlib.sha256(f"{settings} {digest_tensors(backbone.state_dict())}".encode()).hexdigest()[:16]
@@ -84,6 +92,16 @@ class CachedFeaturesDataModule(LightningDataModule):
 
     Raises:
         ValueError: If ``views`` or ``picture_size`` is not positive or the backbone is not frozen.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.data import SyntheticBirdsDataModule
+        >>> birds = SyntheticBirdsDataModule(num_train=4, image_size=32)
+        >>> backbone = TinyBackbone(width=8).freeze()
+        >>> data = CachedFeaturesDataModule(birds, backbone, folder=getfixture("tmp_path"), views=2, batch_size=2)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader()))["features"].maps[0].shape
+        torch.Size([2, 8, 8, 8])
     """
 
     def __init__(

@@ -92,6 +92,15 @@ def read_folder(
     Raises:
         FileNotFoundError: If a folder or file is missing.
         ValueError: If no image can be used, or if the COCO file or the file of splits is not one.
+
+    Example:
+        >>> from PIL import Image
+        >>> folder = getfixture("tmp_path")
+        >>> for kind, color in (("images", "red"), ("masks", "white")):
+        ...     (folder / kind).mkdir()
+        ...     Image.new("RGB", (40, 30), color).save(folder / kind / "car.png")
+        >>> read_folder(folder).boxes
+        tensor([[ 0.,  0., 40., 30.]])
     """
     root = Path(root)
     if not 0 <= val_share < 1:
@@ -149,6 +158,17 @@ class FolderDataset(PhotoDataset):
     Raises:
         FileNotFoundError: If a folder is missing.
         ValueError: If the split is empty.
+
+    Example:
+        >>> from PIL import Image
+        >>> folder = getfixture("tmp_path")
+        >>> for kind, color in (("images", "red"), ("masks", "white")):
+        ...     (folder / kind).mkdir()
+        ...     Image.new("RGB", (40, 30), color).save(folder / kind / "car.png")
+        >>> _ = (folder / "splits.txt").write_text("car train")
+        >>> images = FolderDataset(folder, "train", image_size=32)
+        >>> images.names, images[0]["mask"].shape
+        (('car',), torch.Size([32, 32]))
     """
 
     def __init__(

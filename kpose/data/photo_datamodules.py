@@ -43,6 +43,11 @@ class PhotoDataModule(AugmentedDataModule):
 
     Raises:
         ValueError: If ``image_size`` or ``batch_size`` is not positive, or ``num_workers`` is negative.
+
+    Example:
+        >>> module = FolderDataModule(Path("photos"), image_size=128, padding=0.1, flip=0.0)  # a subclass
+        >>> module.image_size, module.padding, module.flip
+        (128, 0.1, 0.0)
     """
 
     def __init__(
@@ -133,6 +138,13 @@ class CUBDataModule(PhotoDataModule):
 
     Raises:
         FileNotFoundError: At ``setup``, if a file is missing; the message names the command that gets it.
+
+    Example:
+        From the data to a batch::
+
+            data = CUBDataModule(Path("data/CUB_200_2011"), image_size=256, batch_size=32)
+            data.setup("fit")
+            next(iter(data.train_dataloader()))["image"].shape  # (32, 3, 295, 295): crops with room for the jitter
     """
 
     def __init__(self, root: Path, *, cameras: Path | None = None, **options: Any) -> None:  # noqa: ANN401

@@ -45,6 +45,10 @@ class PhotoDataset(Dataset[Batch], ABC):
 
     Raises:
         ValueError: If the split is empty.
+
+    Example:
+        A set of photos of your own is a subclass with ``names``, ``image_files`` and ``load``:
+        `kpose.data.FolderDataset` is one.
     """
 
     def __init__(

@@ -96,6 +96,11 @@ def read_davis(
     Raises:
         FileNotFoundError: If the root, the split or the frames of a sequence are missing.
         ValueError: If masks cannot be read.
+
+    Example:
+        The sequences with birds::
+
+            [(sequence.name, len(sequence.frames)) for sequence in read_davis(Path("data/DAVIS"))]
     """
     images = existing(root / "JPEGImages" / resolution, "read_davis", "Give the folder that holds JPEGImages.")
     if split is None:
@@ -158,6 +163,11 @@ def read_youtube_vos(
     Raises:
         FileNotFoundError: If the split, ``meta.json`` or the frames of a video are missing.
         ValueError: If ``meta.json`` cannot be read, or names no categories where some are asked for.
+
+    Example:
+        The videos with birds of the training split::
+
+            read_youtube_vos(Path("data/youtube-vos"))[0].masks(0)  # {1: mask of the first bird, ...}
     """
     folder = root / split
     path = existing(folder / "meta.json", "read_youtube_vos", "Name another split.")

@@ -27,7 +27,16 @@ _SOLVED = ("camera", "inliers", "covariance", "valid")
 
 @dataclass
 class KeypointPrediction(PosePrediction):
-    """Keypoints, and the camera that they give: solved for when it is first read, since no loss reads it."""
+    """Keypoints, and the camera that they give: solved for when it is first read, since no loss reads it.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.templates import bird
+        >>> backbone = TinyBackbone(width=8)
+        >>> found = KeypointHead(backbone.spec, bird(), width=16).eval()(backbone(torch.rand(1, 3, 64, 64)))
+        >>> found.keypoints.shape, found.inliers.shape, found.camera.scale.shape
+        (torch.Size([1, 16, 2]), torch.Size([1, 16]), torch.Size([1]))
+    """
 
     camera: Camera = field(init=False, repr=False)
     """Camera that explains the keypoints."""

@@ -50,7 +50,16 @@ class _BorderNetwork(nn.Module):
 
 
 class BorderTarget(Recorded, ABC):
-    """Target of the border network."""
+    """Target of the border network.
+
+    Example:
+        >>> class NoBorder(BorderTarget):
+        ...     supervision = frozenset()
+        ...     def draw(self, block, vertices, batch, size):
+        ...         return vertices.new_zeros(len(vertices), *size)
+        >>> NoBorder().supervision
+        frozenset()
+    """
 
     supervision: ClassVar[frozenset[str]]
     """Batch entries that are read."""

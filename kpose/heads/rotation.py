@@ -22,7 +22,14 @@ START_SCALE = 0.75  # about the scale of an object of length 2 that fills its cr
 
 @dataclass
 class RotationPrediction(PosePrediction):
-    """Camera with the numbers that its rotation was made from."""
+    """Camera with the numbers that its rotation was made from.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> backbone = TinyBackbone(width=8)
+        >>> QuaternionHead(backbone.spec)(backbone(torch.rand(2, 3, 64, 64))).raw.shape
+        torch.Size([2, 4])
+    """
 
     raw: Float[Tensor, "batch R"]
     """Output of the network, in the head's own representation."""

@@ -45,7 +45,7 @@ class SelfSupervision(nn.Module):
     The keypoints are projected by the camera. A Gaussian around each is its heatmap. For the weights the shape is
     rendered hard, without blending, light or anti-aliasing, in a label texture: faces carry the number of their
     nearest keypoint, where the paper has a color for each. A keypoint counts if its projection shows its own.
-    Beside that stands its visibility, which needs no labels.
+    `visibility` is another measure, which needs no labels.
 
     Args:
         template: Mean shape of the category, on which the label texture is painted.

@@ -93,8 +93,8 @@ class Prediction:
     expected_error_deg: float | None = None
     """Mean error of rotation that poses like this one have, in degrees, of a predictor with a `Calibration`."""
     score: float | None = None
-    """How likely the pose is right to 30°, in [0, 1], of a predictor with a `Calibration`; low where the picture is
-    unlike those that it was fitted on, and may show no object of the category."""
+    """How likely the rotation is within 30° of the true one, in [0, 1], of a predictor with a `Calibration`; low
+    where the picture is unlike those that it was fitted on, and may show no object of the category."""
 
     def __repr__(self) -> str:
         """Return a line on what was found, without the tensors."""
@@ -143,7 +143,7 @@ class Prediction:
 
     @property
     def is_sure(self) -> bool | None:
-        """Whether the pose is rather right than not; None without a score."""
+        """Whether the pose is more likely right than wrong; None without a score."""
         return None if self.score is None else self.score >= 0.5
 
     @property
@@ -203,7 +203,7 @@ class Prediction:
         return MeshViewer(self.colored_mesh)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> list[Path]:
-        """Write `colored_mesh` to a file that other programs read; see `kpose.inference.export.save_mesh`.
+        """Write `colored_mesh` to a file that other programs read; see `save_mesh`.
 
         Args:
             path: File ending in ``.glb``, ``.obj`` or ``.ply``.

@@ -19,7 +19,16 @@ __all__ = ["AppearanceDistance", "FeatureDistance", "LPIPSDistance", "PixelDista
 
 
 class AppearanceDistance(Recorded, nn.Module, ABC):
-    """Measure how unlike rendered and photographed objects are."""
+    """Measure how unlike rendered and photographed objects are.
+
+    Example:
+        >>> class GrayDistance(AppearanceDistance):
+        ...     def forward(self, rendered, photo, mask):
+        ...         gray = (rendered.mean(2) - photo.mean(1)[:, None]).abs()
+        ...         return (gray * mask[:, None]).mean((2, 3))
+        >>> GrayDistance()(torch.zeros(1, 2, 3, 4, 4), torch.ones(1, 3, 4, 4), torch.ones(1, 4, 4))
+        tensor([[1., 1.]])
+    """
 
     @abstractmethod
     def forward(
@@ -143,6 +152,11 @@ class LPIPSDistance(AppearanceDistance):
 
     Source:
         Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018.
+
+    Example:
+        In place of the default of stage 2, once its weights are on this machine::
+
+            task = ShapeTraining(backbone, distance=LPIPSDistance("alex"))
     """
 
     MIN_SIZE = 64  # below it the coarsest maps of the networks have no cells

@@ -37,7 +37,7 @@ class CameraPairs(Metric):
         self.target_rotations.append(target_camera.rotation.detach().float().flatten())  # type: ignore[union-attr]
 
     def pairs(self) -> tuple[Float[Tensor, "N 3 3"], Float[Tensor, "N 3 3"]]:
-        """Return the predicted and the true rotations of all images, of all processes after a synchronisation."""
+        """Return the predicted and the true rotations of all images, of all processes after a synchronization."""
         if len(self.rotations) == 0:
             return torch.zeros(0, 3, 3, device=self.device), torch.zeros(0, 3, 3, device=self.device)
         rotation: Tensor = dim_zero_cat(self.rotations)

@@ -21,7 +21,14 @@ NOTE = "done.json"
 
 
 class TrainingCameras(NamedTuple):
-    """Cameras that heads are trained on."""
+    """Cameras that heads are trained on.
+
+    Example:
+        Of a `Pipeline`::
+
+            cameras = pipeline.learn_cameras()
+            cameras.file, cameras.errors  # cameras.safetensors, {"best_deg": ..., ...}
+    """
 
     file: Path
     """File of the table (see `kpose.reconstruction.CameraTable.save`), in the folder of the step that wrote it."""
@@ -35,7 +42,14 @@ class TrainingCameras(NamedTuple):
 
 
 class TrainedHead(NamedTuple):
-    """A head that was trained and scored."""
+    """A head that was trained and scored.
+
+    Example:
+        Of a `Pipeline`::
+
+            trained = pipeline.train_head("keypoint", pipeline.learn_cameras())
+            trained.scores["angle_deg"], trained.network
+    """
 
     checkpoint: Path
     """Checkpoint of the last stage."""

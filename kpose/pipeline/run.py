@@ -49,37 +49,37 @@ __all__ = ["Pipeline"]
 class Pipeline:
     """Learn poses of a category from images, masks and a mean shape.
 
-    Stage 1 searches cameras by silhouette and may choose among them by appearance and by what heads, trained on
-    other images, predict; stage 2, which may be left out, learns shape and texture and refines the cameras; stage 3
-    trains pose heads on the best camera of every image; stage 4, which may be left out, adapts the shapes to each
-    head's cameras. Each result lies in a folder of ``out`` named by a digest of what it was made from: a run that
-    is repeated does only what is not there, and one that was killed goes on. The code of classes is not digested.
+    Stage 1 searches cameras by silhouette, and may choose among them by appearance and re-rank them by heads that
+    were trained on other images. Stage 2 (optional) learns shape and texture and refines the cameras. Stage 3
+    trains pose heads on the best camera of every image. Stage 4 (optional) adapts the shapes to each head's
+    cameras. Each result is in a folder of ``out`` named by a digest of what it was made from, the code of classes
+    left out: a repeated run does only what is missing, and one that was killed continues.
 
     Args:
-        data: Data module with a method ``dataset`` (see `kpose.data.AugmentedDataModule`). The stages have batch
-            sizes of their own, which they set as its attribute ``batch_size``.
+        data: Data module with a method ``dataset`` (see `kpose.data.AugmentedDataModule`). Each stage sets its
+            attribute ``batch_size``.
         backbone: Where features come from. Every training starts from a copy of it: build one with random weights
             after ``torch.manual_seed``, so that a repeated run knows it again.
-        heads: Builds each pose head from the backbone's `FeatureSpec` and the template, by the name it has in the
-            results; a head class is such a callable, and so is a `functools.partial` of one.
+        heads: Builds each pose head from `FeatureSpec` and template (a class, a `functools.partial`), by its name.
         out: Folder of the results.
         template: The category's mean shape, or its file; the built-in bird when None.
-        views: Augmented views of each training image whose features are kept, for a frozen backbone; 0 runs the
-            backbone always.
+        views: Augmented views of each training image whose features are cached, for a frozen backbone, or 0.
         search: Stage 1.
         choice: The choice by appearance; None leaves it out, as the paper does.
-        rerank: The part of cross-validated heads in the choice of cameras; None leaves it out.
+        rerank: Re-ranking by cross-validated heads; None leaves it out.
         shapes: Stage 2; None leaves it out.
         pose: Stage 3.
         adaptation: Stage 4; None leaves it out.
         seed: Of everything.
         trainer: Devices, precision and time limit of all stages.
-        only: Part of the run that is done, with what it is made from: ``cameras``, ``heads/<name>``, or
-            ``rerank/<name>-fold<k>``, one head of the first round of re-ranking. Jobs can do parts side by side; a
-            run of everything then combines them.
+        only: Part of the run, with what it needs: ``cameras``, ``heads/<name>``, or ``rerank/<name>-fold<k>``, one
+            head of the first round. Jobs can do parts side by side; a run without it then combines them.
 
     Raises:
         OSError: If the file of the template cannot be read.
+
+    Example:
+        ``Pipeline(data, TinyBackbone(), {"keypoint": KeypointHead}, out=Path("birds")).run()["heads"]``
     """
 
     check_data = staticmethod(check_data)

@@ -79,7 +79,7 @@ class ChoiceSettings:
     num_vertices: int = 160
     """Vertices of the template that are looked at."""
     num_rotations: int = 2000
-    """Rotations that may be believed."""
+    """Candidate rotations."""
     feature_map: int = 0
     """Place of the feature map among the backbone's."""
     dimensions: int = 96
@@ -87,13 +87,13 @@ class ChoiceSettings:
     rounds: int = 6
     """Rounds of expectation and maximization."""
     temperature: float = 0.35
-    """Difference of agreement, in standard deviations, that changes the odds of a rotation by a factor e."""
+    """Difference of similarity, in standard deviations, that changes the odds of a rotation by a factor e."""
     silhouette_weight: float = 6.0
     """Logarithm of the odds between an image's best and worst silhouette."""
     hubness: float = 0.4
-    """Share of what all images have in common that is taken off a rotation's agreement and overlap."""
+    """Share of what all images have in common that is taken off a rotation's similarity and overlap."""
     balance: float = 0.6
-    """Power of the density of all images' beliefs that each belief is divided by."""
+    """Power of the density of all images' probabilities that each one is divided by."""
 
     def __post_init__(self) -> None:
         """Refuse what chooses nothing."""
@@ -111,19 +111,19 @@ class RerankSettings:
     """
 
     heads: Mapping[str, HeadFactory]
-    """Builds each head that is asked, by a name; each of them counts alike."""
+    """Builds each head, by a name; all count alike."""
     rounds: int = 1
-    """Rounds of training and voting, positive."""
+    """Rounds of training and re-ranking, positive."""
     folds: int = 2
-    """Parts of the training images, from 2: a head that is asked for one part is trained on the others."""
+    """Parts of the training images, from 2: a head that predicts one part is trained on the others."""
     weight: float = 0.5
     """Share of the heads in the losses of the cameras and in the mean, in [0, 1]; the rest is what was chosen."""
     fit: SearchLevel | None = None
     """How the mean of the chosen camera and the predicted ones is fitted to each silhouette, to become the image's
-    best camera in the place of its worst one; heads only vote among the cameras that are there when None."""
+    best camera in the place of its worst one; when None, heads only re-rank the existing cameras."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no vote."""
+        """Refuse settings without effect."""
         if not self.heads:
             raise ValueError("RerankSettings needs a head; got none. Name one, or leave `rerank` out.")
         if self.rounds < 1 or self.folds < 2 or not 0 <= self.weight <= 1:

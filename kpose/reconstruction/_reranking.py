@@ -27,6 +27,13 @@ def rerank_cameras(
         weight: Share of the predictions in the new scores, in [0, 1]; the rest are the cameras' own scores, which
             lie in [0, 1] like the expected distances.
         silhouettes: Whether the cameras' scores are those of silhouettes, which are turned into expected distances.
+
+    Example:
+        >>> table = CameraTable(torch.tensor([7]))
+        >>> table.set_score(torch.tensor([0]), torch.rand(1, 40))
+        >>> rerank_cameras(table, table.rotation[:, 5], weight=1.0, silhouettes=True)
+        >>> table.order[0, 0]  # the camera that the head predicts is now the best one
+        tensor(5)
     """
     own = (
         expected_distance(table.rotation, table.rotation, camera_weights(table.score))
@@ -49,6 +56,12 @@ def average_cameras(table: CameraTable, predicted: Float[Tensor, "N 3 3"], *, we
     Returns:
         A table of one camera an image, to be fitted to its silhouette: scale and shift are those of the image's
         camera with the nearest rotation.
+
+    Example:
+        >>> table = CameraTable(torch.tensor([7, 9]))
+        >>> table.set_score(torch.arange(2), torch.rand(2, 40))
+        >>> average_cameras(table, torch.eye(3).expand(2, 3, 3), weight=0.5).rotation.shape
+        torch.Size([2, 1, 3, 3])
     """
     rotation = procrustes(torch.lerp(table.best().rotation, predicted, weight))
     nearest = chordal_distance(table.rotation, rotation[:, None].expand_as(table.rotation)).argmin(-1)

@@ -42,6 +42,12 @@ def training_views(data: Any, *, batch_size: int = 32) -> list[Iterable[Batch]]:
     Returns:
         Views, each an iterable of batches that gives every image of this process's share once: those cached, or the
         photos as they are and their mirror images.
+
+    Example:
+        >>> from kpose.data import SyntheticBirdsDataModule
+        >>> views = training_views(SyntheticBirdsDataModule(num_train=4, image_size=32))
+        >>> len(views), [batch["image"].shape for batch in views[1]]
+        (2, [torch.Size([4, 3, 32, 32])])
     """
     if hasattr(data, "view_dataloaders"):
         return list(data.view_dataloaders())
@@ -105,6 +111,17 @@ def choose_cameras(
 
     Raises:
         ValueError: If the cameras have not been searched, or there is no view.
+
+    Example:
+        >>> from kpose.backbones import TinyBackbone
+        >>> from kpose.data import SyntheticBirdsDataModule
+        >>> data = SyntheticBirdsDataModule(num_train=4, image_size=32)
+        >>> table = CameraTable.for_images(data.dataset("train"))
+        >>> table.set_score(torch.arange(4), torch.rand(4, 40))  # what a search leaves
+        >>> views, backbone = training_views(data), TinyBackbone(width=8).eval()
+        >>> found = choose_cameras(table, views, backbone, num_rotations=50, rounds=1, progress=False)
+        >>> found.probability.shape
+        torch.Size([4, 50])
     """
     _check(table, views)
     shape = coarsen_template(bird() if template is None else template, num_vertices)

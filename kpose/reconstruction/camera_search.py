@@ -70,6 +70,21 @@ def search_cameras(
     Source:
         Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020: one level of 150 steps at rate 0.1 from the
         grid of the camera multiplex (released code).
+
+    Example:
+        >>> from kpose.reconstruction import ViewpointGrid
+        >>> from kpose.rendering import CompositeRenderer
+        >>> from kpose.templates import bird, template_mesh
+        >>> grid = ViewpointGrid(azimuths=2, elevations=1)
+        >>> start = Camera(torch.full((1, 2), grid.scale), torch.zeros(1, 2, 2), grid.rotations()[None])
+        >>> mask = torch.zeros(1, 16, 16)
+        >>> mask[:, 5:11, 3:13] = 1.0
+        >>> cameras, loss = search_cameras(
+        ...     template_mesh(bird()), start, mask, ranges=grid.ranges(), renderer=CompositeRenderer,
+        ...     levels=[SearchLevel(size=16, steps=3)],
+        ... )
+        >>> cameras.rotation.shape, loss.shape
+        (torch.Size([1, 2, 3, 3]), torch.Size([1, 2]))
     """
     if not levels:
         raise ValueError("search_cameras needs at least one level; got none. Give its size and number of steps.")

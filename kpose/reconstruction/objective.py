@@ -22,7 +22,11 @@ __all__ = ["Comparison", "MultiplexObjective"]
 
 
 class Comparison(NamedTuple):
-    """Images of a batch beside their renderings under each of their cameras."""
+    """Images of a batch beside their renderings under each of their cameras.
+
+    Example:
+        See `MultiplexObjective`, which returns one.
+    """
 
     shape: Shape
     """Shapes and textures."""
@@ -83,6 +87,18 @@ class MultiplexObjective(nn.Module):
     Source:
         Gharaee et al. 2022, Eq. 1; Goel et al., Shape and Viewpoint without Keypoints, ECCV 2020 (released code:
         weights, and scores that are rescaled for each image).
+
+    Example:
+        >>> from kpose.losses import PixelDistance
+        >>> from kpose.templates import bird
+        >>> template = bird()
+        >>> shape = Shape(template.vertices[None], torch.zeros(1, 642, 3), torch.rand(1, 3, 8, 16))
+        >>> mesh = Mesh(shape.vertices, template.faces, template.uv, template.uv_faces, shape.texture)
+        >>> cameras = Camera(torch.full((1, 4), 0.5), torch.zeros(1, 4, 2), torch.eye(3).expand(1, 4, 3, 3))
+        >>> objective = MultiplexObjective(template, PixelDistance())
+        >>> found = objective(shape, mesh, cameras, torch.rand(1, 3, 16, 16), torch.ones(1, 16, 16).bool())
+        >>> objective.camera_loss(found).shape, sorted(objective.terms(found))
+        (torch.Size([1, 4]), ['appearance', 'deformation', 'laplacian', 'mask'])
     """
 
     def __init__(

@@ -42,6 +42,11 @@ class PyTorch3DRenderer(Renderer):
 
     Source:
         Ravi et al., Accelerating 3D Deep Learning with PyTorch3D, 2020.
+
+    Example:
+        Where PyTorch3D is installed::
+
+            PyTorch3DRenderer(sigma=1e-4).silhouette(mesh, camera, 64)  # (64, 64)
     """
 
     def __init__(self, sigma: float = 1e-5, *, faces_per_pixel: int = 50, cull_back_faces: bool = False) -> None:

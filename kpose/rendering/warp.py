@@ -46,6 +46,11 @@ class WarpRenderer(CompositeRenderer):
 
     Raises:
         ImportError: If Warp cannot be imported.
+
+    Example:
+        Where Warp is installed; `fast_renderer` takes it there by itself::
+
+            WarpRenderer(sigma=1e-4).silhouette(mesh, camera, 64)  # (64, 64)
     """
 
     def __init__(self, sigma: float = 1e-5, *, cull_back_faces: bool = False, max_pairs: int = 1 << 22) -> None:

@@ -24,6 +24,16 @@ class Task(pl.LightningModule):
     Checkpoints hold tensors and plain values only, so that ``torch.load(weights_only=True)`` reads them. The state
     of torch's random generators travels with the checkpoint: a run that is resumed sees the same batches, in the
     same order, as one that was never interrupted, also within an epoch if its loader has a state.
+
+    Example:
+        >>> from torch import nn
+        >>> class Fit(Task):
+        ...     def __init__(self, width: int = 8) -> None:
+        ...         super().__init__()
+        ...         self.record_hyperparameters()
+        ...         self.layer = nn.Linear(width, 1)
+        >>> Fit(16).hparams["width"]
+        16
     """
 
     def record_hyperparameters(self) -> None:

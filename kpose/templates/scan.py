@@ -45,6 +45,12 @@ def template_from_mesh(
         ModuleNotFoundError: If SciPy or scikit-image is not installed.
         ValueError: If the file cannot be read, the axes do not fit, the mesh has large holes, no inside or is not
             symmetric, or the number of vertices is out of range or too small for the shape.
+
+    Example:
+        A mesh file whose front points to +z and whose up is +y::
+
+            template, asymmetry = template_from_mesh("sedan.glb", front="+z", up="+y")
+            save_template(template, "car.safetensors")
     """
     try:
         from kpose.templates.voxels import mesh_solid

@@ -69,6 +69,14 @@ def read_mask_folder(folder: Path) -> VideoSequence:
     Raises:
         FileNotFoundError: If there is no such folder, or no mask in it.
         ValueError: If a mask cannot be read, or none has a pixel of an object.
+
+    Example:
+        >>> from PIL import Image
+        >>> folder = getfixture("tmp_path")
+        >>> for number in range(2):
+        ...     Image.new("L", (8, 6), 255).save(folder / f"{number}.png")
+        >>> read_mask_folder(folder).masks(1)[1].shape
+        torch.Size([6, 8])
     """
     existing(folder, "read_mask_folder", "Name another.")
     files, passed = list_pictures(folder)

@@ -45,6 +45,13 @@ class LWLTracker(Tracker[_Memory]):
 
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
+
+    Example:
+        Where pytracking and its weights are installed::
+
+            tracker = LWLTracker({1: (38, 77, 198, 193)})  # a box in the first frame
+            for found in VideoPredictor(kpose.load("bird"), tracker)(open_frames("bird.mp4")):
+                print(found.objects)
     """
 
     def __init__(

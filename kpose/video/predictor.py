@@ -14,7 +14,13 @@ _MIN_SIDE = 2.0  # pixels of a box; less is no object that a network could see
 
 
 class ObjectPrediction(NamedTuple):
-    """One object in one frame."""
+    """One object in one frame.
+
+    Example:
+        >>> lost = ObjectPrediction(Track(3), None, "hidden")
+        >>> lost.identity, lost.problem
+        (3, 'hidden')
+    """
 
     track: Track
     """Where the tracker sees it."""
@@ -30,7 +36,15 @@ class ObjectPrediction(NamedTuple):
 
 
 class FramePredictions(NamedTuple):
-    """All objects of one frame."""
+    """All objects of one frame.
+
+    Example:
+        >>> from PIL import Image
+        >>> frame = Frame(0, 0.0, Image.new("RGB", (16, 12)))
+        >>> found = FramePredictions(frame, (ObjectPrediction(Track(1), None, "hidden"),))
+        >>> [item.identity for item in found.objects if item.prediction is None]
+        [1]
+    """
 
     frame: Frame
     """The frame."""

@@ -38,6 +38,13 @@ class Sam2Tracker(Tracker[_Session]):
 
     Source:
         Ravi et al., SAM 2: Segment Anything in Images and Videos, 2024.
+
+    Example:
+        With weights that are in the cache of the Hugging Face Hub, or from there::
+
+            tracker = Sam2Tracker.from_pretrained("facebook/sam2.1-hiera-tiny", {1: (38, 77, 198, 193)})
+            for found in VideoPredictor(kpose.load("bird"), tracker)(open_frames("bird.mp4")):
+                print(found.objects)
     """
 
     def __init__(self, model: Any, processor: Any, targets: Mapping[int, Target]) -> None:  # noqa: ANN401

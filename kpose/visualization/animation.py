@@ -29,6 +29,15 @@ class VideoWriter:
     Raises:
         ModuleNotFoundError: If PyAV is not installed.
         OSError: If the file cannot be written.
+
+    Example:
+        >>> from PIL import Image
+        >>> path = getfixture("tmp_path") / "gray.mp4"
+        >>> with VideoWriter(path, (16, 12)) as video:
+        ...     for number in range(3):
+        ...         video.add(Image.new("RGB", (16, 12), "gray"), number / 25)
+        >>> path.stat().st_size > 0
+        True
     """
 
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
@@ -77,6 +86,10 @@ def import_av() -> ModuleType:
 
     Raises:
         ModuleNotFoundError: If it is not installed.
+
+    Example:
+        >>> import_av().__name__
+        'av'
     """
     try:
         import av

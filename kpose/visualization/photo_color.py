@@ -25,10 +25,10 @@ def paint_by_photo(
     mask: Float[Tensor, "H W"] | None = None,
     size: tuple[int, int] = (128, 256),
 ) -> Mesh:
-    """Put the texture on a mesh that a photo shows.
+    """Texture a mesh from a photo.
 
-    A texel that is hidden takes the color of its mirror partner across ``x = 0``; into what neither side shows the
-    colors beside it run over. Where a camera is wrong the colors lie in the wrong places.
+    A hidden texel takes the color of its mirror partner across ``x = 0``; what neither side shows is filled with
+    the colors around it. Where the camera is wrong, the colors are in the wrong places.
 
     Args:
         mesh: One mesh with texture coordinates, without leading dimensions, symmetric about ``x = 0``.

@@ -316,6 +316,6 @@ def test_what_was_looked_for_is_said(checkpoint: Path, tmp_path: Path, capsys: p
     for number in range(2):
         draw_bird(number).save(folder / f"{number}.png")
     assert call(checkpoint, tmp_path / "out", folder, "--no-overlay") == 0
-    assert "Objects were looked for; where they are not what was meant, give a --box" in capsys.readouterr().err
+    assert "Objects were found automatically; where they are wrong, give a --box" in capsys.readouterr().err
     assert call(checkpoint, tmp_path / "given", folder, *BOX, "--no-overlay") == 0
     assert "where they are not what was meant, follow them by --sam2" in capsys.readouterr().err

@@ -18,7 +18,13 @@ _MASK_SIDE = 1024  # two looks at a bird see no finer
 
 
 class Segment(NamedTuple):
-    """One object in a picture."""
+    """One object in a picture.
+
+    Example:
+        >>> import torch
+        >>> Segment(torch.ones(4, 6), score=0.9).mask.shape
+        torch.Size([4, 6])
+    """
 
     mask: Float[Tensor, "H W"]
     """How much each pixel belongs to the object, in [0, 1], of the picture's size."""
@@ -81,6 +87,14 @@ def find_objects(
 
     Returns:
         For each photo a box ``(left, top, right, bottom)`` in its pixels; None if there is no object.
+
+    Example:
+        >>> import torch
+        >>> class Everything(Segmenter):
+        ...     def segment(self, image):
+        ...         return [Segment(torch.ones(image.shape[1:]), 1.0)]
+        >>> find_objects([Image.new("RGB", (40, 30))], Everything())
+        [(0.0, 0.0, 40.0, 30.0)]
     """
     found = _likeliest(photos, segmenter, _SIDE)
     return [None if one is None else _enlarged_box(one, photo) for one, photo in zip(found, photos, strict=True)]
@@ -96,6 +110,15 @@ def find_masks(photos: Sequence[Image.Image], segmenter: Segmenter) -> list[Imag
     Returns:
         For each photo a mask of its size, of mode ``L``, 255 where the object is and 0 elsewhere; None if there is
         no object.
+
+    Example:
+        >>> import torch
+        >>> class Everything(Segmenter):
+        ...     def segment(self, image):
+        ...         return [Segment(torch.ones(image.shape[1:]), 1.0)]
+        >>> [mask] = find_masks([Image.new("RGB", (40, 30))], Everything())
+        >>> mask.size, mask.getpixel((0, 0))
+        ((40, 30), 255)
     """
     found = _likeliest(photos, segmenter, _MASK_SIDE)
     return [None if one is None else _enlarged_mask(one, photo) for one, photo in zip(found, photos, strict=True)]

@@ -34,6 +34,12 @@ class TransformersSegmenter(Segmenter):
         ValueError: If transformers knows no segmentation model of this kind, its weights are damaged, or it has no
             such label.
         OSError: If the model is neither a folder nor known to the hub (or there is no network).
+
+    Example:
+        A predictor of cars, once the model is in the cache of the hub or in a folder::
+
+            segmenter = TransformersSegmenter("facebook/mask2former-swin-small-coco-instance", label="car")
+            predictor = kpose.Predictor.from_checkpoint("car_poses/keypoint.ckpt", segmenter=segmenter)
     """
 
     def __init__(
