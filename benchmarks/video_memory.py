@@ -33,7 +33,7 @@ def render_flight(folder: Path) -> list[Image.Image]:
 
 
 def write_video(path: Path, flight: list[Image.Image], count: int) -> None:
-    """Write a video of so many frames, in which the bird goes to and fro."""
+    """Write a video of so many frames, in which the bird goes back and forth."""
     round_trip = [*flight, *flight[-2:0:-1]]
     with VideoWriter(path, flight[0].size) as video:
         for number in range(count):

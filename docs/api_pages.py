@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -25,7 +27,7 @@ TASKS: dict[str, dict[str, str]] = {
         "Rendered birds": "synthetic",
         "A data module of your own": "augmented_datamodule",
         "Augmentation": "transforms",
-        "Features computed once": "feature_cache digests",
+        "Features computed once": "feature_cache",
         "Videos with masks": "video_sequences _pictures",
     },
     "kpose.geometry": {
@@ -34,7 +36,7 @@ TASKS: dict[str, dict[str, str]] = {
         "Cameras of other libraries": "interchange",
         "Heatmaps": "heatmap",
         "Masks": "mask",
-        "Meshes and points": "mesh sampling",
+        "Meshes and points": "_mesh sampling",
     },
     "kpose.heads": {
         "Heads of your own": "base",
@@ -56,7 +58,7 @@ TASKS: dict[str, dict[str, str]] = {
         "Appearance": "appearance",
         "Shape": "regularization",
     },
-    "kpose.metrics": {"": "angular_error mask_iou viewpoint keypoint_transfer video_jaccard multiplex_error"},
+    "kpose.metrics": {"": "angular_error mask_iou viewpoint keypoint_transfer video_jaccard"},
     "kpose.network": {"": ""},
     "kpose.pipeline": {"The pipeline": "run folder", "Settings of the stages": "settings engine"},
     "kpose.pnp": {"": ""},
@@ -64,7 +66,7 @@ TASKS: dict[str, dict[str, str]] = {
     "kpose.reconstruction": {
         "Shape and texture": "reconstructor shape texture",
         "Tables of cameras": "camera_table camera_optimizer viewpoint_grid",
-        "Search, choice and re-ranking": "camera_search camera_choice reranking",
+        "Search and choice": "camera_search camera_choice",
         "Losses of stage 2": "objective",
     },
     "kpose.rendering": {
@@ -74,7 +76,7 @@ TASKS: dict[str, dict[str, str]] = {
     "kpose.structures": {"": ""},
     "kpose.tasks": {"": "camera_search shape_training pose shape_adaptation base schedule"},
     "kpose.templates": {
-        "Use one": "bird files mesh coarsen",
+        "Use one": "bird files mesh",
         "Make one": "measures scan check",
     },
     "kpose.testing": {"": ""},
@@ -244,8 +246,22 @@ def show_picture(annotation: Any, *args: Any, **options: Any) -> str:
 _stringify = sphinx.util.typing.stringify_annotation
 
 
-def show_folder(app: Sphinx, name: str, source: list[str]) -> None:
-    """Show a folder where the tests take one of pytest's, and no empty line at the end of snippets."""
+FAST_NOTE = """:::{note}
+These outputs come from the fast setting (`KPOSE_FAST=1`), which runs every cell on a few small pictures. Without
+it, the notebook takes up to ten minutes, and what is learned is worth a look.
+:::"""
+
+
+def show_as_read(app: Sphinx, name: str, source: list[str]) -> None:
+    """Show a folder where the tests take one of pytest's, and no empty line at the end of snippets.
+
+    Notebooks that were run in their fast setting say so.
+    """
+    if name.startswith("notebooks/") and os.environ.get("KPOSE_FAST"):
+        notebook = json.loads(source[0])
+        note = {"cell_type": "markdown", "id": "fast", "metadata": {}, "source": FAST_NOTE}
+        notebook["cells"].insert(1, note)
+        source[0] = json.dumps(notebook)
     source[0] = source[0].replace('getfixture("tmp_path")', 'Path("results")').replace("\n\n```\n", "\n```\n")
 
 
@@ -268,4 +284,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-skip-member", skip_hooks)
     app.connect("autodoc-process-signature", show_signature)
     app.connect("autodoc-process-docstring", show_folder_of_docstring)
-    app.connect("source-read", show_folder)
+    app.connect("source-read", show_as_read)

@@ -318,4 +318,4 @@ def test_what_was_looked_for_is_said(checkpoint: Path, tmp_path: Path, capsys: p
     assert call(checkpoint, tmp_path / "out", folder, "--no-overlay") == 0
     assert "Objects were found automatically; where they are wrong, give a --box" in capsys.readouterr().err
     assert call(checkpoint, tmp_path / "given", folder, *BOX, "--no-overlay") == 0
-    assert "where they are not what was meant, follow them by --sam2" in capsys.readouterr().err
+    assert "where they are wrong, follow them by --sam2" in capsys.readouterr().err
