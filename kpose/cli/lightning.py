@@ -1,16 +1,19 @@
 """Lightning's command line: ``kpose fit``, ``validate`` and ``test``."""
 
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning_fabric
 import pytorch_lightning
 from jsonargparse import ArgumentError
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
@@ -62,6 +65,54 @@ class SaveConfig(SaveConfigCallback):
             raise ValueError(f"kpose fit needs a folder for its settings; {file} is another run's. Give a new one.")
         if trainer.is_global_zero:
             kpose._files.write_text(file, text)
+
+
+class RequeueAfterStep(Callback):
+    """Let Lightning answer SLURM's signal after the training step that it comes in, if it comes in one.
+
+    In the middle of a step the batch would be lost, and the optimizer could be half a step ahead.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+        self.received = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the place of Lightning's handler, where there is one: in a job of SLURM."""
+        answer = signal.getsignal(signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else None
+        if not callable(answer) or threading.current_thread() is not threading.main_thread():
+            return
+        self.answer = answer
+
+        def receive(number: int, frame: FrameType | None) -> None:
+            if trainer.training:
+                self.received = True
+            else:  # validation may take long
+                answer(number, frame)
+
+        signal.signal(signal.SIGUSR1, receive)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Answer after a step of the optimizer, within an epoch."""
+        batches = getattr(pl_module, "accumulate", trainer.accumulate_grad_batches)
+        if not trainer.is_last_batch and (batch_idx + 1) % batches == 0:
+            self._answer(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Answer after an epoch."""
+        self._answer(trainer)
+
+    def _answer(self, trainer: Trainer) -> None:
+        if self.answer is not None and trainer.strategy.reduce_boolean_decision(self.received, all=False):
+            self.received = False
+            self.answer(signal.SIGUSR1, None)
 
 
 class CommandLine(LightningCLI):
@@ -152,6 +203,7 @@ def _run(args: Sequence[str] | None) -> None:
         Task,
         LightningDataModule,
         save_config_callback=SaveConfig,
+        trainer_defaults={"callbacks": RequeueAfterStep()},
         subclass_mode_model=True,
         subclass_mode_data=True,
         parser_kwargs={

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from kpose._limits import check_side
-from kpose.data.training_loader import TrainingLoader, default_workers
+from kpose.data._training_loader import TrainingLoader, default_workers
 from kpose.recipe import Recorded
 from kpose.structures import Batch, Domain
 

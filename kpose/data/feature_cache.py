@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from kpose._distributed import share
 from kpose.backbones import Backbone
 from kpose.data._digests import describe_data, digest_tensors
+from kpose.data._training_loader import TrainingLoader, default_workers
 from kpose.data.feature_passes import FeaturePass, compute_pass, unflatten
-from kpose.data.training_loader import TrainingLoader, default_workers
 from kpose.structures import Batch, Features
 
 __all__ = ["CachedFeaturesDataModule", "cache_features"]

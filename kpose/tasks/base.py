@@ -10,6 +10,8 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
+from kpose.data._training_loader import TrainingLoader
+
 __all__ = ["Task"]
 
 _log = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ class Task(pl.LightningModule):
 
     Checkpoints hold tensors and plain values only, so that ``torch.load(weights_only=True)`` reads them. The state
     of torch's random generators travels with the checkpoint: a run that is resumed sees the same batches, in the
-    same order, as one that was never interrupted, also within an epoch if its loader has a state.
+    same order, as one that was never interrupted; within an epoch with the loaders of kpose's data modules.
 
     Example:
         >>> from torch import nn
@@ -35,6 +37,8 @@ class Task(pl.LightningModule):
         >>> Fit(16).hparams["width"]
         16
     """
+
+    _loader_state: dict[str, int] | None = None
 
     def record_hyperparameters(self) -> None:
         """Save the constructor's arguments with the checkpoint; call it first thing in the constructor."""
@@ -51,27 +55,32 @@ class Task(pl.LightningModule):
                 del hparams[name]
 
     def on_train_start(self) -> None:
-        """Go on within an epoch, which Lightning forgets where a schedule has asked for the number of batches.
-
-        Optimizers are kept from dividing by zero in float16.
-        """
-        self.trainer.fit_loop._load_combined_loader_states()
+        """Go on within an epoch, and keep optimizers from dividing by zero in float16."""
+        loader = self.trainer.train_dataloader
+        if self._loader_state is not None and isinstance(loader, TrainingLoader):
+            # Lightning forgets it where a schedule has asked for the number of batches.
+            loader.load_state_dict(self._loader_state)
+        self._loader_state = None
         for optimizer in self.trainer.optimizers:
             _keep_from_zero(optimizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep plain hyper-parameters only and add the random state."""
+        """Keep plain hyper-parameters only; add the random state, and how far the epoch is."""
         key = self.CHECKPOINT_HYPER_PARAMS_KEY
         if key in checkpoint:
             checkpoint[key] = {name: v for name, v in dict(checkpoint[key]).items() if _is_plain(v)}
+        loader = None if self._trainer is None else self.trainer.train_dataloader
+        if isinstance(loader, TrainingLoader):
+            checkpoint["loader_state"] = loader.state_dict()
         checkpoint["random_state"] = torch.get_rng_state()
         if torch.cuda.is_available():
             checkpoint["cuda_random_state"] = torch.cuda.get_rng_state_all()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the random state when a fit is resumed; merely loading weights leaves it alone."""
+        """Restore what belongs to a fit when one is resumed; merely loading weights leaves it alone."""
         if self._trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
+        self._loader_state = checkpoint.get("loader_state")
         if "random_state" in checkpoint:
             torch.set_rng_state(checkpoint["random_state"].cpu())
         devices = [state.cpu() for state in checkpoint.get("cuda_random_state", [])]

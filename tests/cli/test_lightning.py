@@ -220,47 +220,57 @@ class Requeued(BaseException):
     pass
 
 
-def requeue(monkeypatch, at):
-    """Get the signal of SLURM after a training step, and end as a job that is requeued does."""
+def steps_of(monkeypatch, at=None):
+    """Note step and images of training batches; get the signal of SLURM in one, and be ended in the next."""
     step, steps = PoseEstimator.training_step, []
 
-    def once(self, *args):
-        steps.append(self.global_step)
-        if len(steps) == at + 1:
-            os.kill(os.getpid(), signal.SIGUSR1)
+    def noted(self, batch, *args):
+        if at is not None and len(steps) > at:
             raise Requeued
-        return step(self, *args)
+        steps.append((self.global_step, batch["index"].tolist()))
+        if len(steps) - 1 == at:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return step(self, batch, *args)
 
-    monkeypatch.setattr(PoseEstimator, "training_step", once)
-
-
-def steps_of(monkeypatch):
-    step, steps = PoseEstimator.training_step, []
-    monkeypatch.setattr(
-        PoseEstimator, "training_step", lambda self, *args: steps.append(self.global_step) or step(self, *args)
-    )
+    monkeypatch.setattr(PoseEstimator, "training_step", noted)
     return steps
 
 
-def test_a_requeued_job_goes_on_and_another_job_begins_again(arguments, slurm, tmp_path):
-    given = arguments("quaternion", "--trainer.max_epochs=3", "--trainer.limit_val_batches=0")
+@pytest.mark.parametrize("at", [1, 3], ids=["within-an-epoch", "in-its-last-batch"])
+def test_a_requeued_job_sees_every_image_of_an_epoch_once(at, arguments, slurm, tmp_path):
+    given = arguments(
+        "quaternion", "--data.batch_size=2", "--trainer.max_epochs=2", "--trainer.limit_val_batches=0"
+    )
     with slurm.context() as patch:
-        requeue(patch, at=2)
+        steps = steps_of(patch, at)
         with pytest.raises(Requeued):
             main(["fit", *given])
     assert (tmp_path / "asked").read_text() == "requeue 1234\n"
-    (left,) = tmp_path.glob("lightning_logs/version_1234-*/hpc_ckpt_1.ckpt")
+    assert len(list(tmp_path.glob("lightning_logs/version_1234-*/hpc_ckpt_1.ckpt"))) == 1
     with slurm.context() as patch:
-        steps = steps_of(patch)
+        left = steps_of(patch)
         main(["fit", *given])
-    assert steps == [2, 3, 4]  # the batch that was under way counts as seen
-    for change in ("--model.feature_dropout=0.1", "--trainer.max_epochs=3"):  # another run of the job; another job
+    steps += left
+    assert [number for number, _ in steps] == list(range(8))
+    images = [sorted(row for _, index in steps[first : first + 4] for row in index) for first in (0, 4)]
+    assert images[0] == images[1] == sorted(set(images[0]))
+    assert len(images[0]) == 8
+
+
+def test_another_job_and_other_settings_begin_again(arguments, slurm, tmp_path):
+    given = arguments("quaternion", "--trainer.max_epochs=2", "--trainer.limit_val_batches=0")
+    with slurm.context() as patch:
+        steps_of(patch, at=2)
+        with pytest.raises(Requeued):
+            main(["fit", *given])
+    for change in ("--model.feature_dropout=0.1", "--trainer.max_epochs=2"):  # another run of the job; another job
         with slurm.context() as patch:
             steps = steps_of(patch)
             main(["fit", *given, change])
-        assert steps == list(range(6))
+        assert [number for number, _ in steps] == list(range(4))
         slurm.setenv("SLURM_JOB_ID", "1235")
     main(["test", *[text for text in given if "epochs" not in text and "val_" not in text]])
+    (left,) = tmp_path.glob("lightning_logs/version_1234-*/hpc_ckpt_1.ckpt")
     assert left.parent.joinpath("config.yaml").exists()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from processes import in_two_processes, join
 
-from kpose.data.training_loader import TrainingLoader, default_workers
+from kpose.data._training_loader import TrainingLoader, default_workers
 
 
 class Numbers(torch.utils.data.Dataset):
