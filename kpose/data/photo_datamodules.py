@@ -144,7 +144,7 @@ class CUBDataModule(PhotoDataModule):
 
             data = CUBDataModule(Path("data/CUB_200_2011"), image_size=256, batch_size=32)
             data.setup("fit")
-            next(iter(data.train_dataloader()))["image"].shape  # (32, 3, 295, 295): crops with room for the jitter
+            next(iter(data.val_dataloader()))["image"].shape  # (32, 3, 256, 256)
     """
 
     def __init__(self, root: Path, *, cameras: Path | None = None, **options: Any) -> None:  # noqa: ANN401
