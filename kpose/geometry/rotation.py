@@ -264,17 +264,14 @@ def viewpoint_to_matrix(
         >>> (viewpoint_to_matrix(zero, zero, zero) @ torch.tensor([0.0, 0.0, 1.0])).round()
         tensor([ 0., -1.,  0.])
     """
-    azimuth, elevation, roll = torch.broadcast_tensors(azimuth, elevation, roll)  # type: ignore[no-untyped-call]
-    cos_a, cos_e, cos_r = azimuth.cos(), elevation.cos(), roll.cos()
-    sin_a, sin_e, sin_r = azimuth.sin(), elevation.sin(), roll.sin()
-    # R_x(elevation) R_y(azimuth) has the first row (cos_a, 0, sin_a) and the second (x, cos_e, z).
-    x, z = sin_e * sin_a, -sin_e * cos_a
-    rows = (
-        (cos_r * cos_a - sin_r * x, cos_r * sin_a - sin_r * z, sin_r * cos_e),
-        (sin_r * cos_a + cos_r * x, sin_r * sin_a + cos_r * z, -cos_r * cos_e),
-        (-cos_e * sin_a, cos_e * cos_a, -sin_e),
-    )
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+    angles = torch.stack(torch.broadcast_tensors(azimuth, elevation, roll))  # type: ignore[no-untyped-call]
+    (cos_a, cos_e, cos_r), (sin_a, sin_e, sin_r) = angles.cos(), angles.sin()
+    # The first two rows of R_x(elevation) R_y(azimuth) R_x(90°), which roll turns into each other.
+    first = torch.stack((cos_a, sin_a, torch.zeros_like(cos_a)), -1)
+    second = torch.stack((sin_e * sin_a, -sin_e * cos_a, -cos_e), -1)
+    third = torch.stack((-cos_e * sin_a, cos_e * cos_a, -sin_e), -1)
+    cos_r, sin_r = cos_r[..., None], sin_r[..., None]
+    return torch.stack((cos_r * first - sin_r * second, sin_r * first + cos_r * second, third), -2)
 
 
 def matrix_to_viewpoint(

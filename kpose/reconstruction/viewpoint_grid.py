@@ -53,9 +53,10 @@ class ViewpointGrid:
 
 def turn_cameras(base: Camera, residuals: Tensor, ranges: Tensor, gain: float) -> Camera:
     """Apply residuals to cameras: ``R_z(roll) R_x(elevation) R_y(azimuth) R_base``."""
-    azimuth, elevation, roll = ((gain * residuals[..., 3:]).tanh() * ranges).unbind(-1)
+    scale, translation, angles = torch.split(residuals, [1, 2, 3], -1)
+    azimuth, elevation, roll = ((gain * angles).tanh() * ranges).unbind(-1)
     # The viewpoint's own base turn, R_x(-90°), sends y to -z and z to y; without it the three turns are left.
     x, z, minus_y = viewpoint_to_matrix(azimuth, elevation, roll).unbind(-1)
     turn = torch.stack((x, -minus_y, z), -1)
-    translation = base.translation + residuals[..., 1:3]
-    return Camera((base.scale + residuals[..., 0]).clamp_min(1e-3), translation, turn @ base.rotation)
+    moved = (base.scale + scale[..., 0]).clamp_min(1e-3), base.translation + translation
+    return Camera(*moved, turn @ base.rotation)

@@ -9,7 +9,17 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from kpose.rendering.paint import Paint
-from kpose.rendering.rasterize import Chunk, Pairs, barycentrics, cut, face_edges, find_pairs, select
+from kpose.rendering.rasterize import (
+    Chunk,
+    Edges,
+    Pairs,
+    barycentrics,
+    cut,
+    face_edges,
+    find_pairs,
+    select,
+    select_each,
+)
 from kpose.rendering.scene import Part, checkpointed
 
 _MIN_PROBABILITY = 1e-4
@@ -121,9 +131,10 @@ class _SignedDistance(torch.autograd.Function):
         row: Tensor,
         step: Tensor,
     ) -> Tensor:
+        edges = face_edges(corners)
         squared, inner = [], []
         for across, change_across, along, change_along, length in zip(
-            *_start(corners, face, x, y, 2 / width), strict=True
+            *_start(edges, face, x, y, 2 / width), strict=True
         ):
             distance = across.index_select(0, row).addcmul_(change_across.index_select(0, row), step)
             place = along.index_select(0, row).addcmul_(change_along.index_select(0, row), step)
@@ -135,17 +146,18 @@ class _SignedDistance(torch.autograd.Function):
         inside = torch.minimum(torch.minimum(inner[0], inner[1]), inner[2])
         signed = torch.minimum(nearest, squared[2]).copysign_(inside)
         ctx.width = width
-        ctx.save_for_backward(corners, face, x, y, row, step, edge, signed)
+        ctx.save_for_backward(corners, face, x, y, row, step, edge, signed, *edges[2:])
         return signed
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
-        corners, face, x, y, row, step, edge, signed = ctx.saved_tensors
+        corners, face, x, y, row, step, edge, signed, *rest = ctx.saved_tensors
+        edges = Edges(corners[0], corners[1], *rest)
         num_rows, num_faces = len(face), corners.shape[-1]
         key = edge * num_rows + row
         across, change_across, along, change_along, length = (
-            line.flatten().index_select(0, key) for line in _start(corners, face, x, y, 2 / ctx.width)
+            line.flatten().index_select(0, key) for line in _start(edges, face, x, y, 2 / ctx.width)
         )
         across.addcmul_(change_across, step)
         place = along.addcmul_(change_along, step)
@@ -156,27 +168,25 @@ class _SignedDistance(torch.autograd.Function):
         across.mul_(slope)
         over.mul_(slope)
         key = edge * num_faces + face.index_select(0, row)
-
-        def collect(values: Tensor) -> Tensor:
-            return values.new_zeros(3 * num_faces).scatter_add_(0, key, values).view(3, num_faces)
-
-        across_start, over_start = collect(across), collect(over)
-        across_end, over_end = collect(across.mul_(share)), collect(over.mul_(share))
-        across_start -= across_end
-        over_start -= over_end
-        edges = face_edges(corners)
-        normal_x, normal_y = -edges.along_y * edges.inward, edges.along_x * edges.inward
+        # At the start and at the end of each edge, across and along it.
+        sums = corners.new_zeros(2, 2, 3 * num_faces)
+        sums[0, 0].scatter_add_(0, key, across)
+        sums[0, 1].scatter_add_(0, key, over)
+        sums[1, 0].scatter_add_(0, key, across.mul_(share))
+        sums[1, 1].scatter_add_(0, key, over.mul_(share))
+        start, end = sums.view(2, 2, 3, num_faces)
+        start -= end
+        normal = torch.stack((-edges.along_y * edges.inward, edges.along_x * edges.inward))
+        tangent = torch.stack((edges.along_x, edges.along_y))
+        turned = (normal * end[0] + tangent * end[1]).roll(1, 1)
         result = torch.zeros_like(corners)
-        for coordinate, normal, tangent in ((0, normal_x, edges.along_x), (1, normal_y, edges.along_y)):
-            end = normal * across_end + tangent * over_end
-            result[coordinate] = -(normal * across_start + tangent * over_start + end.roll(1, 0))
+        result[:2] = -(normal * start[0] + tangent * start[1] + turned)
         return result, *(None,) * 6
 
 
-def _start(corners: Tensor, face: Tensor, x: Tensor, y: Tensor, step: float) -> tuple[Tensor, ...]:
+def _start(edges: Edges, face: Tensor, x: Tensor, y: Tensor, step: float) -> tuple[Tensor, ...]:
     """First pixel's place across and along each edge, their change to the next pixel, and the length."""
-    edges = face_edges(corners)
-    start_x, start_y, along_x, along_y, length = (select(part, face) for part in edges[:5])
+    start_x, start_y, along_x, along_y, length = select_each(edges[:5], face)
     inward = edges.inward.index_select(0, face)
     offset_x, offset_y = x - start_x, y - start_y
     across = (along_x * offset_y - along_y * offset_x) * inward

@@ -10,6 +10,7 @@ factor of several on a CPU.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -107,23 +108,33 @@ def gather_corners(values: Tensor, faces: Tensor) -> Tensor:
 
 
 def select(table: Tensor, index: Tensor) -> Tensor:
-    """Select columns of ``(K, N)``: row by row, which is the fast way on a CPU."""
-    return torch.stack([row.index_select(0, index) for row in table.unbind()])
+    """Select columns of ``(K, N)``: row by row, which is the fast way on a CPU, and there alone."""
+    if index.device.type == "cpu":
+        return torch.stack([row.index_select(0, index) for row in table.unbind()])
+    return table.index_select(1, index)
+
+
+def select_each(tables: Sequence[Tensor], index: Tensor) -> Sequence[Tensor]:
+    """Select columns of tables of one size, on a device all at once."""
+    if index.device.type == "cpu":
+        return [select(table, index) for table in tables]
+    return select(torch.cat(tuple(tables)), index).chunk(len(tables))
 
 
 def signed_area(corners: Tensor) -> Tensor:
     """Twice the signed area of the projections, negative for faces seen from the front."""
-    x, y = corners[0], corners[1]
-    return (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    (x1, y1), (x2, y2) = (corners[:2, k] - corners[:2, 0] for k in (1, 2))
+    area: Tensor = x1 * y2 - y1 * x2
+    return area
 
 
 def face_edges(corners: Tensor) -> Edges:
     """Describe the edges of the faces' projections."""
-    x, y = corners[0], corners[1]
-    edge_x, edge_y = x.roll(-1, 0) - x, y.roll(-1, 0) - y
-    length = (edge_x * edge_x + edge_y * edge_y).sqrt()
-    scale = 1 / length.clamp_min(torch.finfo(length.dtype).tiny)
-    return Edges(x, y, edge_x * scale, edge_y * scale, length, signed_area(corners).sign())
+    edge = corners[:2].roll(-1, 1) - corners[:2]
+    square_x, square_y = edge * edge
+    length = (square_x + square_y).sqrt()
+    along = edge * length.clamp_min(torch.finfo(length.dtype).tiny).reciprocal()
+    return Edges(corners[0], corners[1], along[0], along[1], length, signed_area(corners).sign())
 
 
 def barycentrics(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -139,15 +150,15 @@ def barycentrics(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def find_boxes(corners: Tensor, num_meshes: int, size: tuple[int, int], *, radius: float, cull: bool) -> Boxes:
     """Find the boxes of pixels around the faces grown by ``radius``; raise where corners are not finite."""
     height, width = size
-    x, y = corners[0], corners[1]
     area = signed_area(corners)
-    first = ((y.amin(0) - radius + 1) * (height / 2) - 0.5).ceil().clamp(0, height)
-    last = ((y.amax(0) + radius + 1) * (height / 2) - 0.5).floor().clamp(-1, height - 1)
-    left = ((x.amin(0) - radius + 1) * (width / 2) - 0.5).ceil().clamp(0, width)
-    right = ((x.amax(0) + radius + 1) * (width / 2) - 0.5).floor().clamp(-1, width - 1)
+    (left, top), (right, low) = corners[:2].amin(1) - radius + 1, corners[:2].amax(1) + radius + 1
+    first = (top * (height / 2) - 0.5).ceil().clamp(0, height)
+    last = (low * (height / 2) - 0.5).floor().clamp(-1, height - 1)
+    left = (left * (width / 2) - 0.5).ceil().clamp(0, width)
+    right = (right * (width / 2) - 0.5).floor().clamp(-1, width - 1)
     columns = (right - left + 1).clamp_min(0) * ((-area if cull else area.abs()) > MIN_AREA)
     rows = (last - first + 1).clamp_min(0) * (columns > 0)
-    rows, columns, first = (part.nan_to_num(0).long() for part in (rows, columns, first))
+    rows, columns, first = torch.stack((rows, columns, first)).nan_to_num_(0).long()
     pixels = rows * columns
     # The one wait for the device that every call needs also carries the check of the input.
     valid = (corners.abs() <= MAX_COORDINATE).all()
@@ -214,28 +225,26 @@ def _intervals(
     is clamped to the edge. Edges run from their upper end, in both faces that share one: there are no cracks.
     """
     height, width = size
-    x, y = corners[0], corners[1]
-    end_x, end_y = x.roll(-1, 0), y.roll(-1, 0)
-    upward = (end_y < y) | ((end_y == y) & (end_x < x))
-    top_x, top_y = torch.where(upward, end_x, x), torch.where(upward, end_y, y)
-    low_x, low_y = torch.where(upward, x, end_x), torch.where(upward, y, end_y)
-    run, fall = low_x - top_x, low_y - top_y
+    start = corners[:2]
+    end = start.roll(-1, 1)
+    upward = (end[1] < start[1]) | ((end[1] == start[1]) & (end[0] < start[0]))
+    top, low = torch.where(upward, end, start), torch.where(upward, start, end)
+    run, fall = low - top
     slope = torch.where(fall > 1e-30, run / fall, 0)
     lead = radius * run / (run * run + fall * fall).sqrt().clamp_min(torch.finfo(run.dtype).tiny)
-    top_x, top_y, low_y, slope, lead = (select(part, face) for part in (top_x, top_y, low_y, slope, lead))
+    top_x, top_y, low_y, slope, lead = select_each((*top, low[1], slope, lead), face)
     center = (2 * line.to(corners.dtype) + 1) / height - 1
 
-    def end(side: int) -> Tensor:
-        point = torch.minimum(torch.maximum(torch.add(center, lead, alpha=side), top_y), low_y)
-        drop = center - point
-        room = radius**2 - drop * drop
-        # A line that misses the disc has negative room: its end is moved out of the way.
-        reach = room.clamp_min(0).sqrt_().add_(room.clamp_max_(0), alpha=1e30)
-        across = torch.addcmul(top_x, point.sub_(top_y), slope)
-        return reach.add_(across, alpha=side).amax(0) * side
-
-    first = ((end(-1) + 1) * (width / 2) - 0.5).ceil_().clamp_(0, width)
-    last = ((end(1) + 1) * (width / 2) - 0.5).floor_().clamp_(-1, width - 1)
+    # The left end and the right end.
+    point = torch.minimum(torch.maximum(torch.stack((center - lead, center + lead)), top_y), low_y)
+    drop = center - point
+    room = radius**2 - drop * drop
+    # A line that misses the disc has negative room: its end is moved out of the way.
+    reach = room.clamp_min(0).sqrt_().add_(room.clamp_max_(0), alpha=1e30)
+    across = torch.addcmul(top_x, point.sub_(top_y), slope)
+    left, right = (across[0] - reach[0]).amin(0), (across[1] + reach[1]).amax(0)
+    first = ((left + 1) * (width / 2) - 0.5).ceil_().clamp_(0, width)
+    last = ((right + 1) * (width / 2) - 0.5).floor_().clamp_(-1, width - 1)
     return first, (last - first + 1).clamp_min_(0).nan_to_num_(0).long(), center
 
 

@@ -39,27 +39,26 @@ class Scene:
                 f"Rendering needs a max_pairs of at least 1; got {max_pairs}. Leave it at its default."
             )
         self.size = image_size(size)
-        self.faces = mesh.faces
         self.max_pairs = max_pairs
         self.vertices, self.batch = to_image(mesh, camera)
         self.paint = paint_of(mesh, self.batch, self.vertices)
-        corners = gather_corners(self.vertices.detach(), mesh.faces)
-        self.boxes = find_boxes(corners, len(self.vertices), self.size, radius=radius, cull=cull)
+        self.corners = gather_corners(self.vertices, mesh.faces)
+        self.boxes = find_boxes(self.corners.detach(), len(self.vertices), self.size, radius=radius, cull=cull)
 
     def draw(self, function: Callable[[Part], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Draw group by group, and concatenate what was drawn along the last dimension."""
 
-        def draw(vertices: Tensor, first: int) -> tuple[Tensor, ...]:
-            boxes = self.boxes.of(first, first + len(vertices))
-            return function(Part(gather_corners(vertices, self.faces), boxes, self.paint, first))
+        def draw(corners: Tensor, first: int, size: int) -> tuple[Tensor, ...]:
+            return function(Part(corners, self.boxes.of(first, first + size), self.paint, first))
 
         sizes = self._groups()
         if len(sizes) == 1:
-            return draw(self.vertices, 0)
+            return draw(self.corners, 0, sizes[0])
         drawn, first = [], 0
-        for vertices in torch.split(self.vertices, sizes):
-            drawn.append(checkpointed(draw, vertices, first))
-            first += len(vertices)
+        parts = torch.split(self.corners, [size * self.boxes.num_faces for size in sizes], -1)
+        for corners, size in zip(parts, sizes, strict=True):
+            drawn.append(checkpointed(draw, corners, first, size))
+            first += size
         return tuple(torch.cat(values, -1) for values in zip(*drawn, strict=True))
 
     def _groups(self) -> list[int]:
