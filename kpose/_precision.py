@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["common_precision", "fast_autocast", "has_bfloat16", "widened"]
 
@@ -35,6 +35,12 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def fast_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which a network predicts fastest: bfloat16 where the device has it, else as it is."""
-    return torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
+def fast_autocast(network: nn.Module) -> AbstractContextManager[Any]:
+    """Return the context in which a network predicts fastest.
+
+    It is bfloat16 for weights in float32 on a device that computes in it; other weights are left as they are, since
+    layers refuse inputs and weights of different half precisions.
+    """
+    weight = next(network.parameters())
+    able = weight.dtype == torch.float32 and has_bfloat16(weight.device)
+    return torch.autocast(weight.device.type, torch.bfloat16) if able else nullcontext()

@@ -23,10 +23,20 @@ def test_processors_compute_in_bfloat16_where_they_can(monkeypatch, capabilities
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     able = "avx2" not in capabilities
     assert has_bfloat16(torch.device("cpu")) == able
-    with fast_autocast(torch.device("cpu")):
-        assert (torch.nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.bfloat16) == able
+    layer = torch.nn.Linear(2, 2)
+    with fast_autocast(layer):
+        assert (layer(torch.zeros(1, 2)).dtype == torch.bfloat16) == able
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_left_as_they_are(monkeypatch, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    layer = torch.nn.Linear(2, 2).to(dtype)
+    with fast_autocast(layer):
+        assert layer(torch.zeros(1, 2, dtype=dtype)).dtype == dtype
 
 
 def test_other_devices_are_left_as_they_are():
-    with fast_autocast(torch.device("meta")):
-        assert torch.nn.Linear(2, 2, device="meta")(torch.zeros(1, 2, device="meta")).dtype == torch.float32
+    layer = torch.nn.Linear(2, 2, device="meta")
+    with fast_autocast(layer):
+        assert layer(torch.zeros(1, 2, device="meta")).dtype == torch.float32

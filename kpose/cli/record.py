@@ -1,6 +1,7 @@
 """A prediction in plain values, for JSON files."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -61,4 +62,11 @@ def _camera_record(camera: Camera) -> dict[str, Any]:
 
 
 def _plain(tensors: dict[str, Tensor | None]) -> dict[str, Any]:
-    return {name: None if tensor is None else tensor.tolist() for name, tensor in tensors.items()}
+    return {name: None if tensor is None else _finite(tensor.tolist()) for name, tensor in tensors.items()}
+
+
+def _finite(values: Any) -> Any:  # noqa: ANN401 - a number, or lists of numbers
+    """Put None, JSON's null, in the place of what JSON has no number for: an object without extent is far away."""
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -308,7 +308,7 @@ class Predictor(ModelHubMixin, library_name="kpose", model_card_template=MODEL_C
     @torch.no_grad()
     def _predict(self, prepared: Sequence[tuple[Tensor, _Frame]]) -> list[Prediction]:
         crops = torch.stack([crop for crop, _ in prepared]).to(self.device)
-        with fast_autocast(self.device):
+        with fast_autocast(self.network):
             features = self.network.backbone(crops)
             if self.network.reconstructor is None:
                 vertices, shapes = self.network.shapes(features), None

@@ -31,3 +31,15 @@ def test_what_a_head_does_not_predict_is_null(small_prediction: Prediction) -> N
     both = replace(small_prediction, keypoints=torch.ones(2, 2), confidence=torch.tensor([0.5, float("inf")]))
     with pytest.raises(ValueError, match="not finite"):
         prediction_record(both)
+
+
+def test_an_object_without_extent_has_a_record(small_prediction: Prediction) -> None:
+    tiny = torch.finfo(torch.float32).tiny
+    point = replace(
+        small_prediction,
+        camera=small_prediction.camera._replace(scale=torch.tensor(300 * tiny)),
+        crop_camera=small_prediction.crop_camera._replace(scale=torch.tensor(tiny)),
+    )
+    camera = json.loads(json_text(prediction_record(point)))["camera"]
+    assert camera["crop"]["scale"] == pytest.approx(tiny)
+    assert camera["blender"]["ortho_scale"] is None

@@ -28,7 +28,7 @@ def commands(start):
     return [
         shlex.split(line, comments=True)
         for block in blocks
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
         if line.startswith(start)
     ]
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kpose._precision import fast_autocast
 from kpose.geometry import box_to_crop, uncrop_camera
 from kpose.inference import Prediction, Predictor
 from kpose.inference.photo import cut_square
@@ -75,7 +76,7 @@ def test_uncertainty_is_that_of_the_crop_in_pixels(checkpoints: dict[str, Path])
     photo = to_pillow(torch.rand(3, 90, 120))
     predictor = Predictor.from_checkpoint(checkpoints["keypoint"])
     [found] = predictor(photo, box=(20, 10, 80, 70))
-    with torch.no_grad():
+    with torch.no_grad(), fast_autocast(predictor.network):
         in_crop = predictor.network(cut_square(photo, found.square, 64)[None]).covariance[0]
     pixels = (found.square[2] - found.square[0]) / 2
     unit = torch.tensor([1.0, pixels, pixels, 1, 1, 1])

@@ -39,7 +39,7 @@ def test_a_video_gives_its_frames_and_times(video_file: Callable[..., Path]) -> 
 def test_a_truncated_video_gives_what_there_is_and_says_so(video_file: Callable[..., Path]) -> None:
     path = video_file()
     content = path.read_bytes()
-    path.write_bytes(content[: int(0.7 * len(content))])
+    path.write_bytes(content[: int(0.9 * len(content))])  # the first picture takes most of it
     frames, fault = read_all(read_video(path))
     assert 0 < len(frames) < 12
     assert f"{len(frames)} of 12 frames could be read" in fault

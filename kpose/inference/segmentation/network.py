@@ -217,7 +217,7 @@ class MaskSegmenter(Recorded, Segmenter):
                 from_pillow(crop_image(picture, (x, y, x + side, y + side), size))
                 for picture, (x, y, side) in squares[start : start + _AT_ONCE]
             ]
-            with fast_autocast(device):
+            with fast_autocast(self.network):
                 logits: Tensor = self.network(torch.stack(crops).to(device))
             seen += logits.float().sigmoid().cpu()
         return seen
