@@ -37,7 +37,7 @@ def test_an_object_without_extent_has_a_record(small_prediction: Prediction) -> 
     tiny = torch.finfo(torch.float32).tiny
     point = replace(
         small_prediction,
-        camera=small_prediction.camera._replace(scale=torch.tensor(300 * tiny)),
+        camera=small_prediction.camera._replace(scale=torch.tensor(tiny)),
         crop_camera=small_prediction.crop_camera._replace(scale=torch.tensor(tiny)),
     )
     camera = json.loads(json_text(prediction_record(point)))["camera"]
