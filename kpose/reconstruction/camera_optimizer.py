@@ -140,7 +140,7 @@ class CameraOptimizer(RowState):
 
 
 def _mean_by_row(rows: Tensor, gradient: Tensor) -> Tensor:
-    """Give every entry of a row the mean of the row's."""
+    """Return, for each entry, the mean gradient of all entries of its row."""
     same = rows[:, None] == rows
     first = same.int().argmax(1)
     total = torch.zeros_like(gradient).index_add_(0, first, gradient)
