@@ -146,7 +146,7 @@ class CommandLine(LightningCLI):
         try:
             super().instantiate_classes()
         except (OSError, ValueError) as error:
-            raise RefusedSettings(one_line(error)) from error
+            raise RefusedSettings(explain(error, ())) from error
         let_finish(writes=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as Lightning has it

@@ -12,7 +12,7 @@ from kpose.data.video_sequences import VideoSequence, read_davis, read_youtube_v
 
 if TYPE_CHECKING:
     from kpose.data.augmented_datamodule import AugmentedDataModule
-    from kpose.data.feature_cache import CachedFeaturesDataModule, cache_features
+    from kpose.data.feature_cache import CachedFeaturesDataModule
     from kpose.data.photo_datamodules import CUBDataModule, FolderDataModule, PhotoDataModule
     from kpose.data.synthetic import SyntheticBirdsDataModule, SyntheticBirdsDataset
 
@@ -31,7 +31,6 @@ __all__ = [
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
     "VideoSequence",
-    "cache_features",
     "flip_batch",
     "mirror_names",
     "read_cub",
@@ -51,7 +50,6 @@ _LATER = {
     "PhotoDataModule": "photo_datamodules",
     "SyntheticBirdsDataModule": "synthetic",
     "SyntheticBirdsDataset": "synthetic",
-    "cache_features": "feature_cache",
 }
 
 

@@ -1,5 +1,6 @@
 """COCO's json files: which objects they annotate, and their segmentations as masks."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from jaxtyping import Bool
 from pycocotools import mask as mask_api
 from torch import Tensor
 
-from kpose._files import existing, read_json
+from kpose._files import existing
 from kpose._messages import counted
 
 __all__ = ["CocoObject", "decode_segmentation", "read_coco"]
@@ -64,7 +65,7 @@ def read_coco(path: Path, category: str | None = None) -> tuple[list[CocoObject]
     """
     path = existing(path, "read_coco", "Correct the path.")
     try:
-        content = read_json(path)
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(
             f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."

@@ -19,76 +19,29 @@ from kpose.data._training_loader import TrainingLoader, default_workers
 from kpose.data.feature_passes import FeaturePass, compute_pass, unflatten
 from kpose.structures import Batch, Features
 
-__all__ = ["CachedFeaturesDataModule", "cache_features"]
+__all__ = ["CachedFeaturesDataModule"]
 
 _FORMAT = 2  # raised when the files of a pass change
 
 
-def cache_features(
-    data: Any,  # noqa: ANN401 - any Lightning data module with `dataset` and `augment`
-    backbone: Backbone,
-    folder: Path,
-    split: str,
-    *,
-    views: int | None = None,
-    seed: int = 0,
-    picture_size: int | None = None,
-    precision: Literal["32-true", "bf16-mixed"] = "32-true",
-) -> "CachedFeatures":
-    """Run the images of a split through a frozen backbone, and keep their features for later runs.
-
-    What is computed stays in ``folder``, one subfolder a pass over the images, under a key that changes with the
-    backbone's weights and the data. A pass that is interrupted is computed again. The processes of a run share the
-    images out; another run that computes the same waits for it.
-
-    Args:
-        data: Data module with the methods ``dataset`` and ``augment`` of `AugmentedDataModule`.
-        backbone: The frozen backbone, on the device that it is to be run on.
-        folder: Where the features are kept; a view of a ResNet-50's last three stages at 224 px takes 1.4 MB.
-        split: ``train``, ``val`` or ``test``.
-        views: How often each image goes through, augmented as in training and differently each time; once, as it
-            is, when None.
-        seed: Decides the augmentation.
-        picture_size: Side of the pictures and masks of augmented images that are served beside the features, for
-            stages that compare them with renderings; none are when None.
-        precision: What the backbone computes in, by Lightning's names; what is kept is float16.
-
-    Returns:
-        Data set whose batches carry ``features`` in place of ``image``; each image comes as one of its views.
-
-    Example:
-        >>> from kpose.backbones import TinyBackbone
-        >>> from kpose.data import SyntheticBirdsDataModule
-        >>> data = SyntheticBirdsDataModule(num_train=4, image_size=32)
-        >>> cached = cache_features(data, TinyBackbone(width=8).freeze(), getfixture("tmp_path"), "train")
-        >>> len(cached)
-        4
-    """
-    settings = json.dumps([_FORMAT, seed, precision, describe_data(data)])
-    key = hashlib.sha256(f"{settings} {digest_tensors(backbone.state_dict())}".encode()).hexdigest()[:16]
-    passes = [
-        FeaturePass(*compute_pass(data, backbone, folder / key, split, view, seed, picture_size, precision))
-        for view in ((None,) if views is None else range(views))
-    ]
-    return CachedFeatures(passes, picture_size)
-
-
 class CachedFeaturesDataModule(LightningDataModule):
-    """Loaders of the frozen features of another data module's images (see `cache_features`).
+    """Loaders of the frozen features of another data module's images.
 
     An epoch takes one of the views of each training image at random. Evaluation splits go through the backbone as
-    they are.
+    they are. What is computed stays in ``folder``, one subfolder a pass over the images, under a key that changes
+    with the backbone's weights and the data. A pass that is interrupted is computed again. The processes of a run
+    share the images out; another run that computes the same waits for it.
 
     Args:
         data: Data module with the methods ``dataset`` and ``augment`` of `AugmentedDataModule`.
         backbone: The frozen backbone that the task has too, on the device that it is to be run on.
-        folder: Where the features are kept.
+        folder: Where the features are kept; a view of a ResNet-50's last three stages at 224 px takes 1.4 MB.
         views: Augmented views of each training image.
         batch_size: Images of a training batch; that of ``data``, else 32, when None.
         seed: Decides the augmentation of the views.
         picture_size: Side of the images and masks of training batches; None leaves images out and masks as they
             are.
-        precision: See `cache_features`.
+        precision: What the backbone computes in, by Lightning's names; what is kept is float16.
 
     Raises:
         ValueError: If ``views`` or ``picture_size`` is not positive or the backbone is not frozen.
@@ -140,7 +93,7 @@ class CachedFeaturesDataModule(LightningDataModule):
         self.num_workers = getattr(data, "num_workers", default_workers())
         self.train_rows: Sequence[int] | None = None
         self._seed = 0
-        self._computed: dict[tuple[str, int | None, int | None], CachedFeatures] = {}
+        self._computed: dict[tuple[str, bool, int | None], CachedFeatures] = {}
 
     def prepare_data(self) -> None:
         """Prepare the other data module."""
@@ -163,19 +116,18 @@ class CachedFeaturesDataModule(LightningDataModule):
 
     def features(self, split: str, *, train: bool = False) -> "CachedFeatures":
         """Return the features of a split, of augmented views with ``train``; what is missing is computed."""
-        views, size = (self.views, self.picture_size) if train else (None, None)
-        if (split, views, size) not in self._computed:
-            self._computed[split, views, size] = cache_features(
-                self.data,
-                self.backbone,
-                self.folder,
-                split,
-                views=views,
-                seed=self.seed,
-                picture_size=size,
-                precision=self.precision,
-            )
-        return self._computed[split, views, size]
+        views, size = (range(self.views), self.picture_size) if train else ((None,), None)
+        known = split, train, size
+        if known not in self._computed:
+            settings = json.dumps([_FORMAT, self.seed, self.precision, describe_data(self.data)])
+            weights = digest_tensors(self.backbone.state_dict())
+            key = hashlib.sha256(f"{settings} {weights}".encode()).hexdigest()[:16]
+            how = self.seed, size, self.precision
+            passes = [
+                compute_pass(self.data, self.backbone, self.folder / key, split, view, *how) for view in views
+            ]
+            self._computed[known] = CachedFeatures([FeaturePass(*files) for files in passes], size)
+        return self._computed[known]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the training split: a random view of each image, in random order."""

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kpose._files import parse_json, write_file
+from kpose._files import write_file
 from kpose.geometry import mirror_pairs
 from kpose.geometry._mesh import volume
 from kpose.structures import Template
@@ -120,7 +120,7 @@ def _read_own(path: Path) -> Template:
             f"load_template needs a file of save_template; got {path} with {sorted(tensors)}. Name another file."
         )
     try:
-        names = parse_json(metadata["part_names"])
+        names = json.loads(metadata["part_names"])
     except (KeyError, ValueError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

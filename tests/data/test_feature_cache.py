@@ -5,7 +5,7 @@ import torch
 from fakes import write_fake_cub
 
 from kpose.backbones import TinyBackbone
-from kpose.data import CachedFeaturesDataModule, CUBDataModule, cache_features
+from kpose.data import CachedFeaturesDataModule, CUBDataModule
 from kpose.data.feature_passes import _stream
 
 SIZE = 32
@@ -115,7 +115,7 @@ def test_other_weights_and_other_data_are_computed_by_themselves(root, tmp_path,
         (other, plain, 2),
         (backbone, {**plain, "jitter": 0.1}, 3),
     ):
-        cache_features(CUBDataModule(root, **settings), used, folder, "val")
+        CachedFeaturesDataModule(CUBDataModule(root, **settings), used, folder=folder).features("val")
         assert len(list(folder.iterdir())) == count
 
 
