@@ -25,8 +25,7 @@ TASKS: dict[str, dict[str, str]] = {
     "kpose.data": {
         "Photographs": "photo_datamodules photo_dataset cub folder",
         "Rendered birds": "synthetic",
-        "A data module of your own": "augmented_datamodule",
-        "Augmentation": "transforms",
+        "A data module of your own": "augmented_datamodule _transforms",
         "Features computed once": "feature_cache",
         "Videos with masks": "video_sequences _pictures",
     },
@@ -34,9 +33,8 @@ TASKS: dict[str, dict[str, str]] = {
         "Rotations": "rotation",
         "Cameras and crops": "camera",
         "Cameras of other libraries": "interchange",
-        "Heatmaps": "heatmap",
-        "Masks": "mask",
-        "Meshes and points": "_mesh sampling",
+        "Masks": "_mask",
+        "Meshes and points": "_mesh _sampling",
     },
     "kpose.heads": {
         "Heads of your own": "base",
@@ -53,7 +51,6 @@ TASKS: dict[str, dict[str, str]] = {
     "kpose.inference.segmentation": {"": "automatic segmenter network transformers"},
     "kpose.losses": {
         "Pose": "pose",
-        "Heatmaps": "heatmap",
         "Silhouettes": "silhouette",
         "Appearance": "appearance",
         "Shape": "regularization",
@@ -71,7 +68,7 @@ TASKS: dict[str, dict[str, str]] = {
     },
     "kpose.rendering": {
         "Renderers": "renderer hard soft warp pytorch3d",
-        "Visibility": "visibility",
+        "Visibility": "_visibility",
     },
     "kpose.structures": {"": ""},
     "kpose.tasks": {"": "camera_search shape_training pose shape_adaptation base schedule"},

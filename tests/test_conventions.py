@@ -16,11 +16,9 @@ from kpose.geometry import (
     box_to_crop,
     crop_camera,
     flip_camera,
-    gaussian_heatmaps,
     geodesic_distance,
     gram_schmidt,
     matrix_to_quaternion,
-    mirror_rotation,
     normalized_to_pixels,
     perspective_to_weak,
     pixels_to_normalized,
@@ -34,6 +32,8 @@ from kpose.geometry import (
     viewpoint_to_matrix,
     weak_to_perspective,
 )
+from kpose.geometry._heatmap import gaussian_heatmaps
+from kpose.geometry.rotation import mirror_rotation
 from kpose.structures import Camera, Crop, Mesh
 
 ROOT = Path(__file__).parents[1]
@@ -251,7 +251,7 @@ def test_convention_8_flipped_camera_projects_mirrored_points_to_the_mirrored_pl
 
 
 def test_convention_8_a_flip_swaps_left_and_right_parts():
-    from kpose.data import flip_batch, mirror_names
+    from kpose.data._transforms import flip_batch, mirror_names
 
     batch = {
         "parts": torch.tensor([[[0.1, 0.2], [0.0, 0.0], [0.5, 0.6]]]),

@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kpose._pictures import read_identities
-from kpose.data.cub import CUBDataset, read_cub, read_mean_parts
+from kpose.data._transforms import mirror_names
+from kpose.data.cub import CUBDataset, read_mean_parts
 from kpose.data.folder import FolderDataset, read_folder
 from kpose.data.photo_dataset import PhotoDataset
-from kpose.data.transforms import RandomColor, RandomCropJitter, RandomFlip, flip_batch, mirror_names
 from kpose.data.video_sequences import VideoSequence, read_davis, read_youtube_vos
 
 if TYPE_CHECKING:
@@ -25,15 +25,10 @@ __all__ = [
     "FolderDataset",
     "PhotoDataModule",
     "PhotoDataset",
-    "RandomColor",
-    "RandomCropJitter",
-    "RandomFlip",
     "SyntheticBirdsDataModule",
     "SyntheticBirdsDataset",
     "VideoSequence",
-    "flip_batch",
     "mirror_names",
-    "read_cub",
     "read_davis",
     "read_folder",
     "read_identities",

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from kpose.data._transforms import RandomColor, RandomCropJitter, RandomFlip, mirror_names
 from kpose.data.augmented_datamodule import AugmentedDataModule
 from kpose.data.cub import CUBAnnotations, CUBDataset, read_cub
 from kpose.data.folder import FolderAnnotations, FolderDataset, read_folder
 from kpose.data.photo_dataset import PhotoDataset
-from kpose.data.transforms import RandomColor, RandomCropJitter, RandomFlip, mirror_names
 from kpose.structures import Domain
 
 __all__ = ["CUBDataModule", "FolderDataModule", "PhotoDataModule"]

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kpose.data._transforms import mirror_names
 from kpose.data.cub import read_cub, write_cameras, write_mean_parts
 from kpose.data.part_cameras import candidates, normalize_parts, part_kernel, part_residuals, solve_part_cameras
-from kpose.data.transforms import mirror_names
 from kpose.geometry import project
 from kpose.pnp import refine_camera
 from kpose.structures import Camera

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from kpose._files import write_file
 from kpose._limits import check_side
+from kpose.data._transforms import RandomColor, RandomFlip, mirror_names
 from kpose.data.augmented_datamodule import AugmentedDataModule
 from kpose.data.bird_pictures import render_birds
-from kpose.data.transforms import RandomColor, RandomFlip, mirror_names
 from kpose.geometry import box_to_crop
 from kpose.structures import Batch, Camera, Domain, Template
 from kpose.templates import bird

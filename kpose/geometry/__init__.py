@@ -1,9 +1,10 @@
 """Functions of tensors: rotations, cameras, heatmaps, masks, meshes and point sampling."""
 
+from kpose.geometry._mask import mask_iou, mask_to_box
 from kpose.geometry._mesh import (
-    mirror_pairs,
     vertex_normals,
 )
+from kpose.geometry._sampling import farthest_point_sampling
 from kpose.geometry.camera import (
     apply_crop,
     box_to_crop,
@@ -19,9 +20,7 @@ from kpose.geometry.camera import (
     undo_crop,
     weak_to_perspective,
 )
-from kpose.geometry.heatmap import gaussian_heatmaps, heatmap_mean, heatmap_peaks
 from kpose.geometry.interchange import to_blender, to_opencv, to_pytorch3d
-from kpose.geometry.mask import connected_regions, mask_iou, mask_to_box
 from kpose.geometry.rotation import (
     axis_angle_to_matrix,
     geodesic_distance,
@@ -30,37 +29,28 @@ from kpose.geometry.rotation import (
     matrix_to_quaternion,
     matrix_to_viewpoint,
     mirror_points,
-    mirror_rotation,
     procrustes,
     quaternion_to_matrix,
     random_rotation,
     rotation_grid,
     viewpoint_to_matrix,
 )
-from kpose.geometry.sampling import farthest_point_sampling, mirror_permutation
 
 __all__ = [
     "apply_crop",
     "axis_angle_to_matrix",
     "box_to_crop",
-    "connected_regions",
     "crop_camera",
     "farthest_point_sampling",
     "flip_camera",
-    "gaussian_heatmaps",
     "geodesic_distance",
     "gram_schmidt",
-    "heatmap_mean",
-    "heatmap_peaks",
     "mask_iou",
     "mask_to_box",
     "matrix_to_axis_angle",
     "matrix_to_quaternion",
     "matrix_to_viewpoint",
-    "mirror_pairs",
-    "mirror_permutation",
     "mirror_points",
-    "mirror_rotation",
     "normalized_to_pixels",
     "perspective_to_weak",
     "pixels_to_normalized",

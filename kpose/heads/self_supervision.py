@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kpose.geometry import gaussian_heatmaps, project, to_image_frame
+from kpose.geometry import project, to_image_frame
+from kpose.geometry._heatmap import gaussian_heatmaps
 from kpose.geometry._mesh import edges
-from kpose.rendering import HardRenderer, nearest_face
+from kpose.rendering import HardRenderer
+from kpose.rendering._visibility import nearest_face
 from kpose.structures import Camera, Mesh, Template
 
 __all__ = ["SelfSupervision"]

@@ -22,14 +22,8 @@ from kpose.inference.calibration import CALIBRATION_WEIGHTS, Calibration, pose_s
 from kpose.inference.model_card import MODEL_CARD, trust_argument
 from kpose.inference.photo import Box, Entry, Picture, cut_square, load_mask, load_photo, pair_up, photo_square
 from kpose.inference.prediction import Prediction
-from kpose.inference.segmentation import (
-    SEGMENTER_CONFIG,
-    SEGMENTER_WEIGHTS,
-    MaskSegmenter,
-    Segmenter,
-    automatic_segmenter,
-    find_objects,
-)
+from kpose.inference.segmentation import MaskSegmenter, Segmenter, automatic_segmenter, find_objects
+from kpose.inference.segmentation.network import SEGMENTER_CONFIG, SEGMENTER_WEIGHTS
 from kpose.network import PoseNetwork
 from kpose.structures import Crop, Mesh, PosePrediction, Shape
 

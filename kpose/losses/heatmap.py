@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kpose.geometry import heatmap_mean, heatmap_peaks
+from kpose.geometry._heatmap import heatmap_mean, heatmap_peaks
 from kpose.recipe import Recorded
 
 __all__ = ["DivergenceLoss", "HeatmapLoss", "PositionLoss"]
@@ -25,7 +25,7 @@ class HeatmapLoss(Recorded, nn.Module):
         Gharaee et al. 2022, Equation 3; the normalization is ours.
 
     Example:
-        >>> from kpose.geometry import gaussian_heatmaps
+        >>> from kpose.geometry._heatmap import gaussian_heatmaps
         >>> keypoints = torch.tensor([[[0.3, -0.2]]])
         >>> targets = gaussian_heatmaps(keypoints, (16, 16), 0.1)
         >>> loss = HeatmapLoss()

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from kpose._distributed import rank, share
 from kpose.backbones import Backbone
-from kpose.data import flip_batch
+from kpose.data._transforms import flip_batch
 from kpose.geometry import rotation_grid
 from kpose.reconstruction.appearance import PosePosterior, expected_miss, pose_posterior, principal_components
 from kpose.reconstruction.camera_table import CameraTable

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from kpose.geometry import heatmap_mean, project
+from kpose.geometry import project
+from kpose.geometry._heatmap import heatmap_mean
 from kpose.rendering import HardRenderer, vertex_visibility
 from kpose.structures import Camera, Mesh
 

@@ -1,10 +1,10 @@
 """Drawing meshes: an interface, a hard z-buffer, soft rasterization with gradients, and visibility."""
 
+from kpose.rendering._visibility import vertex_visibility
 from kpose.rendering.hard import HardRenderer
 from kpose.rendering.pytorch3d import PyTorch3DRenderer
 from kpose.rendering.renderer import Renderer
 from kpose.rendering.soft import CompositeRenderer, SoftRenderer
-from kpose.rendering.visibility import nearest_face, vertex_visibility
 from kpose.rendering.warp import WarpRenderer, fast_renderer
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "SoftRenderer",
     "WarpRenderer",
     "fast_renderer",
-    "nearest_face",
     "vertex_visibility",
 ]

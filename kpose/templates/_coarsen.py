@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from kpose.geometry import farthest_point_sampling, mirror_permutation, vertex_normals
+from kpose.geometry import farthest_point_sampling, vertex_normals
+from kpose.geometry._sampling import mirror_permutation
 from kpose.structures import Template
 from kpose.templates.uv import spherical_uv
 

@@ -12,8 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from kpose._files import write_file
-from kpose.geometry import mirror_pairs
-from kpose.geometry._mesh import volume
+from kpose.geometry._mesh import mirror_pairs, volume
 from kpose.structures import Template
 from kpose.templates.check import check_template
 from kpose.templates.uv import spherical_uv

@@ -5,8 +5,9 @@ import pytest
 import torch
 from fakes import PARTS, write_fake_cub
 
-from kpose.data import read_cub, read_mean_parts
+from kpose.data import read_mean_parts
 from kpose.data.cmr import convert_cmr, main
+from kpose.data.cub import read_cub
 from kpose.geometry import geodesic_distance
 
 scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed; it reads .mat files")

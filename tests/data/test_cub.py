@@ -5,8 +5,8 @@ import torch
 from fakes import PART_NAMES, PARTS, write_fake_cub
 from torch.utils.data import DataLoader
 
-from kpose.data import CUBDataset, read_cub, read_mean_parts
-from kpose.data.cub import read_cameras, write_cameras
+from kpose.data import CUBDataset, read_mean_parts
+from kpose.data.cub import read_cameras, read_cub, write_cameras
 from kpose.geometry import geodesic_distance, project, uncrop_camera, undo_crop
 
 

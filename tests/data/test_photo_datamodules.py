@@ -8,14 +8,8 @@ import torch
 from fakes import PARTS, write_fake_cub
 from PIL import Image
 
-from kpose.data import (
-    CUBDataModule,
-    FolderDataModule,
-    SyntheticBirdsDataModule,
-    flip_batch,
-    mirror_names,
-    read_mean_parts,
-)
+from kpose.data import CUBDataModule, FolderDataModule, SyntheticBirdsDataModule, read_mean_parts
+from kpose.data._transforms import flip_batch, mirror_names
 from kpose.geometry import project
 from kpose.recipe import encode
 

@@ -2,9 +2,11 @@ import pytest
 import torch
 from fakes import PART_NAMES, PARTS, draw_cameras, seen_parts, write_fake_cub
 
-from kpose.data import read_cub, read_mean_parts
+from kpose.data import read_mean_parts
+from kpose.data.cub import read_cub
 from kpose.data.sfm import factorize, main, structure_from_motion
-from kpose.geometry import geodesic_distance, mirror_rotation, project
+from kpose.geometry import geodesic_distance, project
+from kpose.geometry.rotation import mirror_rotation
 
 
 def observe(count: int, noise: float = 0.0, seed: int = 0):

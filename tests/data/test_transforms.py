@@ -2,7 +2,7 @@ import pytest
 import torch
 from fakes import PART_NAMES, PARTS, draw_cameras
 
-from kpose.data.transforms import (
+from kpose.data._transforms import (
     RandomColor,
     RandomCropJitter,
     RandomFlip,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from kpose.data import RandomColor, RandomCropJitter, RandomFlip
+from kpose.data._transforms import RandomColor, RandomCropJitter, RandomFlip
 from kpose.geometry import project
 from kpose.metrics import AngularError, KeypointTransfer, MaskIoU, VideoJaccard, ViewpointWasserstein
 from kpose.rendering import CompositeRenderer, HardRenderer, SoftRenderer, vertex_visibility

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from kpose.geometry import gaussian_heatmaps, heatmap_mean, heatmap_peaks
+from kpose.geometry._heatmap import gaussian_heatmaps, heatmap_mean, heatmap_peaks
 
 
 def uniform_points(count: int, extent: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -3,7 +3,8 @@ import inspect
 import pytest
 import torch
 
-from kpose.geometry import connected_regions, mask_iou, mask_to_box
+from kpose.geometry import mask_iou, mask_to_box
+from kpose.geometry._mask import connected_regions
 
 
 def test_regions_that_touch_are_one_however_they_wind() -> None:

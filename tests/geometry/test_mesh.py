@@ -2,8 +2,8 @@ import pytest
 import torch
 import trimesh
 
-from kpose.geometry import mirror_pairs, vertex_normals
-from kpose.geometry._mesh import edges, face_normals, is_closed, volume
+from kpose.geometry import vertex_normals
+from kpose.geometry._mesh import edges, face_normals, is_closed, mirror_pairs, volume
 
 
 def sphere(subdivisions=2, dtype=torch.float64):

@@ -13,13 +13,13 @@ from kpose.geometry import (
     matrix_to_axis_angle,
     matrix_to_quaternion,
     matrix_to_viewpoint,
-    mirror_rotation,
     procrustes,
     quaternion_to_matrix,
     random_rotation,
     rotation_grid,
     viewpoint_to_matrix,
 )
+from kpose.geometry.rotation import mirror_rotation
 
 MAPS = {quaternion_to_matrix: (4,), gram_schmidt: (6,), procrustes: (3, 3), axis_angle_to_matrix: (3,)}
 

@@ -2,7 +2,9 @@ import pytest
 import torch
 import trimesh
 
-from kpose.geometry import farthest_point_sampling, mirror_pairs, mirror_permutation
+from kpose.geometry import farthest_point_sampling
+from kpose.geometry._mesh import mirror_pairs
+from kpose.geometry._sampling import mirror_permutation
 
 
 def seeded(seed=0):

@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from kpose.geometry import flip_camera, gaussian_heatmaps, geodesic_distance, mirror_permutation, project
+from kpose.geometry import flip_camera, geodesic_distance, project
+from kpose.geometry._heatmap import gaussian_heatmaps
+from kpose.geometry._sampling import mirror_permutation
 from kpose.heads import KeypointHead
 from kpose.losses import DivergenceLoss, HeatmapLoss, PositionLoss
 from kpose.structures import Features, FeatureSpec

@@ -6,7 +6,8 @@ import trimesh
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from kpose.geometry import farthest_point_sampling, gaussian_heatmaps, project
+from kpose.geometry import farthest_point_sampling, project
+from kpose.geometry._heatmap import gaussian_heatmaps
 from kpose.geometry._mesh import edges
 from kpose.heads import SelfSupervision
 from kpose.heads.self_supervision import _label_faces, _surface_distances

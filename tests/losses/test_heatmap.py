@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from kpose.geometry import gaussian_heatmaps
+from kpose.geometry._heatmap import gaussian_heatmaps
 from kpose.losses import DivergenceLoss, HeatmapLoss, PositionLoss
 
 LOSSES = [HeatmapLoss(), DivergenceLoss(), PositionLoss()]

@@ -9,7 +9,8 @@ from torch.nn.functional import avg_pool2d
 from torch.utils.data import DataLoader
 
 from kpose.backbones import Backbone
-from kpose.data import CachedFeaturesDataModule, flip_batch
+from kpose.data import CachedFeaturesDataModule
+from kpose.data._transforms import flip_batch
 from kpose.geometry import axis_angle_to_matrix, box_to_crop, geodesic_distance, rotation_grid
 from kpose.reconstruction import CameraTable, ViewpointGrid, choose_cameras, training_views
 from kpose.reconstruction.appearance import expected_miss

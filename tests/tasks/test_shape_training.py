@@ -9,7 +9,7 @@ from reconstruction.training import QUIET, Birds, Data, task, tensors, trainer
 from torch.utils.data import DataLoader
 
 from kpose.backbones import TinyBackbone
-from kpose.data import flip_batch
+from kpose.data._transforms import flip_batch
 from kpose.losses import PixelDistance
 from kpose.tasks import ShapeTraining
 from kpose.templates import bird

@@ -1,13 +1,11 @@
 """Finding the object in a picture: an interface, and what implements it."""
 
 from kpose.inference.segmentation.automatic import automatic_segmenter
-from kpose.inference.segmentation.network import SEGMENTER_CONFIG, SEGMENTER_WEIGHTS, MaskNetwork, MaskSegmenter
+from kpose.inference.segmentation.network import MaskNetwork, MaskSegmenter
 from kpose.inference.segmentation.segmenter import Segment, Segmenter, find_masks, find_objects
 from kpose.inference.segmentation.transformers import TransformersSegmenter
 
 __all__ = [
-    "SEGMENTER_CONFIG",
-    "SEGMENTER_WEIGHTS",
     "MaskNetwork",
     "MaskSegmenter",
     "Segment",

@@ -18,7 +18,8 @@ from kpose._files import write_file, write_text
 from kpose._messages import one_line
 from kpose._precision import fast_autocast
 from kpose.backbones import Backbone
-from kpose.geometry import connected_regions, mask_to_box
+from kpose.geometry import mask_to_box
+from kpose.geometry._mask import connected_regions
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.recipe import Recorded, build, encode
 from kpose.visualization import from_pillow, to_pillow

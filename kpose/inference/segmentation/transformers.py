@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kpose._files import model_source
-from kpose.geometry import connected_regions, mask_iou
+from kpose.geometry import mask_iou
+from kpose.geometry._mask import connected_regions
 from kpose.inference.segmentation.segmenter import Segment, Segmenter
 from kpose.visualization import to_pillow
 
