@@ -54,7 +54,7 @@ VARIANTS = {"1 camera": Multiplex(1), "2 cameras": Multiplex(2), "4 cameras": Mu
 
 
 class SoftLabels(pl.Callback):
-    """Draw the camera of each image of a batch by its posterior, and estimate that anew after every epoch."""
+    """Draw the camera of each image of a batch by its posterior, and estimate that again after every epoch."""
 
     def __init__(self, file: Path, images: Any, settings: Multiplex) -> None:  # noqa: ANN401 - any data set of images
         self.table = CameraTable.for_images(images, file=file)

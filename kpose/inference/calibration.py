@@ -27,7 +27,7 @@ _FOLDS = 5
 _BINS = 12
 _PENALTIES = (0.3, 1.0, 3.0, 10.0)  # of ridge regression, in numbers of photographs
 _SHRINKAGE = 0.1  # of the covariance to its diagonal
-_LEAST_DEG = 3.0  # errors below are all alike
+_MIN_DEG = 3.0  # errors below are all alike
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def fit_calibration(signals: Float[Tensor, "n S"], errors_deg: Float[Tensor, "n"
     count = len(signals)
     if count < _FOLDS * _BINS:
         raise ValueError(f"A calibration needs {_FOLDS * _BINS} photographs or more; got {count}. Give more.")
-    target, fold = errors_deg.clamp_min(_LEAST_DEG).log(), torch.arange(count) % _FOLDS
+    target, fold = errors_deg.clamp_min(_MIN_DEG).log(), torch.arange(count) % _FOLDS
     ranks = torch.zeros(len(_PENALTIES), count)
     lengths = torch.zeros(count)
     for number in range(_FOLDS):

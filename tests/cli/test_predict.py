@@ -157,7 +157,7 @@ def test_every_kind_of_file_in_one_call(
     exif[0x0112] = 6
     deep = Image.fromarray(np.asarray(picture().convert("L")).astype(np.uint16) * 257)
     good = {
-        "plain.jpg": picture(), "grey.png": picture().convert("L"), "grey_alpha.png": picture().convert("LA"),
+        "plain.jpg": picture(), "gray.png": picture().convert("L"), "gray_alpha.png": picture().convert("LA"),
         "palette.png": picture().quantize(16), "cmyk.jpg": picture().convert("CMYK"), "deep.png": deep,
         "film.gif": picture(), "rotated.jpg": picture(), "thin.png": picture((1200, 8)),
     }  # fmt: skip

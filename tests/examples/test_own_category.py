@@ -59,7 +59,7 @@ def test_data_module_reads_the_pictures(folder):
     cover = batch["mask"].float().mean((1, 2))
     assert (cover > 0.2).all()
     assert (cover < 0.9).all()
-    # Cars are in front of grey streets: what is masked differs from what is not.
+    # Cars are in front of gray streets: what is masked differs from what is not.
     weight = batch["mask"][:, None].float()
     inside = (batch["image"] * weight).sum((2, 3)) / weight.sum((2, 3))
     outside = (batch["image"] * (1 - weight)).sum((2, 3)) / (1 - weight).sum((2, 3))

@@ -41,8 +41,8 @@ KINDS: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
     "webp": ("WEBP", lambda p: p),
     "tiff": ("TIFF", lambda p: p),
     "bmp": ("BMP", lambda p: p),
-    "grey": ("PNG", lambda p: p.convert("L")),
-    "grey_alpha": ("PNG", lambda p: p.convert("LA")),
+    "gray": ("PNG", lambda p: p.convert("L")),
+    "gray_alpha": ("PNG", lambda p: p.convert("LA")),
     "alpha": ("PNG", lambda p: p.convert("RGBA")),
     "bilevel": ("PNG", lambda p: p.convert("1", dither=Image.Dither.NONE)),
     "palette": ("PNG", lambda p: p.quantize(8)),
@@ -57,7 +57,7 @@ KINDS: dict[str, tuple[str, Callable[[Image.Image], Image.Image]]] = {
 }
 # Uncompressed, YCbCr is what Pillow before 13 writes and cannot read.
 OPTIONS = {"ycbcr_tiff": {"compression": "tiff_deflate"}}
-GREY = {"grey", "grey_alpha", "sixteen_bit_png", "sixteen_bit_tiff", "float_tiff", "integer_tiff"}
+GRAY = {"gray", "gray_alpha", "sixteen_bit_png", "sixteen_bit_tiff", "float_tiff", "integer_tiff"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,7 +67,7 @@ def test_every_kind_gives_its_colors(kind: str, tmp_path: Path) -> None:
     convert(corners()).save(path, form, **OPTIONS.get(kind, {}))
     photo = load_photo(path)
     assert photo.mode == "RGB"
-    expected = corners().convert("L").convert("RGB") if kind in GREY else corners()
+    expected = corners().convert("L").convert("RGB") if kind in GRAY else corners()
     if kind == "bilevel":
         expected = corners().convert("1", dither=Image.Dither.NONE).convert("RGB")
     assert differs(photo, expected) < 6
@@ -225,7 +225,7 @@ MASK[5:15, 8:30] = 1
         Image.fromarray(MASK.astype(np.uint16) * 65535),
         Image.fromarray(MASK.astype(np.float32)),
     ],
-    ids=["zero_one", "eight_bits", "bilevel", "grey_alpha", "alpha", "sixteen_bits", "float"],
+    ids=["zero_one", "eight_bits", "bilevel", "gray_alpha", "alpha", "sixteen_bits", "float"],
 )
 def test_masks_of_all_kinds_give_the_same_box(picture: Image.Image, tmp_path: Path) -> None:
     picture.save(tmp_path / "mask", "TIFF")
