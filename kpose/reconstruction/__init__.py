@@ -6,6 +6,7 @@ from kpose.reconstruction.camera_search import SearchLevel, search_cameras
 from kpose.reconstruction.camera_table import CameraTable
 from kpose.reconstruction.objective import Comparison, MultiplexObjective
 from kpose.reconstruction.reconstructor import MeshReconstructor
+from kpose.reconstruction.shape import ShapeHead
 from kpose.reconstruction.texture import TextureHead
 from kpose.reconstruction.viewpoint_grid import ViewpointGrid
 
@@ -16,6 +17,7 @@ __all__ = [
     "MeshReconstructor",
     "MultiplexObjective",
     "SearchLevel",
+    "ShapeHead",
     "TextureHead",
     "ViewpointGrid",
     "choose_cameras",
