@@ -1,4 +1,4 @@
-"""Compiled training; that heads and the solver are one graph is checked in tests/test_compile.py."""
+"""Compiled training; that heads and the solver are one graph is checked in tests/test_export.py."""
 
 from functools import partial
 
