@@ -79,8 +79,8 @@ class PhotoResult(NamedTuple):
 
     def write(self, prediction: "Prediction") -> None:
         """Write all files, each whole or not at all."""
-        from kpose.cli.record import json_text, prediction_record
         from kpose.inference import MeshViewer
+        from kpose.inference._record import json_text, prediction_record
         from kpose.visualization import save_animation, to_pillow, turntable
 
         content = {"photo": str(self.photo), "made_from": self.made_from, **prediction_record(prediction)}

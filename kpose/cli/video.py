@@ -86,8 +86,7 @@ def video_(
     for path in outputs:
         check_replaced(path, inputs, allowed=overwrite)
 
-    from kpose.cli import track_files, video_drawing  # noqa: F401 - Ctrl-C must not come while they are imported later
-    from kpose.video import TemporalSmoothing, VideoPredictor, count_frames, open_frames
+    from kpose.video import TemporalSmoothing, VideoPredictor, _drawing, _track_files, count_frames, open_frames  # noqa: F401 - Ctrl-C must not come while they are imported later
 
     faults: list[str] = []
     source = _until_fault(open_frames(video, frame_rate=frame_rate), faults, frames)
@@ -164,7 +163,7 @@ class _Writer:
                     path.unlink()
 
     def add(self, found: "FramePredictions") -> None:
-        from kpose.cli.track_files import track_files
+        from kpose.video._track_files import track_files
 
         if self._add_tracks is None:
             tracks = track_files(self._outputs.table, self._outputs.record, self._video)
@@ -183,7 +182,7 @@ class _Writer:
         self.frames += 1
 
     def _draw(self, found: "FramePredictions", largest: int) -> None:
-        from kpose.cli.video_drawing import draw_objects, side_by_side
+        from kpose.video._drawing import draw_objects, side_by_side
         from kpose.visualization import VideoWriter
 
         picture = side_by_side(found.frame, draw_objects(found.frame, found.objects, largest=largest))

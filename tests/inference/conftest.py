@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 from kpose.backbones import TinyBackbone
+from kpose.geometry import box_to_crop
 from kpose.heads import KeypointHead, QuaternionHead
+from kpose.inference import Prediction
+from kpose.structures import Camera, Mesh
 from kpose.tasks import PoseEstimator
 from kpose.templates import bird
 from kpose.templates._coarsen import coarsen_template
@@ -64,3 +67,23 @@ def huge_png() -> bytes:
     for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"0"))):
         content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return content
+
+
+@pytest.fixture
+def small_prediction() -> Prediction:
+    """Make what a photo gives, with a mesh of four colored faces."""
+    square = (0.0, 0.0, 48.0, 48.0)
+    vertices = torch.tensor([[0.8, 0.0, 0.0], [-0.8, 0.0, 0.0], [0.0, -0.8, 0.0], [0.0, 0.0, 0.8]])
+    faces = torch.tensor([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    camera = Camera(torch.tensor(20.0), torch.tensor([24.0, 24.0]), torch.eye(3))
+    return Prediction(
+        camera=camera,
+        crop_camera=Camera(torch.tensor(0.8), torch.zeros(2), torch.eye(3)),
+        crop=box_to_crop(torch.tensor(square)),
+        square=square,
+        box=None,
+        located_by="frame",
+        size=(48, 48),
+        source=picture((48, 48)),
+        mesh=Mesh(vertices, faces, vertex_colors=torch.rand(4, 3)),
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from inference.conftest import small_prediction
 from PIL import Image, ImageDraw
 
 from kpose.backbones import TinyBackbone
@@ -15,6 +16,8 @@ from kpose.tasks import PoseEstimator
 from kpose.templates import bird
 from kpose.templates._coarsen import coarsen_template
 from kpose.video import Frame
+
+__all__ = ["small_prediction"]
 
 SIZE = (96, 64)
 

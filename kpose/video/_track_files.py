@@ -11,7 +11,7 @@ from typing import Any
 import kpose
 from kpose._files import fresh_file
 from kpose.geometry import matrix_to_quaternion
-from kpose.video import FramePredictions, ObjectPrediction
+from kpose.video.predictor import FramePredictions, ObjectPrediction
 
 __all__ = ["COLUMNS", "track_files"]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kpose.cli.track_files import COLUMNS, track_files
 from kpose.geometry import quaternion_to_matrix
 from kpose.inference import Prediction
 from kpose.video import Frame, FramePredictions, ObjectPrediction, Track
+from kpose.video._track_files import COLUMNS, track_files
 
 HIDDEN = ObjectPrediction(Track(2), None, "hidden")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import kpose
 from kpose.geometry import matrix_to_quaternion, to_blender, to_opencv, to_pytorch3d
-from kpose.inference import Prediction
+from kpose.inference.prediction import Prediction
 from kpose.structures import Camera
 
 __all__ = ["json_text", "prediction_record"]

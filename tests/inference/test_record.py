@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kpose.cli.record import json_text, prediction_record
 from kpose.inference import Prediction
+from kpose.inference._record import json_text, prediction_record
 
 
 def test_json_holds_the_camera_for_other_libraries(small_prediction: Prediction) -> None:

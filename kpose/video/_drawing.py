@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kpose.geometry import crop_camera, project
 from kpose.structures import Crop
-from kpose.video import Frame, ObjectPrediction
+from kpose.video.frames import Frame
+from kpose.video.predictor import ObjectPrediction
 from kpose.visualization import from_pillow, overlay_mesh, to_pillow
 
 __all__ = ["draw_objects", "object_color", "side_by_side"]

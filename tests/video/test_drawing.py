@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageChops
 
-from kpose.cli.video_drawing import draw_objects, object_color, side_by_side
 from kpose.inference import Prediction
 from kpose.video import Frame, ObjectPrediction, Track
+from kpose.video._drawing import draw_objects, object_color, side_by_side
 
 GRAY = (90, 90, 90)
 
