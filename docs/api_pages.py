@@ -51,6 +51,7 @@ TASKS: dict[str, dict[str, str]] = {
     "kpose.inference.segmentation": {"": "automatic segmenter network transformers"},
     "kpose.losses": {
         "Pose": "pose",
+        "Heatmaps": "heatmap",
         "Silhouettes": "silhouette",
         "Appearance": "appearance",
         "Shape": "regularization",
