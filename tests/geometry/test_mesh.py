@@ -52,6 +52,17 @@ def test_edges_satisfy_euler():
     assert (edges(faces)[:, 0] < edges(faces)[:, 1]).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("count", [0, 1, 500])
+@pytest.mark.parametrize("largest", [1, 20, 2**31 - 1])
+def test_edges_are_the_distinct_pairs_whatever_the_indices(largest, count, dtype):
+    faces = torch.randint(largest, (count, 3), dtype=dtype)
+    pairs = torch.cat((faces[:, :2], faces[:, 1:], faces[:, [2, 0]])).sort(-1).values
+    expected = torch.unique(pairs, dim=0)
+    assert torch.equal(edges(faces), expected)
+    assert edges(faces).dtype == dtype
+
+
 def test_is_closed():
     _, faces = sphere(1)
     assert is_closed(faces)
