@@ -1,7 +1,7 @@
 """The pipeline on a device, all of its stages."""
 
 import device.accelerator
-from pipeline.small import ADAPTATION, BATCH, KEYPOINT, QUIET, SHAPES, pipeline
+from pipeline.small import ADAPTATION, BATCH, KEYPOINT, QUIET, SHAPES, birds, pipeline
 
 from kpose.pipeline import AdaptationSettings, TrainerSettings
 
@@ -16,6 +16,7 @@ def test_every_stage_runs_on_the_device(place, tmp_path, monkeypatch):
     stages = pipeline(
         tmp_path / "run",
         tmp_path / "birds",
+        data=birds(tmp_path / "birds", num_train=2 * BATCH, num_test=4),
         heads={"keypoint": KEYPOINT},
         shapes=SHAPES,
         adaptation=AdaptationSettings(epochs=1, batch_size=BATCH, task=ADAPTATION),
