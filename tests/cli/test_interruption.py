@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli.conftest import picture
+from processes import run_forked
 
 from kpose.cli import main
 from kpose.cli.commands import COMMANDS
@@ -110,10 +111,11 @@ def signaled(command: str, name: str, folder: Path) -> tuple[int, str]:
     place, arguments = BUSY[command]
     owner, _, function = place.rpartition(".")
     words = ["kpose", command, *(word.format(folder=folder) for word in arguments)]
-    code, _, errors = run(
-        f"import pydoc\nowner = pydoc.locate({owner!r})\n"
+    code, _, errors = run_forked(
+        f"{START}import pydoc\nowner = pydoc.locate({owner!r})\n"
         f"owner.{function} = lambda *_, **__: os.kill(os.getpid(), signal.{name})\n"
-        f"sys.argv = {words!r}\nfrom kpose.cli import main\nmain()\n"
+        f"sys.argv = {words!r}\nfrom kpose.cli import main\nmain()\n",
+        folder,
     )
     assert "Traceback" not in errors
     assert not [path for path in (folder / "out").rglob("*") if path.suffix == ".tmp"]
