@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +39,8 @@ def _run(code: str, folder: Path, environment: dict[str, str], *streams: Path) -
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)
-    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    sys.modules["__main__"] = main = types.ModuleType("__main__")
+    exec(compile(code, "<string>", "exec"), main.__dict__)
 
 
 def in_two_processes(work: Callable[[int, str], None], folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Networks come back from folders and checkpoints, in any process; what is wrong with a file is one line."""
 
 import json
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from processes import run_forked
 from transformers import ResNetBackbone, ResNetConfig
 
 import kpose
@@ -113,15 +113,16 @@ class Binned(QuaternionHead):
 
 
 SCRIPT = """
-import functools, sys, pytorch_lightning as pl, torch, kpose
+import functools, warnings, pytorch_lightning as pl, torch, kpose
+warnings.simplefilter("ignore")
 from kpose.heads import QuaternionHead
 class Own(QuaternionHead):
     pass
 heads = {"keypoint": functools.partial(kpose.KeypointHead, num_keypoints=8, width=8), "own": Own}
 for name, head in heads.items():
-    folder = sys.argv[1] + "/" + name
+    folder = name
     data = kpose.data.SyntheticBirdsDataModule(
-        num_train=8, num_val=4, num_test=4, image_size=32, batch_size=4, cache_dir=sys.argv[1] + "/cache"
+        num_train=8, num_val=4, num_test=4, image_size=32, batch_size=4, cache_dir="cache"
     )
     task = kpose.PoseEstimator(kpose.TinyBackbone(width=8), head)
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, default_root_dir=folder,
@@ -139,8 +140,8 @@ for name, head in heads.items():
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train two heads in another process, and return the folder of their networks."""
     folder = tmp_path_factory.mktemp("trained")
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    exit_code, _, errors = run_forked(SCRIPT, folder)
+    assert exit_code == 0, errors
     return folder
 
 
