@@ -33,6 +33,7 @@ QUICK = (
     "--data.init_args.batch_size=8",
     "--search.levels=[{size: 16, steps: 2, lr: 0.1, sigma: 4.0e-4}]",
     "--search.num_vertices=100",
+    "--choice.num_rotations=200",
     "--pose.epochs=1",
     "--pose.batch_size=8",
 )

@@ -51,11 +51,12 @@ def test_configurations_exist():
 TINY = [
     "--model.backbone.width=8",
     "--model.head.num_keypoints=8",
+    "--model.head.width=8",
     "--data.cache_dir=birds",
     "--data.num_train=4",
     "--data.num_val=4",
     "--data.num_test=4",
-    "--data.image_size=64",
+    "--data.image_size=32",
     "--data.batch_size=4",
     "--trainer.accelerator=cpu",
     "--trainer.max_epochs=1",

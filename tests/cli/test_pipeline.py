@@ -67,9 +67,8 @@ def test_the_command_runs_all_stages_and_then_nothing_again(config, tmp_path, ca
 def test_files_are_layered_and_single_settings_changed(config, cache, tmp_path):
     over = tmp_path / "over.yaml"
     shapes = {"epochs": 1, "prune_epoch": 0, "keep": 4, "task": TASK}
-    over.write_text(
-        yaml.safe_dump({"data": {"init_args": {"num_train": 8}}, "choice": {"rounds": 1}, "shapes": shapes})
-    )
+    choice = {"rounds": 1, "num_rotations": 200}
+    over.write_text(yaml.safe_dump({"data": {"init_args": {"num_train": 8}}, "choice": choice, "shapes": shapes}))
     full = ["--config", str(config), "--config", str(over), "--data.init_args.num_test=4", "--pose.epochs=1"]
     assert main([*full, "--data.class_path=kpose.data.SyntheticBirdsDataModule", "--out=out"]) == 0
     made = {}

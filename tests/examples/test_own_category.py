@@ -97,6 +97,7 @@ SMALL = [
     "--search.grid={azimuths: 2, elevations: 1}",
     "--search.num_vertices=100",
     "--choice.rounds=1",
+    "--choice.num_rotations=200",
     "--backbone.init_args.width=8",
     "--pose={epochs: 1, batch_size: 4}",
     "--heads={keypoint: {class_path: KeypointHead, init_args: {num_keypoints: 8, width: 8}}}",
