@@ -1,6 +1,7 @@
 """What jsonargparse says of wrong settings, on one line, with their file and what may have been meant."""
 
 import inspect
+import pydoc
 import re
 from collections.abc import Sequence
 from importlib import import_module
@@ -30,17 +31,18 @@ def explain(error: Exception, files: Sequence[Path]) -> str:
         files: Files that it has read, in their order; the last one with the name that is wrong is named.
     """
     lines = (line.strip() for line in str(error).splitlines())
-    text = " ".join(line for line in lines if line and not line.startswith(_ABOUT_ATTEMPTS))
-    text = text.partition(". Got value: Namespace(")[0] or type(error).__name__
-    unknown = re.findall(r"import path string: (\w+)|has no attribute '(\w+)'|Option '([\w.]+)' is not", text)
-    name = "".join(unknown[-1]).rpartition(".")[2] if unknown else ""
-    wrong = name or "".join(re.findall(r'Parser key "(?:[\w]+\.)*(\w+)"', text)[-1:])
-    place = next((f"{path}: " for path in reversed(files) if wrong and wrong in path.read_text("utf-8")), "")
-    return f"{place}{text}{suggestion(name, _names()) if name else ''}"
+    whole = " ".join(line for line in lines if line and not line.startswith(_ABOUT_ATTEMPTS))
+    text, _, value = whole.partition(". Got value: Namespace(")
+    unknown = re.findall(r"(?:import path string: |has no attribute '|Option '(?:\w+\.)*)(\w+)", text)
+    wrong = unknown or re.findall(r'Parser key "(?:\w+\.)*(\w+)"', text)
+    place = next((f"{path}: " for path in reversed(files) if wrong and wrong[-1] in path.read_text("utf-8")), "")
+    owners = re.findall(r"class_path[ =]'([\w.]+)'", f"{text} {value.partition(',')[0]}")
+    meant = suggestion(unknown[-1], _names(owners)) if unknown else ""
+    return f"{place}{text or type(error).__name__}{meant}"
 
 
-def _names() -> set[str]:
-    """Return the names of classes that settings may have, and of their arguments."""
-    modules = [*map(import_module, _WITH_CLASSES)]
-    classes = {name: getattr(module, name) for module in modules for name in module.__all__ if name[0].isupper()}
-    return {*classes, *(word for kind in classes.values() for word in inspect.signature(kind).parameters)}
+def _names(owners: Sequence[str]) -> set[str]:
+    """Return the names of classes that settings may have, and of the arguments of the last owner."""
+    found = {name for module in map(import_module, _WITH_CLASSES) for name in module.__all__ if name[0].isupper()}
+    owner = pydoc.locate(owners[-1]) if owners else None
+    return found | set(inspect.signature(owner).parameters if callable(owner) else ())

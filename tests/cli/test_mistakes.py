@@ -65,7 +65,7 @@ def test_a_mistake_in_a_file_of_fit(
             "heads: {a: {class_path: KeypointHed}}",
             "Expected a dot import path string: KeypointHed; did you mean KeypointHead?",
         ),
-        ("pose: {epoch: 3}", "epoch; did you mean epochs?"),
+        ("pose: {epoch: 3}", "Option 'epoch' is not accepted; did you mean epochs?"),
         (
             "data: {class_path: CUBDataModule, init_args: {image_size: 64}}",
             "class_path 'kpose.data.CUBDataModule': the following arguments are required: root",
