@@ -97,13 +97,23 @@ def move(camera: Camera, step: Float[Tensor, "P K 6"]) -> Camera:
 
 def view(problem: Problem, camera: Camera) -> tuple[Float[Tensor, "P K 3 N"], Float[Tensor, "P K 2 N"]]:
     """Compute the camera-frame offset ``Y = s R X`` and the residual of each point, points last for speed."""
-    offset = (camera.scale[..., None, None] * camera.rotation) @ problem.object.mT[:, None]
-    return offset, offset[..., :2, :] + (camera.translation[..., None] - problem.image.mT[:, None])
+    offset = _turned(problem, camera.scale[..., None, None] * camera.rotation)
+    return offset, _residuals(problem, camera, offset[..., :2, :])
 
 
 def squared_residuals(problem: Problem, camera: Camera) -> Float[Tensor, "P K N"]:
     """Compute the squared distance of every point from its projection."""
-    return view(problem, camera)[1].square().sum(-2)
+    offset = _turned(problem, camera.scale[..., None, None] * camera.rotation[..., :2, :])
+    return _residuals(problem, camera, offset).square().sum(-2)
+
+
+def _turned(problem: Problem, rows: Float[Tensor, "P K R 3"]) -> Float[Tensor, "P K R N"]:
+    # One product for all cameras of a problem: small ones take as long each.
+    return (rows.flatten(1, 2) @ problem.object.mT).unflatten(1, rows.shape[1:3])
+
+
+def _residuals(problem: Problem, camera: Camera, offset: Float[Tensor, "P K 2 N"]) -> Float[Tensor, "P K 2 N"]:
+    return offset + (camera.translation[..., None] - problem.image.mT[:, None])
 
 
 def jacobian(offset: Float[Tensor, "*batch 3 N"]) -> Float[Tensor, "*batch 6 2 N"]:

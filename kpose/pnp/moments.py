@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kpose.pnp.model import Problem
-from kpose.structures import Camera
 
 __all__: list[str] = []
 
@@ -23,13 +22,8 @@ class Moments(NamedTuple):
     lengths: Float[Tensor, "P 1 N"]
     """``|x|²``."""
 
-    def squared_residuals(self, camera: Camera) -> Float[Tensor, "P K N"]:
-        """Compute the squared distance of every point from its projection."""
-        rows = camera.scale[..., None, None] * camera.rotation[..., :2, :]
-        return self.squared_distances(torch.cat((camera.translation[..., None], rows), -1).permute(2, 3, 0, 1))
-
     def squared_distances(self, affine: Float[Tensor, "2 4 P K"]) -> Float[Tensor, "P K N"]:
-        """Compute the same for affine cameras: translation and rows."""
+        """Compute the squared distances of points from their projections by affine cameras (shift, rows)."""
         square = (affine[:, :, None] * affine[:, None]).sum(0)
         factors = torch.cat((square, -2 * affine.transpose(0, 1)), 1).flatten(0, 1)
         return torch.baddbmm(self.lengths, factors.permute(1, 2, 0), self.terms).clamp_(min=0)

@@ -7,7 +7,9 @@ from kpose.pnp.moments import cross, dot, moments, multiply
 
 def test_moments_give_the_residuals():
     problem, camera = problem_and_camera()
-    torch.testing.assert_close(moments(problem).squared_residuals(camera), squared_residuals(problem, camera))
+    rows = camera.scale[..., None, None] * camera.rotation[..., :2, :]
+    affine = torch.cat((camera.translation[..., None], rows), -1).permute(2, 3, 0, 1)
+    torch.testing.assert_close(moments(problem).squared_distances(affine), squared_residuals(problem, camera))
 
 
 def test_means_are_those_of_the_weighted_points():
