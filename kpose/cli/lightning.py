@@ -145,7 +145,9 @@ class CommandLine(LightningCLI):
         """Build what the arguments describe."""
         try:
             super().instantiate_classes()
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise RefusedSettings(one_line(error)) from error
+        except ValueError as error:
             raise RefusedSettings(explain(error, ())) from error
         let_finish(writes=False)
 

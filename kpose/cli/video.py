@@ -86,7 +86,8 @@ def video_(
     for path in outputs:
         check_replaced(path, inputs, allowed=overwrite)
 
-    from kpose.video import TemporalSmoothing, VideoPredictor, _drawing, _track_files, count_frames, open_frames  # noqa: F401 - Ctrl-C must not come while they are imported later
+    # _drawing and _track_files here, not where they are used: Ctrl-C must not come while they are imported.
+    from kpose.video import TemporalSmoothing, VideoPredictor, _drawing, _track_files, count_frames, open_frames  # noqa: F401
 
     faults: list[str] = []
     source = _until_fault(open_frames(video, frame_rate=frame_rate), faults, frames)
