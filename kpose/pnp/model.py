@@ -109,7 +109,7 @@ def squared_residuals(problem: Problem, camera: Camera) -> Float[Tensor, "P K N"
 
 def _turned(problem: Problem, rows: Float[Tensor, "P K R 3"]) -> Float[Tensor, "P K R N"]:
     # One product for all cameras of a problem: small ones take as long each.
-    return (rows.flatten(1, 2) @ problem.object.mT).unflatten(1, rows.shape[1:3])
+    return torch.unflatten(rows.flatten(1, 2) @ problem.object.mT, 1, rows.shape[1:3])
 
 
 def _residuals(problem: Problem, camera: Camera, offset: Float[Tensor, "P K 2 N"]) -> Float[Tensor, "P K 2 N"]:
