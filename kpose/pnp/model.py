@@ -104,7 +104,8 @@ def view(problem: Problem, camera: Camera) -> tuple[Float[Tensor, "P K 3 N"], Fl
 def squared_residuals(problem: Problem, camera: Camera) -> Float[Tensor, "P K N"]:
     """Compute the squared distance of every point from its projection."""
     offset = _turned(problem, camera.scale[..., None, None] * camera.rotation[..., :2, :])
-    return _residuals(problem, camera, offset).square().sum(-2)
+    x, y = _residuals(problem, camera, offset).unbind(-2)
+    return torch.addcmul(x * x, y, y)
 
 
 def _turned(problem: Problem, rows: Float[Tensor, "P K R 3"]) -> Float[Tensor, "P K R N"]:
@@ -113,7 +114,7 @@ def _turned(problem: Problem, rows: Float[Tensor, "P K R 3"]) -> Float[Tensor, "
 
 
 def _residuals(problem: Problem, camera: Camera, offset: Float[Tensor, "P K 2 N"]) -> Float[Tensor, "P K 2 N"]:
-    return offset + (camera.translation[..., None] - problem.image.mT[:, None])
+    return (offset - problem.image.mT[:, None]).add_(camera.translation[..., None])
 
 
 def jacobian(offset: Float[Tensor, "*batch 3 N"]) -> Float[Tensor, "*batch 6 2 N"]:
