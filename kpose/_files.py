@@ -8,13 +8,13 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kpose._messages import one_line
 
 __all__ = [
-    "SHIPPED_WEIGHTS", "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "safe_name",
-    "walk_files", "write_file", "write_text",
+    "SHIPPED_WEIGHTS", "existing", "file_digest", "fingerprint", "fresh_file", "model_source", "parse_json",
+    "read_json", "safe_name", "walk_files", "write_file", "write_text",
 ]  # fmt: skip
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"  # a folder of `Predictor.save_pretrained` by name
@@ -68,6 +68,38 @@ def walk_files(
         folders[:] = [name for name in folders if real[name] not in entered and name.casefold() not in without]
         entered.update(real.values())
         yield from (Path(base) / name for name in names)
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever is written
+    """Read JSON of any origin; NaN, infinities and what is nested too deeply raise `ValueError`.
+
+    Example:
+        >>> parse_json('{"width": 8}')
+        {'width': 8}
+        >>> parse_json("[" * 100_000)
+        Traceback (most recent call last):
+        ValueError: It is JSON that is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("It is JSON that is nested too deeply.") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON.")
+
+
+def read_json(path: str | Path) -> Any:  # noqa: ANN401 - whatever is written
+    """Read a JSON file of any origin as `parse_json` does; errors do not name the file.
+
+    Example:
+        >>> path = getfixture("tmp_path") / "bird.json"
+        >>> write_text(path, "[1, 2]")
+        >>> read_json(path)
+        [1, 2]
+    """
+    return parse_json(Path(path).read_bytes())
 
 
 def model_source(name: str | os.PathLike[str]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import kpose
 from kpose._checkpoint import CONFIG_FILE, READ_ERRORS, WEIGHTS_FILE, network_of_checkpoint, read_checkpoint
 from kpose._export import write_onnx
-from kpose._files import write_file, write_text
+from kpose._files import read_json, write_file, write_text
 from kpose._limits import MAX_SIDE
 from kpose._messages import one_line
 from kpose._precision import widened
@@ -252,8 +252,7 @@ class PoseNetwork(nn.Module):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"There is no {name} in {folder}. Give a folder of PoseNetwork.save.")
         try:
-            recipe = json.loads((folder / CONFIG_FILE).read_bytes())["kpose"]
-            weights = load_file(folder / WEIGHTS_FILE)
+            recipe, weights = read_json(folder / CONFIG_FILE)["kpose"], load_file(folder / WEIGHTS_FILE)
         except (TypeError, *READ_ERRORS) as error:
             raise ValueError(f"{folder} holds no network of kpose ({_line(error)}). Save it again.") from error
         return _located(folder, lambda: cls.from_recipe(recipe, weights, trusted_modules=trusted_modules))

@@ -336,8 +336,9 @@ def test_a_bad_folder_is_one_line(tmp_path: Path) -> None:
     text = (folder / "config.json").read_text()
     for changed, word in (
         ("true", "no network"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "nested"),
         (text.replace('"image_size": ', '"image_size": 9999'), "image size"),
+        (text.replace('"version"', '"x": NaN, "version"'), "NaN"),
     ):
         (folder / "config.json").write_text(changed)
         with pytest.raises(ValueError, match=word):

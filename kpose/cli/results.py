@@ -1,6 +1,5 @@
 """The folder of ``kpose predict``: what belongs to each photo, what is done, and what must not be replaced."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from os.path import realpath  # unlike that of pathlib, it leaves links in a circle as they are
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from PIL import Image, PngImagePlugin
 
 import kpose
-from kpose._files import file_digest, fingerprint, safe_name, write_file, write_text
+from kpose._files import file_digest, fingerprint, read_json, safe_name, write_file, write_text
 from kpose.cli.parser import ArgumentError
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ def check_replaced(path: Path, inputs: Iterable[Path], *, allowed: bool) -> None
 def read_record(path: Path) -> dict[str, Any]:
     """Return what a JSON file of ``kpose predict`` holds; nothing if there is no such file, or another."""
     try:
-        record = json.loads(path.read_bytes())
+        record = read_json(path)
     except (OSError, ValueError):
         return {}
     known = (

@@ -1,6 +1,5 @@
 """COCO's json files: which objects they annotate, and their segmentations as masks."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from jaxtyping import Bool
 from pycocotools import mask as mask_api
 from torch import Tensor
 
-from kpose._files import existing
+from kpose._files import existing, read_json
 from kpose._messages import counted
 
 __all__ = ["CocoObject", "decode_segmentation", "read_coco"]
@@ -65,7 +64,7 @@ def read_coco(path: Path, category: str | None = None) -> tuple[list[CocoObject]
     """
     path = existing(path, "read_coco", "Correct the path.")
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(
             f"read_coco needs json in COCO's form; got {path} with the fault {error}. Export it again."

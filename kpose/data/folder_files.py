@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kpose._files import existing, write_text
+from kpose._files import existing, read_json, write_text
 from kpose._messages import counted, one_line, warn_once
 from kpose._pictures import DECODING_ERRORS, list_pictures, read_mask, read_photo
 from kpose.data.coco import CocoObject, read_coco
@@ -199,7 +199,7 @@ _checked: dict[tuple[str, str], tuple[Box | None, str]] = {}  # by this process;
 
 def _read_checks(path: Path) -> dict[str, tuple[Box | None, str]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         return {stamp: (None if box is None else (*box,), fault) for stamp, (box, fault) in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # nothing there, or damaged: all is checked again

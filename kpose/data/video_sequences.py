@@ -1,6 +1,5 @@
 """Annotated videos of DAVIS 2016 and 2017 and of YouTube-VOS, and which of their objects are birds."""
 
-import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from kpose._files import existing
+from kpose._files import existing, read_json
 from kpose._messages import warn_once
 from kpose._pictures import list_pictures, read_identities
 
@@ -138,7 +137,7 @@ def _davis_semantics(path: Path) -> dict[str, dict[int, str]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         return {name: {int(key): str(value) for key, value in of.items()} for name, of in content.items()}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not hold categories of objects ({error}). Fetch it again.") from error
@@ -173,7 +172,7 @@ def read_youtube_vos(
     folder = root / split
     path = existing(folder / "meta.json", "read_youtube_vos", "Name another split.")
     try:
-        videos: dict[str, Any] = json.loads(path.read_bytes())["videos"]
+        videos: dict[str, Any] = read_json(path)["videos"]
         if odd := [name for name in videos if not _is_folder_name(name)]:
             raise ValueError(f"{odd[0][:60]!r} as the name of a video")
         tables = {

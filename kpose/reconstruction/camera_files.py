@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kpose._files import write_file
+from kpose._files import parse_json, write_file
 
 __all__ = ["read_cameras", "write_cameras"]
 
@@ -48,7 +48,7 @@ def read_cameras(path: Path) -> tuple[list[str], dict[str, Tensor]]:
 
 def _names(text: str) -> list[str] | None:
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except ValueError:
         return None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from kpose._files import write_file
+from kpose._files import parse_json, write_file
 from kpose.geometry._mesh import mirror_pairs, volume
 from kpose.structures import Template
 from kpose.templates.check import check_template
@@ -119,7 +119,7 @@ def _read_own(path: Path) -> Template:
             f"load_template needs a file of save_template; got {path} with {sorted(tensors)}. Name another file."
         )
     try:
-        names = json.loads(metadata["part_names"])
+        names = parse_json(metadata["part_names"])
     except (KeyError, ValueError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

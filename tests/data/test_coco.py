@@ -40,6 +40,21 @@ def encode(runs):
     return text
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"images": [], "annotations": [{"segmentation": [[0, 0, NaN, 0, 2, 2]]}]}', "NaN is no number of JSON"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+    ids=["nan", "nested"],
+)
+def test_numbers_and_depths_that_json_does_not_have_are_refused(text, fault, tmp_path):
+    path = tmp_path / "coco.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^read_coco needs json in COCO's form; .* {fault}"):
+        read_coco(path)
+
+
 def test_compressed_run_lengths_of_random_masks():
     generator = torch.Generator().manual_seed(0)
     for size in ((3, 5), (40, 31), (200, 100)):

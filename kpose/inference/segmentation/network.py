@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, max_pool2d, pixel_shuffle
 
 from kpose._cropping import crop_image
-from kpose._files import write_file, write_text
+from kpose._files import read_json, write_file, write_text
 from kpose._messages import one_line
 from kpose._precision import fast_autocast
 from kpose.backbones import Backbone
@@ -164,7 +164,7 @@ class MaskSegmenter(Recorded, Segmenter):
             ValueError: If a file is damaged, or is of another segmenter; one line says which.
         """
         try:
-            recipe = json.loads((Path(path) / SEGMENTER_CONFIG).read_bytes())
+            recipe = read_json(Path(path) / SEGMENTER_CONFIG)
             found = build(recipe, trusted_modules=["kpose.inference.segmentation"])
             if not isinstance(found, cls):
                 raise TypeError(f"it describes a {type(found).__name__}")
